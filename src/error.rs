@@ -1,0 +1,54 @@
+//! The one public error type: what failed, which tensor, kernel, file or flag, and what to do about it.
+
+use std::path::PathBuf;
+
+/// Why a call could not be answered. Every message fits one line and names what was found and what is needed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller asked for something that cannot be: a flag, a config key, a size, a token id.
+    #[error("{0}")]
+    Usage(String),
+    /// A file or folder is missing, unreadable, unwritable, cut short or not what it should be.
+    #[error("{}: {problem}", path.display())]
+    File { path: PathBuf, problem: String },
+    /// The model needs more than the adapter allows; found out before anything is allocated.
+    #[error("{what} needs {needed}, this adapter allows {allowed}: {advice}")]
+    Limit { what: String, needed: String, allowed: String, advice: String },
+    /// No adapter, or none that fits the request.
+    #[error("{0}")]
+    Adapter(String),
+    /// The device was lost, ran out of memory, or a driver call failed.
+    #[error("{0}")]
+    Device(String),
+    /// A loss or a gradient is not a finite number; no checkpoint was written from it.
+    #[error("{0}")]
+    Diverged(String),
+}
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A [`Error::Usage`] from anything that reads as text.
+    pub fn usage(message: impl Into<String>) -> Error {
+        Error::Usage(message.into())
+    }
+
+    /// A [`Error::File`]; `problem` is a clause that follows the path and a colon.
+    pub fn file(path: impl Into<PathBuf>, problem: impl ToString) -> Error {
+        Error::File { path: path.into(), problem: problem.to_string() }
+    }
+}
+
+/// A size in bytes as people read it: `147 MiB`, `1.5 GiB`, `512 B`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut size = n as f64;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 || size >= 100.0 { format!("{size:.0} {}", UNITS[unit]) } else { format!("{size:.1} {}", UNITS[unit]) }
+}
