@@ -1,0 +1,170 @@
+//! WGSL, buffers and time; nothing in here knows what a language model is.
+//!
+//! A [`Gpu`] is a device with what it allows, requested or lent by a host application. Kernels are read by naga ([`kernel`]), recorded
+//! into a [`plan`] over virtual tensors, laid out in memory ([`memory`]) before anything is allocated, compiled and replayed ([`run`]).
+
+pub mod adapter;
+pub mod compile;
+pub mod kernel;
+pub mod memory;
+pub mod plan;
+pub mod run;
+pub mod slots;
+pub mod tensor;
+pub mod transfer;
+pub mod wait;
+
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result, bytes};
+
+/// What variants are chosen by.
+#[derive(Debug, Clone, Default)]
+pub struct Traits {
+    /// The "GPU" is a CPU: barriers and per-lane loads are dear, registers and scalar loads cheap.
+    pub software: bool,
+    /// The subgroup size, when the device has subgroups of one fixed size.
+    pub subgroup: Option<u32>,
+    pub limits: wgpu::Limits,
+}
+
+/// A device, its queue and what they allow. Cheap to clone; all clones share one failure state.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    traits: Traits,
+    /// The first failure that no error scope caught.
+    failure: Arc<Mutex<Option<Error>>>,
+    created: Mutex<Created>,
+}
+
+/// Buffers made through [`Gpu::create_buffer`], the only place that makes any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Created {
+    pub buffers: u64,
+    pub bytes: u64,
+}
+
+impl Gpu {
+    /// Opens the adapter that fits `request` best (see [`adapter::choose`]).
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] when there is none or it is too small, with what to do about it.
+    pub async fn request(request: &adapter::Request) -> Result<Gpu> {
+        let adapters = adapter::list(request).await;
+        let chosen = adapter::choose(&adapters, request)?;
+        let adapter = &adapters[chosen];
+        let info = adapter.get_info();
+        let mut required_limits = adapter.limits();
+        let mut required_features = adapter.features() & wgpu::Features::SUBGROUP;
+        if request.baseline {
+            required_limits = wgpu::Limits::default();
+            required_features = wgpu::Features::empty();
+        }
+        let descriptor =
+            wgpu::DeviceDescriptor { label: Some("wgpt"), required_features, required_limits, ..wgpu::DeviceDescriptor::default() };
+        let opened = adapter.request_device(&descriptor).await;
+        let (device, queue) = opened.map_err(|e| Error::Adapter(format!("the adapter {} could not be opened: {e}", info.name)))?;
+        let gpu = Gpu::from_wgpu(device, queue);
+        gpu.listen();
+        Ok(gpu)
+    }
+
+    /// Borrows a host application's device; needs no feature and no more than `wgpu::Limits::default()`.
+    ///
+    /// The host keeps its own error handlers: what fails in here is caught by error scopes.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+        let info = device.adapter_info();
+        let fixed = info.subgroup_min_size == info.subgroup_max_size;
+        let has_subgroups = device.features().contains(wgpu::Features::SUBGROUP);
+        let traits = Traits {
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            subgroup: (fixed && has_subgroups).then_some(info.subgroup_max_size),
+            limits: device.limits(),
+        };
+        let failure = Arc::default();
+        Gpu(Arc::new(Inner { device, queue, info, traits, failure, created: Mutex::default() }))
+    }
+
+    /// Keeps errors of a device of our own from panicking; they come out of [`Gpu::check`].
+    fn listen(&self) {
+        let failure = self.0.failure.clone();
+        self.0.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let first_line = error.to_string().lines().next().unwrap_or_default().to_owned();
+            let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
+            slot.get_or_insert(Error::Device(format!("the device reported an error: {first_line}")));
+        }));
+        let failure = self.0.failure.clone();
+        let name = self.0.info.name.clone();
+        self.0.device.set_device_lost_callback(move |reason, message| {
+            if reason == wgpu::DeviceLostReason::Destroyed {
+                return;
+            }
+            let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
+            let advice = "go on from the last checkpoint with --resume";
+            slot.get_or_insert(Error::Device(format!("the device {name} was lost ({message}): {advice}")));
+        });
+    }
+
+    /// `Err` once the device was lost or reported an error that nothing else caught.
+    pub fn check(&self) -> Result<()> {
+        let slot = self.0.failure.lock().unwrap_or_else(|e| e.into_inner());
+        slot.clone().map_or(Ok(()), Err)
+    }
+
+    pub fn device(&self) -> &wgpu::Device {
+        &self.0.device
+    }
+
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
+    }
+
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.0.info
+    }
+
+    pub fn traits(&self) -> &Traits {
+        &self.0.traits
+    }
+
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.0.traits.limits
+    }
+
+    /// Makes a buffer and counts it. Memory plans are checked against this count.
+    pub fn create_buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let mut created = self.0.created.lock().unwrap_or_else(|e| e.into_inner());
+        created.buffers += 1;
+        created.bytes += size;
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        self.0.device.create_buffer(&descriptor)
+    }
+
+    /// Buffers made so far.
+    pub fn created(&self) -> Created {
+        *self.0.created.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Runs `make` between error scopes, so that a failed allocation or pipeline is an `Err` and not a panic.
+    pub(crate) async fn guarded<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        let memory = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.0.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let made = make();
+        let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
+        let advice = "a smaller model or train.batch_size takes less memory";
+        if memory.await.is_some() {
+            let total = bytes(self.created().bytes);
+            return Err(Error::Device(format!("{} is out of memory at {what}, {total} in all: {advice}", self.0.info.name)));
+        }
+        match (validation.await, internal.await) {
+            (Some(e), _) | (_, Some(e)) => Err(Error::Device(format!("{what}: {}", e.to_string().replace('\n', " ")))),
+            _ => Ok(made),
+        }
+    }
+}

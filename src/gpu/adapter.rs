@@ -1,0 +1,95 @@
+//! Adapters: which there are, which one is taken, and why.
+
+use crate::error::{Error, Result};
+
+/// Which adapter a caller wants; the default is the best one with all it has.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// An index into [`list`], or a part of an adapter's name, in any case.
+    pub adapter: Option<String>,
+    /// Only adapters of this backend.
+    pub backend: Option<wgpu::Backend>,
+    /// Use only what every WebGPU device has: `wgpu::Limits::default()` and no features.
+    pub baseline: bool,
+}
+
+/// All adapters of the wanted backend, in the order in which [`choose`] would take them.
+pub async fn list(request: &Request) -> Vec<wgpu::Adapter> {
+    let backends = request.backend.map_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL, wgpu::Backends::from);
+    let descriptor = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
+    let mut adapters = wgpu::Instance::new(descriptor.with_env()).enumerate_adapters(backends).await;
+    adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
+    adapters
+}
+
+/// Real GPUs before software, primary backends before GL.
+fn rank(info: &wgpu::AdapterInfo) -> (u8, bool) {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    (kind, info.backend == wgpu::Backend::Gl)
+}
+
+/// The index of the adapter to take: the one named, else the first that is large enough.
+///
+/// # Errors
+/// [`Error::Adapter`] without any adapter (how to get one), [`Error::Usage`] for a name or index that none has.
+pub fn choose(adapters: &[wgpu::Adapter], request: &Request) -> Result<usize> {
+    if adapters.is_empty() {
+        return Err(Error::Adapter(format!("no usable GPU adapter found: {}", how_to_get_one())));
+    }
+    if let Some(wanted) = &request.adapter {
+        let index = find(adapters, wanted)?;
+        return shortfall(&adapters[index]).map_or(Ok(index), |why| Err(Error::Adapter(why)));
+    }
+    let large_enough = adapters.iter().position(|adapter| shortfall(adapter).is_none());
+    large_enough.ok_or_else(|| Error::Adapter(shortfall(&adapters[0]).unwrap_or_default()))
+}
+
+fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
+    if let Ok(index) = wanted.parse::<usize>() {
+        if index < adapters.len() {
+            return Ok(index);
+        }
+        return Err(Error::usage(format!("--adapter {index}: there are {} adapters, numbered from 0; see `wgpt devices`", adapters.len())));
+    }
+    let name = wanted.to_lowercase();
+    let found = adapters.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&name));
+    let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+    found.ok_or_else(|| Error::usage(format!("--adapter {wanted}: no adapter has that in its name; there are: {}", names.join("; "))))
+}
+
+/// What an adapter lacks of the baseline, if anything.
+pub fn shortfall(adapter: &wgpu::Adapter) -> Option<String> {
+    let name = adapter.get_info().name;
+    if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
+        return Some(format!("the adapter {name} has no compute shaders: {}", how_to_get_one()));
+    }
+    let (has, needs) = (adapter.limits(), wgpu::Limits::default());
+    let rows = [
+        ("storage buffers per kernel", u64::from(has.max_storage_buffers_per_shader_stage), u64::from(needs.max_storage_buffers_per_shader_stage)),
+        ("bytes per binding", has.max_storage_buffer_binding_size, needs.max_storage_buffer_binding_size),
+        ("invocations per workgroup", u64::from(has.max_compute_invocations_per_workgroup), u64::from(needs.max_compute_invocations_per_workgroup)),
+        ("bytes of workgroup memory", u64::from(has.max_compute_workgroup_storage_size), u64::from(needs.max_compute_workgroup_storage_size)),
+        ("workgroups per dimension", u64::from(has.max_compute_workgroups_per_dimension), u64::from(needs.max_compute_workgroups_per_dimension)),
+    ];
+    let (what, has, needs) = rows.into_iter().find(|(_, has, needs)| has < needs)?;
+    Some(format!("the adapter {name} has {has} {what}, {needs} are needed: {}", how_to_get_one()))
+}
+
+/// How a user of this operating system gets an adapter.
+pub fn how_to_get_one() -> &'static str {
+    if cfg!(target_os = "linux") {
+        "install your card's Vulkan driver (Mesa for AMD and Intel, NVIDIA's own for NVIDIA), or the software one: apt-get install mesa-vulkan-drivers"
+    } else if cfg!(target_os = "windows") {
+        "install your graphics card's driver; Windows 10 and later bring the software adapter WARP"
+    } else if cfg!(target_os = "macos") {
+        "Metal is part of macOS 10.14 and later; a virtual machine may hide it"
+    } else {
+        "this browser or system offers no WebGPU adapter; enable WebGPU or hardware acceleration"
+    }
+}

@@ -1,0 +1,311 @@
+//! WGSL files, what naga reads in them, and the variants an adapter may run.
+//!
+//! A kernel is one entry point of one WGSL file. A *variant* of the file is its text with other files appended: WGSL's module scope
+//! is order-free, so that is a complete import system and the kernel's own line numbers stay true. Bindings, the `Dims` struct, the
+//! workgroup size and the tile constants are read by naga from the very text that is compiled, and bound by name.
+
+use std::sync::Arc;
+
+use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
+
+use super::Traits;
+use super::plan::Extent;
+
+/// A WGSL file with the files appended to it.
+pub struct Source {
+    /// The file's name without `.wgsl`; kernels are called `<file>.<entry point>`.
+    pub file: &'static str,
+    pub text: &'static str,
+    /// Appended to every variant.
+    pub shared: &'static [&'static str],
+    /// At least one; the last one runs on every adapter.
+    pub variants: &'static [Variant],
+}
+
+/// One way to build a [`Source`].
+pub struct Variant {
+    pub name: &'static str,
+    /// Appended to the file: constants, a reduction, a storage type.
+    pub text: &'static str,
+    /// Whether an adapter can run this variant at all.
+    pub runs: fn(&Traits) -> bool,
+    /// Whether it is the default there; the first such variant that runs is taken.
+    pub suits: fn(&Traits) -> bool,
+}
+
+/// The variant list of a file that has only one form.
+pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| true, suits: |_| true }];
+
+/// A parsed and validated [`Source`], in all its variants.
+pub struct KernelFile {
+    pub name: &'static str,
+    variants: Vec<Arc<Module>>,
+}
+
+/// The text of one variant and what naga knows of it.
+pub struct Module {
+    pub label: String,
+    pub text: String,
+    pub naga: naga::Module,
+    pub info: naga::valid::ModuleInfo,
+    pub variant: &'static Variant,
+}
+
+/// One entry point of a [`KernelFile`]; cheap to clone.
+#[derive(Clone)]
+pub struct Kernel(Arc<KernelInner>);
+
+struct KernelInner {
+    name: String,
+    entry: &'static str,
+    file: &'static str,
+    interfaces: Vec<Interface>,
+}
+
+/// What one entry point of one variant declares.
+pub struct Interface {
+    pub module: Arc<Module>,
+    /// The tensors it binds, without `dims`.
+    pub bindings: Vec<Binding>,
+    /// Binding index of the `dims` uniform.
+    pub dims_binding: u32,
+    /// Members of `Dims`, without `first_group`, which always comes first.
+    pub dims: Vec<Field>,
+    /// Size of `Dims` in bytes.
+    pub dims_size: u64,
+    /// Output rows and columns that one workgroup computes; `None`: the kernel walks the whole axis.
+    pub tile: [Option<u32>; 2],
+    pub workgroup_size: [u32; 3],
+}
+
+/// One `var<storage>` or `var<uniform>` of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    pub name: String,
+    pub index: u32,
+    pub access: Access,
+    /// Bytes of one array element (or of the whole struct), to which bindings are padded.
+    pub stride: u64,
+}
+
+/// How a kernel touches a binding; `Write` never reads, `ReadWrite` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Uniform,
+    Read,
+    Write,
+    ReadWrite,
+}
+
+/// A member of a kernel's `Dims`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    pub name: String,
+    pub offset: u32,
+    pub float: bool,
+}
+
+/// The value of one [`Field`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    U32(u32),
+    F32(f32),
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Value {
+        Value::U32(value)
+    }
+}
+
+impl From<usize> for Value {
+    /// Sizes are checked against `u32` when the model is planned.
+    fn from(value: usize) -> Value {
+        Value::U32(u32::try_from(value).expect("a size of more than 32 bits reached a kernel"))
+    }
+}
+
+impl From<f32> for Value {
+    fn from(value: f32) -> Value {
+        Value::F32(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::U32(value as u32)
+    }
+}
+
+impl KernelFile {
+    /// Parses and validates every variant.
+    ///
+    /// # Panics
+    /// With naga's own message when the WGSL is wrong: that is a mistake of this crate, not of its user.
+    pub fn load(source: &'static Source) -> KernelFile {
+        KernelFile::with_constants(source, "")
+    }
+
+    /// The same with a line of constants that size registers, say `const HEAD_SIZE: u32 = 32u;`.
+    pub fn with_constants(source: &'static Source, constants: &str) -> KernelFile {
+        let variants = source.variants.iter().map(|variant| Arc::new(Module::parse(source, variant, constants))).collect();
+        KernelFile { name: source.file, variants }
+    }
+
+    /// The kernel of one entry point.
+    pub fn kernel(&self, entry: &'static str) -> Kernel {
+        let interfaces: Vec<Interface> = self.variants.iter().map(|module| Interface::reflect(module, entry)).collect();
+        for other in &interfaces[1..] {
+            let first = &interfaces[0];
+            assert!(
+                first.bindings == other.bindings && first.dims == other.dims,
+                "variants {} and {} disagree on the interface of `{entry}`",
+                first.module.label,
+                other.module.label
+            );
+        }
+        Kernel(Arc::new(KernelInner { name: format!("{}.{entry}", self.name), entry, file: self.name, interfaces }))
+    }
+
+    /// Names of all entry points, in the file's order.
+    pub fn entries(&self) -> Vec<String> {
+        self.variants[0].naga.entry_points.iter().map(|e| e.name.clone()).collect()
+    }
+
+    pub fn modules(&self) -> &[Arc<Module>] {
+        &self.variants
+    }
+}
+
+impl Kernel {
+    /// `<file>.<entry point>`, the one name of this kernel in labels, tests, benches and profiles.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub fn file(&self) -> &'static str {
+        self.0.file
+    }
+
+    pub fn entry(&self) -> &'static str {
+        self.0.entry
+    }
+
+    /// One interface a variant; they differ in tile and workgroup size only.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.0.interfaces
+    }
+
+    /// The binding of a name.
+    ///
+    /// # Panics
+    /// When the kernel has no such binding, naming those it has.
+    pub fn binding(&self, name: &str) -> &Binding {
+        let bindings = &self.0.interfaces[0].bindings;
+        bindings.iter().find(|b| b.name == name).unwrap_or_else(|| {
+            let names: Vec<&str> = bindings.iter().map(|b| b.name.as_str()).collect();
+            panic!("`{}` has no binding `{name}`; it has [{}]", self.name(), names.join(", "))
+        })
+    }
+
+    /// The variant an adapter runs: `wanted` by name if given, else the first that suits it.
+    pub fn choose(&self, traits: &Traits, wanted: Option<&str>) -> usize {
+        let able = |i: &usize| (self.0.interfaces[*i].module.variant.runs)(traits);
+        let all = 0..self.0.interfaces.len();
+        let named = all.clone().find(|i| able(i) && wanted == Some(self.0.interfaces[*i].module.variant.name));
+        let suited = all.clone().find(|i| able(i) && (self.0.interfaces[*i].module.variant.suits)(traits));
+        named.or(suited).or_else(|| all.clone().rev().find(able)).unwrap_or(self.0.interfaces.len() - 1)
+    }
+}
+
+impl Module {
+    fn parse(source: &'static Source, variant: &'static Variant, constants: &str) -> Module {
+        let mut text = String::from(source.text);
+        for appended in source.shared.iter().chain([&variant.text, &constants]) {
+            text.push('\n');
+            text.push_str(appended);
+        }
+        let label = format!("{}[{}]", source.file, variant.name);
+        let naga = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&text)));
+        let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP)
+            .validate(&naga)
+            .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&text)));
+        Module { label, text, naga, info, variant }
+    }
+
+    /// The value of a module-scope `const NAME: u32`.
+    fn constant(&self, name: &str) -> Option<u32> {
+        let (_, constant) = self.naga.constants.iter().find(|(_, c)| c.name.as_deref() == Some(name))?;
+        match self.naga.global_expressions[constant.init] {
+            naga::Expression::Literal(naga::Literal::U32(value)) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl Interface {
+    fn reflect(module: &Arc<Module>, entry: &str) -> Interface {
+        let label = &module.label;
+        let index = module.naga.entry_points.iter().position(|e| e.name == entry);
+        let index = index.unwrap_or_else(|| panic!("{label} has no entry point `{entry}`"));
+        let uses = module.info.get_entry_point(index);
+        let mut bindings = Vec::new();
+        let mut dims = None;
+        for (handle, variable) in module.naga.global_variables.iter() {
+            let (Some(binding), used) = (&variable.binding, uses[handle]) else { continue };
+            if used.is_empty() {
+                continue;
+            }
+            let name = variable.name.clone().unwrap_or_default();
+            assert!(binding.group == 0, "{label}: `{name}` is not in group 0");
+            if name == "dims" {
+                dims = Some((binding.binding, variable.ty));
+                continue;
+            }
+            let access = match variable.space {
+                naga::AddressSpace::Uniform => Access::Uniform,
+                _ if !used.contains(GlobalUse::WRITE) => Access::Read,
+                _ if !used.contains(GlobalUse::READ) => Access::Write,
+                _ => Access::ReadWrite,
+            };
+            let stride = match module.naga.types[variable.ty].inner {
+                naga::TypeInner::Array { stride, .. } => u64::from(stride),
+                ref other => u64::from(other.size(module.naga.to_ctx())),
+            };
+            bindings.push(Binding { name, index: binding.binding, access, stride });
+        }
+        let (dims_binding, dims_type) = dims.unwrap_or_else(|| panic!("{label}: `{entry}` does not use `dims`"));
+        let (dims, dims_size) = fields(&module.naga, dims_type, label);
+        let tile = [module.constant("ROWS_PER_GROUP"), module.constant("COLS_PER_GROUP")];
+        let workgroup_size = module.naga.entry_points[index].workgroup_size;
+        Interface { module: module.clone(), bindings, dims_binding, dims, dims_size, tile, workgroup_size }
+    }
+
+    /// Workgroups for an output of this extent.
+    pub fn groups(&self, extent: &Extent) -> u64 {
+        if !extent.tiled {
+            return extent.rows;
+        }
+        let tiles = |n: u64, per_group: Option<u32>| per_group.map_or(1, |p| n.div_ceil(u64::from(p)));
+        tiles(extent.rows, self.tile[0].or(Some(1))) * tiles(extent.cols, self.tile[1]) * extent.batch
+    }
+}
+
+/// Members of a `Dims` struct and its size; `first_group` must come first and is left out.
+fn fields(module: &naga::Module, ty: naga::Handle<naga::Type>, label: &str) -> (Vec<Field>, u64) {
+    let naga::TypeInner::Struct { ref members, span } = module.types[ty].inner else {
+        panic!("{label}: `dims` is not a struct");
+    };
+    let read = |member: &naga::StructMember| {
+        let name = member.name.clone().unwrap_or_default();
+        let float = match module.types[member.ty].inner {
+            naga::TypeInner::Scalar(naga::Scalar { kind: naga::ScalarKind::Float, width: 4 }) => true,
+            naga::TypeInner::Scalar(naga::Scalar { kind: naga::ScalarKind::Uint, width: 4 }) => false,
+            ref other => panic!("{label}: `Dims.{name}` must be u32 or f32, it is {other:?}"),
+        };
+        Field { name, offset: member.offset, float }
+    };
+    let all: Vec<Field> = members.iter().map(read).collect();
+    assert!(all[0].name == "first_group" && !all[0].float, "{label}: `Dims` must begin with `first_group: u32`");
+    (all[1..].to_vec(), u64::from(span))
+}

@@ -1,0 +1,111 @@
+//! From a plan's reads and writes to lifetimes, and from lifetimes to buffers, before anything is allocated.
+//!
+//! Storages that live for one step share whole buffers when their lifetimes do not meet; never ranges of one buffer, because wgpu refuses
+//! a buffer that is bound read-only and read-write in the same dispatch.
+
+use super::kernel::Access;
+use super::plan::{Keep, Plan};
+use crate::error::{Error, Result, bytes};
+
+/// Which buffer each storage lies in, and what all buffers take.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Bytes of each buffer.
+    pub buffers: Vec<u64>,
+    /// Label of each buffer: the first storage that was put there.
+    pub labels: Vec<String>,
+    /// Buffer of each storage; `usize::MAX` for a step storage that nothing uses.
+    pub of_storage: Vec<usize>,
+    /// Bytes by class, in order of first appearance: `parameters`, `activations`.
+    pub classes: Vec<(&'static str, u64)>,
+}
+
+impl Layout {
+    pub fn total(&self) -> u64 {
+        self.buffers.iter().sum()
+    }
+}
+
+/// The first and last work that touches a storage; `None` if none does.
+type Life = Option<(usize, usize)>;
+
+/// Lays a plan out.
+///
+/// # Errors
+/// [`Error::Limit`] when a storage is larger than a buffer may be or a tensor larger than one binding, with both numbers.
+pub fn layout(plan: &Plan, limits: &wgpu::Limits) -> Result<Layout> {
+    check_limits(plan, limits)?;
+    let lives = lifetimes(plan);
+    let mut layout = Layout { buffers: vec![], labels: vec![], of_storage: vec![usize::MAX; plan.storages.len()], classes: vec![] };
+    // Occupied stretches of each shared buffer; buffers of kept storages are never candidates.
+    let mut occupied: Vec<Vec<(usize, usize)>> = vec![];
+    let mut order: Vec<usize> = (0..plan.storages.len()).collect();
+    // Largest first: a later, smaller storage then fits into any buffer that is free at its time. The sort is stable.
+    order.sort_by_key(|&s| (plan.storages[s].keep == Keep::Step, std::cmp::Reverse(plan.storages[s].bytes)));
+    for storage in order {
+        let info = &plan.storages[storage];
+        let free = |stretches: &Vec<(usize, usize)>, (first, last): (usize, usize)| {
+            !stretches.is_empty() && stretches.iter().all(|&(from, to)| last < from || to < first)
+        };
+        let shared = match (info.keep, lives[storage]) {
+            (Keep::Step, None) => continue,
+            (Keep::Step, Some(life)) => occupied.iter().position(|stretches| free(stretches, life)),
+            (Keep::Always, _) => None,
+        };
+        let buffer = shared.unwrap_or_else(|| {
+            layout.buffers.push(info.bytes);
+            layout.labels.push(info.name.to_string());
+            occupied.push(vec![]);
+            match layout.classes.iter_mut().find(|(class, _)| *class == info.class) {
+                Some((_, sum)) => *sum += info.bytes,
+                None => layout.classes.push((info.class, info.bytes)),
+            }
+            layout.buffers.len() - 1
+        });
+        if info.keep == Keep::Step {
+            occupied[buffer].extend(lives[storage]);
+        }
+        layout.of_storage[storage] = buffer;
+    }
+    Ok(layout)
+}
+
+/// First and last use of every storage, in the order of recording.
+///
+/// # Panics
+/// When a step storage is read before anything wrote it, naming dispatch and storage.
+fn lifetimes(plan: &Plan) -> Vec<Life> {
+    let mut lives: Vec<Life> = vec![None; plan.storages.len()];
+    for (time, work) in plan.works.iter().enumerate() {
+        for (storage, access) in work.touches() {
+            let info = &plan.storages[storage];
+            let born_here = lives[storage].is_none() && info.keep == Keep::Step;
+            assert!(!born_here || access == Access::Write, "{} reads `{}`, which nothing has written", work.label(), info.name);
+            let life = lives[storage].get_or_insert((time, time));
+            life.1 = time;
+        }
+    }
+    lives
+}
+
+fn check_limits(plan: &Plan, limits: &wgpu::Limits) -> Result<()> {
+    let too_large = |what: String, needed: u64, allowed: u64| Error::Limit {
+        what,
+        needed: bytes(needed),
+        allowed: bytes(allowed),
+        advice: "take a smaller train.batch_size (with more train.grad_accumulation), a smaller model, or another adapter".into(),
+    };
+    for storage in &plan.storages {
+        if storage.bytes > limits.max_buffer_size {
+            return Err(too_large(format!("the buffer of `{}`", storage.name), storage.bytes, limits.max_buffer_size));
+        }
+    }
+    let binding_limit = limits.max_storage_buffer_binding_size;
+    for work in &plan.works {
+        let super::plan::Action::Dispatch(dispatch) = &work.action else { continue };
+        if let Some(tensor) = dispatch.tensors.iter().find(|t| t.bytes() > binding_limit) {
+            return Err(too_large(format!("`{}` in one binding", tensor.name), tensor.bytes(), binding_limit));
+        }
+    }
+    Ok(())
+}

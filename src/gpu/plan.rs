@@ -1,0 +1,266 @@
+//! A recorded plan: an ordered list of dispatches over virtual tensors, in named phases.
+//!
+//! Recording allocates nothing and knows no adapter. Because a plan is data it can be listed, priced in bytes and FLOPs, laid out in
+//! memory, cut into slices, and compiled for one adapter ([`super::compile`]).
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::kernel::{Access, Kernel, Value};
+use super::tensor::{Dtype, Tensor, padded};
+
+/// A named stretch of a plan that is run as one: `forward`, `apply`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Phase(pub &'static str);
+
+/// The logical size of a dispatch's output; the variant's tile makes it a grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub rows: u64,
+    pub cols: u64,
+    pub batch: u64,
+    /// False where the kernel maps workgroups to work by itself: `rows` is then their number.
+    pub tiled: bool,
+}
+
+impl Extent {
+    /// `rows` outputs of a kernel that walks the other axis itself, or `rows` elements of an elementwise kernel.
+    pub fn rows(rows: usize) -> Extent {
+        Extent { rows: rows as u64, cols: 1, batch: 1, tiled: true }
+    }
+
+    /// An output matrix.
+    pub fn matrix(rows: usize, cols: usize) -> Extent {
+        Extent { rows: rows as u64, cols: cols as u64, batch: 1, tiled: true }
+    }
+
+    /// Exactly this many workgroups.
+    pub fn groups(count: usize) -> Extent {
+        Extent { rows: count as u64, cols: 1, batch: 1, tiled: false }
+    }
+
+    /// `batch` independent outputs of `rows`.
+    pub fn batched(rows: usize, batch: usize) -> Extent {
+        Extent { rows: rows as u64, cols: 1, batch: batch as u64, tiled: true }
+    }
+}
+
+/// How long a storage must keep its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// From its first write to its last read within one run of the plan; others may use the buffer before and after.
+    Step,
+    /// For ever: parameters, moments, inputs, results.
+    Always,
+}
+
+/// Memory that tensors lie in: a buffer of its own (`Keep::Always`) or a share of one.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    pub name: Arc<str>,
+    pub bytes: u64,
+    pub keep: Keep,
+    /// What it counts as in the memory table: `parameters`, `activations`.
+    pub class: &'static str,
+}
+
+/// One recorded dispatch or clear.
+pub struct Work {
+    pub phase: Phase,
+    /// Where in the model it stands: `h.0.attn`.
+    pub scope: Arc<str>,
+    pub action: Action,
+}
+
+pub enum Action {
+    Dispatch(Dispatch),
+    /// Zeroes a whole storage.
+    Clear(usize),
+}
+
+/// One kernel over bound tensors.
+pub struct Dispatch {
+    pub kernel: Kernel,
+    pub extent: Extent,
+    /// Values of `Dims`, in the kernel's order, without `first_group`.
+    pub dims: Vec<Value>,
+    /// Tensors in the kernel's order of bindings.
+    pub tensors: Vec<Tensor>,
+    /// Floating-point operations, a fused multiply-add counted as two.
+    pub flops: u64,
+}
+
+/// The recording.
+#[derive(Default)]
+pub struct Plan {
+    pub(crate) storages: Vec<Storage>,
+    pub(crate) works: Vec<Work>,
+    phase: Option<Phase>,
+    scope: Vec<String>,
+}
+
+impl Plan {
+    pub fn new() -> Plan {
+        Plan::default()
+    }
+
+    /// What is pushed from now on belongs to this phase.
+    pub fn begin(&mut self, phase: Phase) {
+        self.phase = Some(phase);
+    }
+
+    /// Runs `record` with `name` appended to the scope that labels dispatches and tensors.
+    pub fn scoped<T>(&mut self, name: &str, record: impl FnOnce(&mut Plan) -> T) -> T {
+        self.scope.push(name.to_owned());
+        let result = record(self);
+        self.scope.pop();
+        result
+    }
+
+    /// A tensor that lives from its first write to its last read in a step.
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        self.add(name, shape, Dtype::F32, Keep::Step, "activations")
+    }
+
+    /// A tensor that keeps its contents and has a buffer of its own.
+    pub fn kept(&mut self, name: &str, shape: &[usize], dtype: Dtype, class: &'static str) -> Tensor {
+        self.add(name, shape, dtype, Keep::Always, class)
+    }
+
+    fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, keep: Keep, class: &'static str) -> Tensor {
+        let storage = self.storage(name, padded(shape.iter().product()), keep, class);
+        self.view(storage, name, shape, dtype, 0)
+    }
+
+    /// A storage that several tensors are cut from with [`Plan::view`].
+    pub fn storage(&mut self, name: &str, bytes: u64, keep: Keep, class: &'static str) -> usize {
+        self.storages.push(Storage { name: name.into(), bytes, keep, class });
+        self.storages.len() - 1
+    }
+
+    /// A tensor at a byte offset of a storage.
+    ///
+    /// # Panics
+    /// When the offset is not a multiple of 256 or the tensor reaches past the end.
+    pub fn view(&self, storage: usize, name: &str, shape: &[usize], dtype: Dtype, offset: u64) -> Tensor {
+        let tensor = Tensor { name: name.into(), shape: shape.to_vec(), dtype, storage, offset };
+        let end = offset + tensor.bytes();
+        assert!(offset.is_multiple_of(256), "`{name}` begins at byte {offset}, which is no multiple of 256");
+        assert!(end <= self.storages[storage].bytes, "`{name}` reaches byte {end} of {}", self.storages[storage].bytes);
+        tensor
+    }
+
+    /// The storage of a tensor, as an index for [`Plan::clear`].
+    pub fn storage_of(&self, tensor: &Tensor) -> usize {
+        tensor.storage
+    }
+
+    /// Records one dispatch. `bindings` are by name, in any order.
+    ///
+    /// # Panics
+    /// When a name of `dims` or `bindings` is missing, unknown or of the wrong type: a mistake of the calling operation.
+    pub fn push(&mut self, kernel: &Kernel, extent: Extent, flops: u64, dims: &[(&str, Value)], bindings: &[(&str, &Tensor)]) {
+        let dims = ordered_dims(kernel, dims);
+        let tensors = ordered_tensors(kernel, bindings);
+        self.add_work(Action::Dispatch(Dispatch { kernel: kernel.clone(), extent, dims, tensors, flops }));
+    }
+
+    /// Records that a whole storage is set to zero.
+    pub fn clear(&mut self, storage: usize) {
+        self.add_work(Action::Clear(storage));
+    }
+
+    fn add_work(&mut self, action: Action) {
+        let phase = self.phase.expect("a plan needs a phase before its first dispatch");
+        self.works.push(Work { phase, scope: self.scope.join(".").into(), action });
+    }
+
+    pub fn works(&self) -> &[Work] {
+        &self.works
+    }
+
+    /// Floating-point operations of a phase.
+    pub fn flops(&self, phase: Phase) -> u64 {
+        self.works.iter().filter(|w| w.phase == phase).map(Work::flops).sum()
+    }
+}
+
+impl Work {
+    pub fn flops(&self) -> u64 {
+        match &self.action {
+            Action::Dispatch(dispatch) => dispatch.flops,
+            Action::Clear(_) => 0,
+        }
+    }
+
+    /// `h.0.attn layer_norm.forward`: the label on the device and in profiles.
+    pub fn label(&self) -> String {
+        let what = match &self.action {
+            Action::Dispatch(dispatch) => dispatch.kernel.name(),
+            Action::Clear(_) => "clear",
+        };
+        if self.scope.is_empty() { what.to_owned() } else { format!("{} {what}", self.scope) }
+    }
+
+    /// Storages touched, and how.
+    pub(crate) fn touches(&self) -> Vec<(usize, Access)> {
+        match &self.action {
+            Action::Dispatch(d) => {
+                let bindings = &d.kernel.interfaces()[0].bindings;
+                bindings.iter().zip(&d.tensors).map(|(b, t)| (t.storage, b.access)).collect()
+            }
+            Action::Clear(storage) => vec![(*storage, Access::Write)],
+        }
+    }
+}
+
+impl Dispatch {
+    /// Bytes of everything bound, each byte counted once: the least that memory must move.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.iter().map(Tensor::bytes).sum()
+    }
+}
+
+fn ordered_dims(kernel: &Kernel, given: &[(&str, Value)]) -> Vec<Value> {
+    let fields = &kernel.interfaces()[0].dims;
+    let names = || fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>().join(", ");
+    for (name, _) in given {
+        assert!(fields.iter().any(|f| f.name == *name), "`{}` has no dims.{name}; it has [{}]", kernel.name(), names());
+    }
+    let value = |field: &super::kernel::Field| {
+        let found = given.iter().find(|(name, _)| *name == field.name);
+        let (_, value) = found.unwrap_or_else(|| panic!("`{}` needs dims.{}", kernel.name(), field.name));
+        assert!(matches!(value, Value::F32(_)) == field.float, "`{}`: dims.{} has the wrong type", kernel.name(), field.name);
+        *value
+    };
+    fields.iter().map(value).collect()
+}
+
+fn ordered_tensors(kernel: &Kernel, given: &[(&str, &Tensor)]) -> Vec<Tensor> {
+    for (name, _) in given {
+        kernel.binding(name);
+    }
+    let tensor = |binding: &super::kernel::Binding| {
+        let found = given.iter().find(|(name, _)| *name == binding.name);
+        found.unwrap_or_else(|| panic!("`{}` needs a tensor for `{}`", kernel.name(), binding.name)).1.clone()
+    };
+    kernel.interfaces()[0].bindings.iter().map(tensor).collect()
+}
+
+impl fmt::Display for Plan {
+    /// One line per dispatch: phase, label, extent and tensors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for work in &self.works {
+            write!(f, "{:<9} {:<44}", work.phase.0, work.label())?;
+            if let Action::Dispatch(d) = &work.action {
+                write!(f, " {}x{}x{}", d.extent.batch, d.extent.rows, d.extent.cols)?;
+                for (binding, tensor) in d.kernel.interfaces()[0].bindings.iter().zip(&d.tensors) {
+                    let arrow = if binding.access == Access::Read || binding.access == Access::Uniform { "" } else { ">" };
+                    write!(f, " {arrow}{}={}{:?}", binding.name, tensor.name, tensor.shape)?;
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}

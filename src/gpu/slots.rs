@@ -1,0 +1,119 @@
+//! Staging in the steady state: a ring of mapped buffers that feeds each run of a plan its inputs, and one that brings results back.
+//!
+//! A plain queue write would land before the whole submit and make a staging buffer each time; a slot is filled while it is mapped,
+//! copied into place by the encoder, and maps itself again when that submit has run.
+
+use super::Gpu;
+use super::wait::Signal;
+use crate::error::{Error, Result};
+
+/// Staging buffers of one size.
+pub struct Slots {
+    slots: Vec<Slot>,
+    next: usize,
+    bytes: u64,
+}
+
+struct Slot {
+    buffer: wgpu::Buffer,
+    /// Set once the slot is mapped; `None` while it is on its way.
+    mapped: Signal<Result<(), wgpu::BufferAsyncError>>,
+    ready: bool,
+}
+
+impl Slots {
+    /// As many as may be in flight, and one to fill.
+    pub const COUNT: u64 = 3;
+
+    /// Bytes that [`Slots::new`] allocates.
+    pub fn needs(bytes: u64) -> u64 {
+        Slots::COUNT * bytes
+    }
+
+    pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Slots> {
+        let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
+        let create = || (0..Slots::COUNT).map(|_| gpu.create_buffer("slot", bytes, usage)).collect::<Vec<_>>();
+        let buffers = gpu.guarded("allocating slots", create).await?;
+        let slots: Vec<Slot> = buffers.into_iter().map(|buffer| Slot { buffer, mapped: Signal::new(), ready: false }).collect();
+        for slot in &slots {
+            let sender = slot.mapped.clone();
+            slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| sender.send(result));
+        }
+        Ok(Slots { slots, next: 0, bytes })
+    }
+
+    /// Whether the next slot can be filled now.
+    pub fn ready(&mut self) -> Result<bool> {
+        let slot = &mut self.slots[self.next];
+        if let Some(result) = slot.mapped.take() {
+            result.map_err(|e| Error::Device(format!("an input slot could not be mapped: {e}")))?;
+            slot.ready = true;
+        }
+        Ok(slot.ready)
+    }
+
+    /// Fills the next slot, copies it to `target` and lets it map itself again once the encoder's submit has run.
+    ///
+    /// # Panics
+    /// When the slot is not [`ready`](Slots::ready) or `data` is not one slot long.
+    pub fn fill(&mut self, encoder: &mut wgpu::CommandEncoder, data: &[u8], target: &wgpu::Buffer) -> Result<()> {
+        let slot = &mut self.slots[self.next];
+        assert!(slot.ready, "the slot is still in flight");
+        assert_eq!(data.len() as u64, self.bytes, "a slot is filled whole");
+        {
+            let view = slot.buffer.get_mapped_range_mut(..);
+            let mut view = view.map_err(|e| Error::Device(format!("an input slot could not be written: {e}")))?;
+            view.slice(..).copy_from_slice(data);
+        }
+        slot.buffer.unmap();
+        slot.ready = false;
+        encoder.copy_buffer_to_buffer(&slot.buffer, 0, target, 0, self.bytes);
+        let sender = slot.mapped.clone();
+        encoder.map_buffer_on_submit(&slot.buffer, wgpu::MapMode::Write, .., move |result| sender.send(result));
+        self.next = (self.next + 1) % self.slots.len();
+        Ok(())
+    }
+}
+
+/// One staging buffer that results come back through, without a wait.
+pub struct Readback {
+    buffer: wgpu::Buffer,
+    mapped: Signal<Result<(), wgpu::BufferAsyncError>>,
+    /// What the caller called the request in flight.
+    tag: Option<u64>,
+}
+
+impl Readback {
+    pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Readback> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let buffer = gpu.guarded("allocating the read-back", || gpu.create_buffer("readback", bytes, usage)).await?;
+        Ok(Readback { buffer, mapped: Signal::new(), tag: None })
+    }
+
+    /// Whether no request is in flight.
+    pub fn idle(&self) -> bool {
+        self.tag.is_none()
+    }
+
+    /// Copies the start of `source` when this encoder's submit has run; `tag` comes back with the bytes.
+    ///
+    /// # Panics
+    /// When a request is in flight.
+    pub fn request(&mut self, encoder: &mut wgpu::CommandEncoder, source: &wgpu::Buffer, tag: u64) {
+        assert!(self.idle(), "a read-back is in flight");
+        self.tag = Some(tag);
+        encoder.copy_buffer_to_buffer(source, 0, &self.buffer, 0, self.buffer.size());
+        let sender = self.mapped.clone();
+        encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| sender.send(result));
+    }
+
+    /// The bytes of the request in flight, with its tag, once they have come.
+    pub fn poll(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
+        let Some(result) = self.mapped.take() else { return Ok(None) };
+        let failed = |e: &dyn std::fmt::Display| Error::Device(format!("results could not be read back: {e}"));
+        result.map_err(|e| failed(&e))?;
+        let bytes = self.buffer.get_mapped_range(..).map_err(|e| failed(&e))?.to_vec();
+        self.buffer.unmap();
+        Ok(self.tag.take().map(|tag| (tag, bytes)))
+    }
+}

@@ -1,0 +1,60 @@
+//! Virtual tensors: named, shaped, typed views of storage that a plan will lay out.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What a storage element is. Every one is four bytes wide; packed types are `U32` words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    F32,
+    U32,
+}
+
+/// A view of one storage of a [`super::plan::Plan`]: a name, a shape, and where it begins.
+#[derive(Clone)]
+pub struct Tensor {
+    pub name: Arc<str>,
+    pub shape: Vec<usize>,
+    pub dtype: Dtype,
+    /// Index of the storage it lies in.
+    pub(crate) storage: usize,
+    /// Byte offset in the storage, a multiple of 256.
+    pub(crate) offset: u64,
+}
+
+impl Tensor {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size in bytes, padded to the 16 that a `vec4<f32>` load may touch.
+    pub fn bytes(&self) -> u64 {
+        padded(self.len())
+    }
+
+    /// Rows of a matrix: all axes but the last.
+    pub fn rows(&self) -> usize {
+        self.shape[..self.shape.len() - 1].iter().product()
+    }
+
+    /// Columns of a matrix: the last axis.
+    pub fn cols(&self) -> usize {
+        self.shape[self.shape.len() - 1]
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {:?}", self.name, self.dtype, self.shape)
+    }
+}
+
+/// Bytes of `elements` words, padded to a multiple of 16.
+pub fn padded(elements: usize) -> u64 {
+    (elements as u64 * 4).next_multiple_of(16)
+}
