@@ -1,0 +1,26 @@
+// Dropout (Srivastava et al. 2014), inverted: y = x · k, k = 0 with probability p, else 1 / (1 − p).
+//
+// The mask is a function of (element, stream, seed), so nothing is saved: the backward is the same kernel on dy.
+// An element's index counts from the step's first sample, so micro-batches do not change what a step drops.
+
+struct Dims {
+    first_group: u32,
+    count: u32,
+    per_sample: u32, // elements of one sample
+    stream: u32, //     which dropout of the model
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+const ROWS_PER_GROUP: u32 = 256u; // elements
+
+@compute @workgroup_size(256)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
+    if i < dims.count {
+        y[i] = x[i] * keep_factor(step.first_sample * dims.per_sample + i, dims.stream, step);
+    }
+}

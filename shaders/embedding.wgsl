@@ -1,0 +1,81 @@
+// Embedding lookup: row ids[r] of the table becomes row r of y.
+//
+//   forward     y[r, c] = table[ids[r], c]
+//   backward    dtable[i, c] += Σ_{r: ids[r] = i} dy[r, c]
+//
+// A table larger than one binding is split by rows; each part writes what it holds, and the first part zeroes rows whose id no table has:
+// ids are data and are not trusted. The backward needs no atomics: `order` lists the rows sorted by (id, r), and the workgroup of a
+// sorted place sums the run of equal ids that begins there, in order, so the result is the same bits every time.
+
+struct Dims {
+    first_group: u32,
+    rows: u32,
+    cols: u32,
+    first_id: u32, // id of this part's first row
+    ids: u32, //      rows of this part
+    all_ids: u32, //  rows of all parts
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> ids: array<u32>; //            (rows)
+@group(0) @binding(2) var<storage, read> table: array<f32>; //          (ids, cols)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; //        (rows, cols)
+@group(0) @binding(4) var<storage, read> order: array<u32>; //          (rows)
+@group(0) @binding(5) var<storage, read> dy: array<f32>; //             (rows, cols)
+@group(0) @binding(6) var<storage, read_write> dtable: array<f32>; //   (ids, cols)
+
+const COLS_PER_GROUP: u32 = 64u;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let col_tiles = (dims.cols + COLS_PER_GROUP - 1u) / COLS_PER_GROUP;
+    let group = dims.first_group + workgroup.x;
+    let r = group / col_tiles;
+    let c = group % col_tiles * COLS_PER_GROUP + local;
+    if c >= dims.cols {
+        return;
+    }
+    let id = ids[r];
+    if id >= dims.first_id && id - dims.first_id < dims.ids {
+        y[r * dims.cols + c] = table[(id - dims.first_id) * dims.cols + c];
+    } else if dims.first_id == 0u && id >= dims.all_ids {
+        y[r * dims.cols + c] = 0.0;
+    }
+}
+
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let col_tiles = (dims.cols + COLS_PER_GROUP - 1u) / COLS_PER_GROUP;
+    let group = dims.first_group + workgroup.x;
+    let place = group / col_tiles;
+    let c = group % col_tiles * COLS_PER_GROUP + local;
+    let id = ids[min(order[place], dims.rows - 1u)];
+    let here = id >= dims.first_id && id - dims.first_id < dims.ids;
+    if c >= dims.cols || !here || !run_begins(place, id) {
+        return;
+    }
+    var sum = 0.0;
+    var next = place;
+    var in_run = true;
+    // Two nested loops: Mesa 22.3's lavapipe ends a loop after 65,535 trips.
+    while in_run {
+        let stop = min(dims.rows, next + 32768u);
+        while next < stop && in_run {
+            let r = min(order[next], dims.rows - 1u);
+            in_run = ids[r] == id;
+            if in_run {
+                sum += dy[r * dims.cols + c];
+                next += 1u;
+            }
+        }
+        in_run = in_run && next < dims.rows;
+    }
+    dtable[(id - dims.first_id) * dims.cols + c] += sum;
+}
+
+fn run_begins(place: u32, id: u32) -> bool {
+    if place == 0u {
+        return true;
+    }
+    return ids[min(order[place - 1u], dims.rows - 1u)] != id;
+}

@@ -1,0 +1,40 @@
+// The step's loss from the rows' losses: records[record].loss += scale · Σ losses, one workgroup, in a fixed order.
+//
+// A record is (loss, gradient norm); the first micro-batch of a step overwrites its row.
+
+struct Dims {
+    first_group: u32,
+    rows: u32,
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> losses: array<f32>; //               (rows)
+@group(0) @binding(3) var<storage, read_write> records: array<vec2<f32>>; //  (records)
+
+const LANES: u32 = 64u;
+
+var<workgroup> lanes: array<f32, LANES>;
+
+@compute @workgroup_size(LANES)
+fn sum(@builtin(local_invocation_index) lane: u32) {
+    var total = 0.0;
+    for (var start = 0u; start < dims.rows; start += 65536u) {
+        let stop = min(dims.rows, start + 65536u);
+        for (var r = start + lane; r < stop; r += LANES) {
+            total += losses[r];
+        }
+    }
+    lanes[lane] = total;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
+        if lane < half {
+            lanes[lane] += lanes[lane + half];
+        }
+        workgroupBarrier();
+    }
+    if lane == 0u && dims.first_group == 0u {
+        let before = select(records[step.record].x, 0.0, step.fresh == 1u);
+        records[step.record].x = before + lanes[0] * step.target_scale;
+    }
+}

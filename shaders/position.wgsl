@@ -1,0 +1,75 @@
+// Positional encoding, added in place to x (batch · time, cols); t is a row's place in its sequence.
+//
+//   sinusoidal          x[b, t, 2i]   += sin(t / 10000^(2i / cols))        (Vaswani et al. 2017, section 3.5)
+//                       x[b, t, 2i+1] += cos(t / 10000^(2i / cols))
+//   learned             x[b, t, c]    += table[t, c]
+//   learned_backward    dtable[t, c]  += Σ_b dx[b, t, c]
+//
+// WGSL promises sine only on [−π, π] and to 2⁻¹¹, so range reduction and polynomial are our own: an angle is counted in turns as a 32-bit
+// fraction, and the reduction t · f mod 1 is exact integer arithmetic on a 64-bit fixed-point frequency from the host.
+
+struct Dims {
+    first_group: u32,
+    batch: u32,
+    time: u32,
+    cols: u32,
+    count: u32, // outputs
+}
+
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>; //        (batch, time, cols)
+@group(0) @binding(2) var<storage, read> table: array<f32>; //          (time or more, cols)
+@group(0) @binding(3) var<storage, read> frequencies: array<vec2<u32>>; // ((cols + 1) / 2): turns per position · 2⁶⁴, high and low word
+@group(0) @binding(4) var<storage, read> dx: array<f32>; //             (batch, time, cols)
+@group(0) @binding(5) var<storage, read_write> dtable: array<f32>; //   (time or more, cols)
+
+const ROWS_PER_GROUP: u32 = 256u;
+
+@compute @workgroup_size(256)
+fn sinusoidal(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let at = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
+    if at >= dims.count {
+        return;
+    }
+    let c = at % dims.cols;
+    let t = at / dims.cols % dims.time;
+    let f = frequencies[c / 2u];
+    // t < 65,536, so that t · low >> 32 fits 16-bit halves.
+    let carry = ((f.y >> 16u) * t + ((f.y & 0xffffu) * t >> 16u)) >> 16u;
+    let turns = f.x * t + carry;
+    x[at] += sine(turns + (c & 1u) * 0x40000000u);
+}
+
+// The sine of an angle given as a fraction of a turn, to 1e-6.
+fn sine(turns: u32) -> f32 {
+    let quadrant = turns >> 30u;
+    var rest = turns & 0x3fffffffu;
+    if (quadrant & 1u) == 1u {
+        rest = 0x40000000u - rest;
+    }
+    let a = f32(rest) * 1.4629180792671596e-9; // π / 2³¹
+    let s = a * a;
+    let p = 1.0 + s * (-0.16666666666 + s * (8.3333333333e-3 + s * (-1.98412698e-4 + s * (2.75573192e-6 - s * 2.50521084e-8))));
+    return select(a * p, -a * p, quadrant > 1u);
+}
+
+@compute @workgroup_size(256)
+fn learned(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let at = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
+    if at < dims.count {
+        x[at] += table[at % (dims.time * dims.cols)];
+    }
+}
+
+@compute @workgroup_size(256)
+fn learned_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let at = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
+    if at >= dims.count {
+        return;
+    }
+    var sum = 0.0;
+    for (var b = 0u; b < dims.batch; b++) {
+        sum += dx[b * dims.time * dims.cols + at];
+    }
+    dtable[at] += sum;
+}

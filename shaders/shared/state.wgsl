@@ -1,0 +1,8 @@
+// What only the device knows between steps; part of every checkpoint. Mirrored by `ops::step::State`.
+
+struct State {
+    updates: u32, //   optimizer steps applied, for AdamW's bias correction
+    skipped: u32, //   steps whose loss or gradient was not finite
+    apply: u32, //     1 if this step's gradients may be applied
+    clip: f32, //      factor on the gradients of this step
+}

@@ -1,0 +1,95 @@
+//! The operations of a language model: each asserts shapes, states its extent and pushes its kernels; nothing is allocated or run here.
+//!
+//! An operation is `shaders/<op>.wgsl` with the math in its header, `ops/<op>.rs`, and the f64 twin `reference/<op>.rs`. A new one adds
+//! those three files, a line to [`SOURCES`], to [`crate::reference`] and to the cases of tests/kernels.
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod column_sum;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod gradient_norm;
+pub mod layer_norm;
+pub mod loss;
+pub mod matmul;
+pub mod position;
+pub mod residual;
+pub mod sgd;
+pub mod step;
+
+use crate::gpu::kernel::{Source, Variant};
+
+/// Every WGSL file with its variants.
+pub const SOURCES: &[&Source] = &[
+    &activation::SOURCE,
+    &adamw::SOURCE,
+    &attention::SOURCE,
+    &column_sum::SOURCE,
+    &cross_entropy::SOURCE,
+    &dropout::SOURCE,
+    &embedding::SOURCE,
+    &gradient_norm::SOURCE,
+    &layer_norm::SOURCE,
+    &loss::SOURCE,
+    &matmul::SOURCE,
+    &position::SOURCE,
+    &residual::SOURCE,
+    &sgd::SOURCE,
+];
+
+/// All operations, their shaders parsed once.
+pub struct Ops {
+    pub activation: activation::Activation,
+    pub adamw: adamw::AdamW,
+    pub attention: attention::Attention,
+    pub column_sum: column_sum::ColumnSum,
+    pub cross_entropy: cross_entropy::CrossEntropy,
+    pub dropout: dropout::Dropout,
+    pub embedding: embedding::Embedding,
+    pub gradient_norm: gradient_norm::GradientNorm,
+    pub layer_norm: layer_norm::LayerNorm,
+    pub loss: loss::Loss,
+    pub matmul: matmul::Matmul,
+    pub position: position::Position,
+    pub residual: residual::Residual,
+    pub sgd: sgd::Sgd,
+}
+
+impl Ops {
+    /// `head_size` is D, the size of one attention head, which sizes that kernel's registers.
+    pub fn new(head_size: usize) -> Ops {
+        Ops {
+            activation: activation::Activation::new(),
+            adamw: adamw::AdamW::new(),
+            attention: attention::Attention::new(head_size),
+            column_sum: column_sum::ColumnSum::new(),
+            cross_entropy: cross_entropy::CrossEntropy::new(),
+            dropout: dropout::Dropout::new(),
+            embedding: embedding::Embedding::new(),
+            gradient_norm: gradient_norm::GradientNorm::new(),
+            layer_norm: layer_norm::LayerNorm::new(),
+            loss: loss::Loss::new(),
+            matmul: matmul::Matmul::new(),
+            position: position::Position::new(),
+            residual: residual::Residual::new(),
+            sgd: sgd::Sgd::new(),
+        }
+    }
+}
+
+const STEP: &str = include_str!("../shaders/shared/step.wgsl");
+const STATE: &str = include_str!("../shaders/shared/state.wgsl");
+const RANDOM: &str = include_str!("../shaders/shared/random.wgsl");
+
+/// Kernels that walk rows: a row by one invocation on software adapters, by a workgroup on GPUs.
+const BY_ROW: &[Variant] = &[
+    Variant { name: "lanes_1", text: include_str!("../shaders/shared/lanes_1.wgsl"), runs: |_| true, suits: |traits| traits.software },
+    Variant { name: "lanes_64", text: include_str!("../shaders/shared/lanes_64.wgsl"), runs: |_| true, suits: |_| true },
+];
+
+/// Number of vec4 elements that hold `len` elements.
+fn quads(len: usize) -> usize {
+    len.div_ceil(4)
+}

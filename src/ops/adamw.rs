@@ -1,0 +1,57 @@
+//! AdamW over segments of the parameter pool.
+
+use super::{STATE, STEP, quads};
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::tensor::Tensor;
+
+pub const SOURCE: Source =
+    Source { file: "adamw", text: include_str!("../../shaders/adamw.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
+
+pub struct AdamW {
+    apply: Kernel,
+}
+
+/// The constants of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Constants {
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    pub weight_decay: f32,
+}
+
+/// One segment of the pools, all (n).
+#[derive(Debug, Clone)]
+pub struct Segment {
+    pub params: Tensor,
+    pub grads: Tensor,
+    pub m: Tensor,
+    /// AdamW's second moment; SGD has none.
+    pub v: Option<Tensor>,
+    /// Elements, from the first, that decay: a multiple of 4.
+    pub decay: usize,
+}
+
+impl AdamW {
+    pub fn new() -> AdamW {
+        AdamW { apply: KernelFile::load(&SOURCE).kernel("apply") }
+    }
+
+    /// One update, if `state` allows it.
+    pub fn apply(&self, plan: &mut Plan, step: &Tensor, state: &Tensor, constants: Constants, segment: &Segment) {
+        let n = segment.params.len();
+        let v = segment.v.as_ref().expect("AdamW needs a second moment");
+        assert!([&segment.grads, &segment.m, v].iter().all(|t| t.len() == n) && segment.decay.is_multiple_of(4), "adamw.apply: shapes do not fit");
+        let dims = [
+            ("quads", quads(n).into()),
+            ("decay_quads", (segment.decay / 4).into()),
+            ("beta1", constants.beta1.into()),
+            ("beta2", constants.beta2.into()),
+            ("eps", constants.eps.into()),
+            ("weight_decay", constants.weight_decay.into()),
+        ];
+        let bindings = [("step", step), ("state", state), ("params", &segment.params), ("grads", &segment.grads), ("m", &segment.m), ("v", v)];
+        plan.push(&self.apply, Extent::rows(n), 16 * n as u64, &dims, &bindings);
+    }
+}

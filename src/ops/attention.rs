@@ -1,0 +1,92 @@
+//! Causal multi-head attention by streaming softmax, with its backward by recomputation.
+
+use super::{RANDOM, STEP};
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
+use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::tensor::Tensor;
+
+pub const SOURCE: Source =
+    Source { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: SINGLE };
+
+pub struct Attention {
+    head_size: usize,
+    forward: Kernel,
+    backward_query: Kernel,
+    backward_key_value: Kernel,
+}
+
+/// How one attention of the model is shaped.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub batch: usize,
+    pub time: usize,
+    pub heads: usize,
+    /// The stream of the dropout of probabilities, if there is one.
+    pub dropout: Option<u32>,
+}
+
+impl Attention {
+    /// `head_size` is D; it sizes the kernels' registers.
+    pub fn new(head_size: usize) -> Attention {
+        let file = KernelFile::with_constants(&SOURCE, &constants(head_size));
+        Attention {
+            head_size,
+            forward: file.kernel("forward"),
+            backward_query: file.kernel("backward_query"),
+            backward_key_value: file.kernel("backward_key_value"),
+        }
+    }
+
+    /// y (B·T, C) and lse (B, H, T) of qkv (B·T, 3C).
+    pub fn forward(&self, plan: &mut Plan, shape: Shape, step: &Tensor, qkv: &Tensor, y: &Tensor, lse: &Tensor) {
+        self.check(shape, qkv, y, lse);
+        let flops = shape.flops(self.head_size) * 4;
+        plan.push(&self.forward, shape.extent(), flops, &self.dims(shape), &[("step", step), ("qkv", qkv), ("y", y), ("lse", lse)]);
+    }
+
+    /// dqkv (B·T, 3C) from dy (B·T, C), with what the forward saved.
+    #[allow(clippy::too_many_arguments)] // six tensors of one equation
+    pub fn backward(&self, plan: &mut Plan, shape: Shape, step: &Tensor, dy: &Tensor, qkv: &Tensor, y: &Tensor, lse: &Tensor, dqkv: &Tensor) {
+        self.check(shape, qkv, y, lse);
+        assert!(dqkv.len() == qkv.len() && dy.len() == y.len(), "attention.backward: shapes do not fit");
+        let delta = plan.tensor("delta", &lse.shape);
+        let (dims, flops) = (self.dims(shape), shape.flops(self.head_size));
+        let bindings = [("step", step), ("qkv", qkv), ("out", y), ("dy", dy), ("saved", lse), ("delta", &delta), ("dqkv", dqkv)];
+        plan.push(&self.backward_query, shape.extent(), 6 * flops, &dims, &bindings);
+        let bindings = [("step", step), ("qkv", qkv), ("dy", dy), ("saved", lse), ("delta_in", &delta), ("dqkv", dqkv)];
+        plan.push(&self.backward_key_value, shape.extent(), 8 * flops, &dims, &bindings);
+    }
+
+    fn check(&self, shape: Shape, qkv: &Tensor, y: &Tensor, lse: &Tensor) {
+        let rows = shape.batch * shape.time;
+        let width = shape.heads * self.head_size;
+        let fits = qkv.rows() == rows && qkv.cols() == 3 * width && y.len() == rows * width && lse.len() == rows * shape.heads;
+        assert!(fits, "attention: {shape:?} does not fit {qkv:?}, {y:?}, {lse:?}");
+    }
+
+    fn dims(&self, shape: Shape) -> [(&'static str, Value); 5] {
+        [
+            ("time", shape.time.into()),
+            ("heads", shape.heads.into()),
+            ("scale", ((self.head_size as f64).powf(-0.5) as f32).into()),
+            ("dropout", shape.dropout.is_some().into()),
+            ("stream", shape.dropout.unwrap_or(0).into()),
+        ]
+    }
+}
+
+impl Shape {
+    fn extent(self) -> Extent {
+        Extent::batched(self.time, self.batch * self.heads)
+    }
+
+    /// One pass over all pairs of query and key: half of T² each.
+    fn flops(self, head_size: usize) -> u64 {
+        (self.batch * self.heads) as u64 * (self.time * (self.time + 1) / 2) as u64 * head_size as u64
+    }
+}
+
+/// The constants appended to the shader for a head of D elements.
+pub fn constants(head_size: usize) -> String {
+    format!("const HEAD_SIZE: u32 = {head_size}u;")
+}

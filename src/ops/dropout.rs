@@ -1,0 +1,26 @@
+//! Inverted dropout from counter-based random numbers; the backward recomputes the mask.
+
+use super::{RANDOM, STEP};
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::tensor::Tensor;
+
+pub const SOURCE: Source =
+    Source { file: "dropout", text: include_str!("../../shaders/dropout.wgsl"), shared: &[STEP, RANDOM], variants: SINGLE };
+
+pub struct Dropout {
+    forward: Kernel,
+}
+
+impl Dropout {
+    pub fn new() -> Dropout {
+        Dropout { forward: KernelFile::load(&SOURCE).kernel("forward") }
+    }
+
+    /// y = x times the mask of `stream`, for `samples` samples; with dy for x it is the backward.
+    pub fn forward(&self, plan: &mut Plan, step: &Tensor, stream: u32, samples: usize, x: &Tensor, y: &Tensor) {
+        assert!(x.len() == y.len() && x.len().is_multiple_of(samples), "dropout.forward: shapes do not fit");
+        let dims = [("count", x.len().into()), ("per_sample", (x.len() / samples).into()), ("stream", stream.into())];
+        plan.push(&self.forward, Extent::rows(x.len()), 16 * x.len() as u64, &dims, &[("step", step), ("x", x), ("y", y)]);
+    }
+}

@@ -1,0 +1,41 @@
+//! The norm of all gradients, clipping, and whether the step may be applied.
+
+use super::{STATE, STEP, quads};
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
+use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::tensor::Tensor;
+
+pub const SOURCE: Source =
+    Source { file: "gradient_norm", text: include_str!("../../shaders/gradient_norm.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
+
+/// Elements that one workgroup sums; `ROWS_PER_GROUP` in the shader, held to it by a test.
+pub const TILE: usize = 16_384;
+
+pub struct GradientNorm {
+    partial: Kernel,
+    finish: Kernel,
+}
+
+impl GradientNorm {
+    pub fn new() -> GradientNorm {
+        let file = KernelFile::load(&SOURCE);
+        GradientNorm { partial: file.kernel("partial"), finish: file.kernel("finish") }
+    }
+
+    /// Records the norm of all segments of the gradients and sets `state` up for the optimizer; `max_norm` 0 clips nothing.
+    pub fn forward(&self, plan: &mut Plan, step: &Tensor, grads: &[Tensor], max_norm: f32, records: &Tensor, state: &Tensor) {
+        let total: usize = grads.iter().map(|segment| segment.len().div_ceil(TILE)).sum();
+        let partials = plan.tensor("norm_partials", &[total]);
+        let dims = |quads: usize, first: usize| -> [(&'static str, Value); 4] {
+            [("quads", quads.into()), ("first", first.into()), ("partials", total.into()), ("max_norm", max_norm.into())]
+        };
+        let mut first = 0;
+        for segment in grads {
+            let bindings = [("grads", segment), ("partials", &partials)];
+            plan.push(&self.partial, Extent::rows(segment.len()), 2 * segment.len() as u64, &dims(quads(segment.len()), first), &bindings);
+            first += segment.len().div_ceil(TILE);
+        }
+        let bindings = [("step", step), ("sums", &partials), ("records", records), ("state", state)];
+        plan.push(&self.finish, Extent::groups(1), total as u64, &dims(0, 0), &bindings);
+    }
+}

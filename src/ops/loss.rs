@@ -1,0 +1,25 @@
+//! The step's loss from the rows' losses.
+
+use super::STEP;
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::tensor::Tensor;
+
+pub const SOURCE: Source = Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP], variants: SINGLE };
+
+pub struct Loss {
+    sum: Kernel,
+}
+
+impl Loss {
+    pub fn new() -> Loss {
+        Loss { sum: KernelFile::load(&SOURCE).kernel("sum") }
+    }
+
+    /// The loss in the step's row of records (n, 2) becomes, or grows by, the scaled sum of losses (rows).
+    pub fn sum(&self, plan: &mut Plan, step: &Tensor, losses: &Tensor, records: &Tensor) {
+        assert!(records.cols() == 2, "loss.sum: shapes do not fit");
+        let bindings = [("step", step), ("losses", losses), ("records", records)];
+        plan.push(&self.sum, Extent::groups(1), losses.len() as u64, &[("rows", losses.len().into())], &bindings);
+    }
+}

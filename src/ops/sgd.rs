@@ -1,0 +1,33 @@
+//! Stochastic gradient descent with momentum over segments of the parameter pool.
+
+use super::adamw::Segment;
+use super::{STATE, STEP, quads};
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::tensor::Tensor;
+
+pub const SOURCE: Source = Source { file: "sgd", text: include_str!("../../shaders/sgd.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
+
+pub struct Sgd {
+    apply: Kernel,
+}
+
+impl Sgd {
+    pub fn new() -> Sgd {
+        Sgd { apply: KernelFile::load(&SOURCE).kernel("apply") }
+    }
+
+    /// One update, if `state` allows it.
+    pub fn apply(&self, plan: &mut Plan, step: &Tensor, state: &Tensor, momentum: f32, weight_decay: f32, segment: &Segment) {
+        let n = segment.params.len();
+        assert!(segment.grads.len() == n && segment.m.len() == n && segment.decay.is_multiple_of(4), "sgd.apply: shapes do not fit");
+        let dims = [
+            ("quads", quads(n).into()),
+            ("decay_quads", (segment.decay / 4).into()),
+            ("momentum", momentum.into()),
+            ("weight_decay", weight_decay.into()),
+        ];
+        let bindings = [("step", step), ("state", state), ("params", &segment.params), ("grads", &segment.grads), ("m", &segment.m)];
+        plan.push(&self.apply, Extent::rows(n), 6 * n as u64, &dims, &bindings);
+    }
+}

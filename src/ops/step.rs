@@ -1,0 +1,50 @@
+//! The host's view of the blocks that every step carries: [`Step`] down, [`State`] on the device.
+
+/// What the host says of one micro-batch; mirrors `Step` of shaders/shared/step.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Step {
+    pub learning_rate: f32,
+    /// 1 / number of real targets in the whole step.
+    pub target_scale: f32,
+    pub seed: u32,
+    /// Elements whose random number is below are dropped: p · 2³².
+    pub drop_below: u32,
+    /// 1 / (1 − p).
+    pub keep_scale: f32,
+    /// Index in the step of this micro-batch's first sample.
+    pub first_sample: u32,
+    /// Row of the records that results go to.
+    pub record: u32,
+    /// 1 in the first micro-batch of a step.
+    pub fresh: u32,
+}
+
+impl Step {
+    /// Words of the block.
+    pub const WORDS: usize = size_of::<Step>() / 4;
+
+    /// Sets dropout with probability `p` in [0, 1).
+    pub fn with_dropout(self, p: f64) -> Step {
+        Step { drop_below: (p * 4_294_967_296.0) as u32, keep_scale: (1.0 / (1.0 - p)) as f32, ..self }
+    }
+}
+
+/// What only the device knows between steps; mirrors `State` of shaders/shared/state.wgsl.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, serde::Serialize, serde::Deserialize)]
+pub struct State {
+    /// Optimizer steps applied.
+    pub updates: u32,
+    /// Steps whose loss or gradient was not finite.
+    pub skipped: u32,
+    /// 1 if the last step's gradients were applied.
+    pub apply: u32,
+    /// Factor on the gradients of the last step.
+    pub clip: f32,
+}
+
+impl State {
+    /// Words of the block.
+    pub const WORDS: usize = size_of::<State>() / 4;
+}
