@@ -1,0 +1,25 @@
+//! The twins: one naive f64 function for every kernel in `shaders/`, of the same file name and entry point, with the same argument names.
+//!
+//! A twin is the truth its kernel is measured against, so it is written to be checked by eye: plain slices, loops named by axis, no
+//! cleverness and no speed. Each backward is proven here by [`finite_diff`]; the kernel tests then compare the GPU with the twin.
+//!
+//! Shapes: **B** batch, **T** time, **C** d_model, **H** heads, **D** head size, **F** d_ff, **V** vocabulary; row-major; weights are
+//! (out, in). A slice too short for the given sizes panics.
+#![allow(clippy::needless_range_loop, reason = "loops are named by axis and index by it, like the math above them")]
+#![allow(clippy::too_many_arguments, reason = "a twin takes what its kernel binds, by the same names")]
+
+pub mod activation;
+pub mod adamw;
+pub mod attention;
+pub mod column_sum;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod finite_diff;
+pub mod gradient_norm;
+pub mod layer_norm;
+pub mod matmul;
+pub mod model;
+pub mod position;
+pub mod residual;
+pub mod sgd;
