@@ -1,0 +1,255 @@
+//! A text split into a training and a validation part, as token ids.
+
+use serde::{Deserialize, Serialize};
+
+use super::store::TokenStore;
+use super::tokenizer::{Tokenizer, TokenizerConfig};
+use crate::error::{Error, Result};
+
+/// Which text to train on, and how much of its end to keep for validation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Text files, joined in this order, or `.tokens` files; empty means the text that comes with the program.
+    pub files: Vec<String>,
+    /// The part of the text that is only validated on, taken from its end: 0 (none) to below 1.
+    pub val_fraction: f64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig { files: Vec::new(), val_fraction: 0.1 }
+    }
+}
+
+impl DataConfig {
+    /// `Err` names the key, the value found and the value needed.
+    pub fn validate(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.val_fraction) {
+            return Err(Error::usage(format!("data.val_fraction is {}, it must be at least 0 and below 1", self.val_fraction)));
+        }
+        if let Some(at) = self.files.iter().position(String::is_empty) {
+            return Err(Error::usage(format!("data.files has an empty name at place {at}, a path is needed")));
+        }
+        Ok(())
+    }
+}
+
+/// The two parts of a corpus.
+#[derive(Debug, Clone)]
+pub struct Corpus {
+    pub train: TokenStore,
+    /// Empty when `val_fraction` is 0.
+    pub val: TokenStore,
+    /// Characters of the validation text; loss · tokens / characters / ln 2 is bits per character.
+    pub val_characters: u64,
+    val_fraction: f64,
+}
+
+impl Corpus {
+    /// Splits the joined `texts` and encodes both parts, with the `existing` tokenizer or one made as `config` asks.
+    ///
+    /// A text that does not end in white space is joined to the next by a line end. The training part is the first
+    /// 1 − `val_fraction` of the characters; for words, a word that the border would cut goes to validation whole. Characters are
+    /// collected from the whole text (as nanoGPT does), words and BPE merges from the training part only.
+    pub fn build<S: AsRef<str>>(
+        data: &DataConfig,
+        texts: &[S],
+        config: &TokenizerConfig,
+        existing: Option<Tokenizer>,
+    ) -> Result<(Tokenizer, Corpus)> {
+        data.validate()?;
+        let text = join(texts);
+        let kind = existing.as_ref().map_or(config.kind.as_str(), |tokenizer| tokenizer.kind());
+        let (train, val) = text.split_at(border(&text, data.val_fraction, kind == "word"));
+        let tokenizer = match existing {
+            Some(tokenizer) => tokenizer,
+            None if kind == "character" => Tokenizer::train(config, &text)?,
+            None => Tokenizer::train(config, train)?,
+        };
+        let encode = |part: &str| tokenizer.encode(part).map(TokenStore::from_ids);
+        let val_characters = val.chars().count() as u64;
+        let corpus = Corpus { train: encode(train)?, val: encode(val)?, val_characters, val_fraction: data.val_fraction };
+        Ok((tokenizer, corpus))
+    }
+
+    /// Like [`build`](Corpus::build), from `data.files`. `.tokens` files are memory-mapped and split by tokens; their tokenizer must be
+    /// `existing` or come from `config.path`, and its vocabulary must have the size the files state.
+    #[cfg(feature = "files")]
+    pub fn open(data: &DataConfig, config: &TokenizerConfig, existing: Option<Tokenizer>) -> Result<(Tokenizer, Corpus)> {
+        data.validate()?;
+        if data.files.is_empty() {
+            return Err(Error::usage("data.files is empty, at least one text or .tokens file is needed here"));
+        }
+        let is_tokens = |file: &&String| file.ends_with(".tokens");
+        let Some(tokens) = data.files.iter().find(is_tokens) else {
+            let texts = data.files.iter().map(super::reader::read_text).collect::<Result<Vec<String>>>()?;
+            return Corpus::build(data, &texts, config, existing);
+        };
+        if let Some(text) = data.files.iter().find(|file| !is_tokens(file)) {
+            return Err(Error::usage(format!("data.files mixes `{tokens}` and `{text}`, it must be all .tokens files or all texts")));
+        }
+        let tokenizer = match existing {
+            Some(tokenizer) => tokenizer,
+            None if config.path.is_empty() => {
+                let why = "holds token ids, not text: the tokenizer that made them must be given (tokenizer.path)";
+                return Err(Error::file(tokens, why));
+            }
+            None => Tokenizer::train(config, "")?,
+        };
+        let corpus = Corpus::map(data, &tokenizer)?;
+        Ok((tokenizer, corpus))
+    }
+
+    #[cfg(feature = "files")]
+    fn map(data: &DataConfig, tokenizer: &Tokenizer) -> Result<Corpus> {
+        let mut store = TokenStore::default();
+        for file in &data.files {
+            let next = TokenStore::open(file)?;
+            if next.vocab_size() != Some(tokenizer.vocab_size()) {
+                let (found, wanted) = (next.vocab_size().unwrap_or(0), tokenizer.vocab_size());
+                return Err(Error::file(file, format!("was made by a tokenizer of {found} tokens, this one has {wanted}")));
+            }
+            store = store.followed_by(next);
+        }
+        let border = first_part(store.len(), data.val_fraction);
+        let (train, val) = (store.slice(0..border)?, store.slice(border..store.len())?);
+        let (mut decoder, mut val_characters) = (tokenizer.decoder(), 0);
+        val.for_each_block(|ids| {
+            for &id in ids {
+                val_characters += decoder.push(id)?.chars().count() as u64;
+            }
+            Ok(())
+        })?;
+        val_characters += decoder.finish().chars().count() as u64;
+        Ok(Corpus { train, val, val_characters, val_fraction: data.val_fraction })
+    }
+
+    /// `Err` with the counts when a part is shorter than one window of `seq_len` + 1 tokens. No validation part is fine if none was asked for.
+    pub fn check_windows(&self, seq_len: usize) -> Result<()> {
+        let needed = seq_len.saturating_add(1);
+        for (name, part) in [("training", &self.train), ("validation", &self.val)] {
+            if part.len() >= needed || (name == "validation" && self.val_fraction == 0.0) {
+                continue;
+            }
+            let (train, val, fraction) = (self.train.len(), self.val.len(), self.val_fraction);
+            return Err(Error::usage(format!(
+                "the {name} part has {} tokens, seq_len {seq_len} needs at least {needed} \
+                 (training {train}, validation {val}, data.val_fraction {fraction}): use more text or a smaller seq_len",
+                part.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// All texts as one; a line end keeps the last word of one and the first word of the next apart.
+fn join<S: AsRef<str>>(texts: &[S]) -> String {
+    let mut all = String::with_capacity(texts.iter().map(|text| text.as_ref().len() + 1).sum());
+    for text in texts {
+        if !all.is_empty() && !all.ends_with(char::is_whitespace) {
+            all.push('\n');
+        }
+        all.push_str(text.as_ref());
+    }
+    all
+}
+
+/// How many of `n` belong to the training part, rounded down as nanoGPT does.
+fn first_part(n: usize, val_fraction: f64) -> usize {
+    if val_fraction == 0.0 { n } else { ((n as f64 * (1.0 - val_fraction)) as usize).min(n) }
+}
+
+/// The byte index where validation begins; with `whole_words`, moved back to the start of a word that it would cut.
+fn border(text: &str, val_fraction: f64, whole_words: bool) -> usize {
+    let characters = first_part(text.chars().count(), val_fraction);
+    let at = text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
+    let (before, after) = text.split_at(at);
+    if !whole_words || before.ends_with(char::is_whitespace) || !after.starts_with(|c: char| !c.is_whitespace()) {
+        return at;
+    }
+    // A text that is one single word stays cut where it is: an empty training part would help nobody.
+    before.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(at, |(at, c)| at + c.len_utf8())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(kind: &str) -> TokenizerConfig {
+        TokenizerConfig { kind: kind.into(), ..TokenizerConfig::default() }
+    }
+
+    #[test]
+    fn the_split_is_by_characters_of_the_joined_text() {
+        assert_eq!(first_part(1_115_394, 0.1), 1_003_854, "nanoGPT's Shakespeare");
+        let data = DataConfig { val_fraction: 0.25, ..DataConfig::default() };
+        let (t, corpus) = Corpus::build(&data, &["éab\n", "cd", "世x"], &kind("character"), None).unwrap();
+        assert_eq!((corpus.train.len(), corpus.val.len(), corpus.val_characters), (6, 3, 3));
+        let mut ids = Vec::new();
+        corpus.val.window(0, 3, &mut ids).unwrap();
+        assert_eq!(t.decode(&ids).unwrap(), "\n世x", "the vocabulary is of the whole text");
+        assert_eq!(t.vocab_size(), 9);
+    }
+
+    #[test]
+    fn words_come_from_the_training_part_and_are_never_cut() {
+        let data = DataConfig { val_fraction: 0.3, ..DataConfig::default() };
+        let (t, corpus) = Corpus::build(&data, &["one two three four five sixty"], &kind("word"), None).unwrap();
+        let mut ids = Vec::new();
+        corpus.train.window(0, corpus.train.len(), &mut ids).unwrap();
+        assert_eq!(t.decode(&ids).unwrap(), "one two three four");
+        corpus.val.window(0, 2, &mut ids).unwrap();
+        assert_eq!(ids, [4, 4]);
+        assert_eq!(corpus.val_characters, "five sixty".len() as u64);
+        assert_eq!(border("onlyone", 0.5, true), 3);
+        for whole in [false, true] {
+            assert_eq!(border("ab cd", 0.0, whole), 5);
+            assert_eq!(border("", 0.5, whole), 0);
+        }
+        let again = Corpus::build(&data, &["one sixty"], &kind("character"), Some(t)).unwrap();
+        assert_eq!((again.0.kind(), again.1.train.len()), ("word", 1));
+    }
+
+    #[test]
+    fn parts_shorter_than_a_window_are_refused_with_numbers() {
+        let (_, corpus) = Corpus::build(&DataConfig::default(), &["x".repeat(100)], &kind("character"), None).unwrap();
+        corpus.check_windows(9).unwrap();
+        let e = corpus.check_windows(10).unwrap_err().to_string();
+        assert!(e.starts_with("the validation part has 10 tokens, seq_len 10 needs at least 11 (training 90, validation 10,"), "{e}");
+        assert!(corpus.check_windows(90).unwrap_err().to_string().starts_with("the training part has 90 tokens"));
+        let data = DataConfig { val_fraction: 0.0, ..DataConfig::default() };
+        let (_, corpus) = Corpus::build(&data, &["x".repeat(100)], &kind("character"), None).unwrap();
+        assert!(corpus.val.is_empty());
+        corpus.check_windows(99).unwrap();
+        for val_fraction in [-0.1, 1.0, f64::NAN] {
+            let data = DataConfig { val_fraction, ..DataConfig::default() };
+            assert!(data.validate().unwrap_err().to_string().starts_with("data.val_fraction is "));
+            assert!(Corpus::build(&data, &["abc"], &kind("character"), None).is_err());
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "files")]
+    fn token_files_are_mapped_and_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |file: &str| folder.path().join(file).to_string_lossy().into_owned();
+        let text = "some words, and some more words é\n".repeat(40);
+        std::fs::write(name("a.txt"), &text).unwrap();
+        let data = |files: &[&str]| DataConfig { files: files.iter().map(|f| name(f)).collect(), val_fraction: 0.1 };
+        let (t, from_text) = Corpus::open(&data(&["a.txt"]), &kind("character"), None).unwrap();
+        super::super::encode_file_to_tokens(&t, name("a.txt"), name("a.tokens")).unwrap();
+        let (_, mapped) = Corpus::open(&data(&["a.tokens"]), &kind("character"), Some(t.clone())).unwrap();
+        assert_eq!((mapped.train.len(), mapped.val_characters), (from_text.train.len(), from_text.val_characters));
+        let (_, twice) = Corpus::open(&data(&["a.tokens", "a.tokens"]), &kind("character"), Some(t.clone())).unwrap();
+        assert_eq!(twice.train.len() + twice.val.len(), 2 * text.chars().count());
+
+        let problem = |files: &[&str], t: Option<Tokenizer>| Corpus::open(&data(files), &kind("character"), t).unwrap_err().to_string();
+        assert!(problem(&["a.tokens"], None).contains("the tokenizer that made them must be given"));
+        assert!(problem(&["a.tokens", "a.txt"], Some(t)).contains("data.files mixes"));
+        assert!(problem(&["no.txt"], None).contains("no.txt: no such file"));
+        assert!(problem(&[], None).contains("data.files is empty"));
+        let other = Tokenizer::train(&kind("character"), "abc").unwrap();
+        assert!(problem(&["a.tokens"], Some(other)).contains("this one has 4"));
+    }
+}

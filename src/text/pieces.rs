@@ -1,0 +1,121 @@
+//! Long texts are encoded piece by piece. This says where a text may be cut without changing its ids, and what a text may hold.
+
+use crate::error::{Error, Result};
+
+/// How much text is encoded at a time, in bytes.
+#[cfg(any(feature = "files", feature = "bpe"))]
+pub(crate) const PIECE: usize = 1 << 20;
+
+/// The last byte index inside `text` at which it may be cut, or `None`: right after a single line end, right before a single blank.
+///
+/// "Single" means that no other white space touches it. There, words end for every tokenizer, and the splitting patterns of GPT-2 and
+/// its successors begin a new piece, so encoding both halves equals encoding the whole. A text without such a place is cut before the
+/// line end that closes a run of white space, which is as good for GPT-2's pattern.
+#[cfg(any(feature = "files", feature = "bpe", test))]
+pub(crate) fn cut(text: &str) -> Option<usize> {
+    let mut fallback = None;
+    // `white(None)` is the end of the text, where the next character is not known yet.
+    let white = |c: Option<char>| c.is_none_or(char::is_whitespace);
+    let mut next = None;
+    let mut chars = text.char_indices().rev().peekable();
+    while let Some((at, c)) = chars.next() {
+        let before = chars.peek().map(|(_, c)| *c);
+        if (c == '\n' || c == ' ') && !white(next) {
+            if !white(before) {
+                return Some(if c == '\n' { at + 1 } else { at });
+            }
+            if c == '\n' && before.is_some() && fallback.is_none() {
+                fallback = Some(at);
+            }
+        }
+        next = Some(c);
+    }
+    fallback
+}
+
+/// `text` cut into pieces of about `size` bytes, longer only where there is no place to cut.
+#[cfg(any(feature = "bpe", test))]
+pub(crate) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let mut want = size.max(1);
+        while want < rest.len() {
+            if let Some(at) = cut(&rest[..rest.floor_char_boundary(want)]) {
+                let (piece, after) = rest.split_at(at);
+                rest = after;
+                return Some(piece);
+            }
+            want = want.saturating_mul(2);
+        }
+        (!rest.is_empty()).then(|| std::mem::take(&mut rest))
+    })
+}
+
+/// `bytes` as text; a UTF-8 byte order mark at the front is dropped. `origin` names the file in errors.
+///
+/// `Err`: no bytes, a NUL byte (then it is no text), bytes that are not UTF-8; both positions are named, counted from 0.
+pub fn text_from_bytes(bytes: Vec<u8>, origin: &str) -> Result<String> {
+    if bytes.is_empty() {
+        return Err(Error::file(origin, "is empty, a text is needed"));
+    }
+    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+        return Err(Error::file(origin, nul(at as u64)));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::file(origin, not_utf8(at as u64, e.as_bytes()[at]))
+    })?;
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    Ok(text)
+}
+
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+pub(crate) fn nul(at: u64) -> String {
+    format!("has a NUL byte at position {at}: it is not text, or it is UTF-16 and must be saved as UTF-8")
+}
+
+pub(crate) fn not_utf8(at: u64, byte: u8) -> String {
+    format!("has byte 0x{byte:02X} at position {at}, which is not UTF-8: save the file as UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_where_no_token_can_cross() {
+        assert_eq!(cut("one\ntwo"), Some(4));
+        assert_eq!(cut("one two"), Some(3));
+        assert_eq!(cut("one two "), Some(3), "after the last blank may come more white space");
+        assert_eq!(cut("one\n\ntwo"), Some(4), "before the last line end of a run");
+        assert_eq!(cut("a b\n\n\nc"), Some(1), "a clean place is better than a late one");
+        for text in ["", "one", "\none", " one", "one\n", "one  two", "\n"] {
+            assert_eq!(cut(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_join_to_the_whole() {
+        let text = "ab cd\n\nef  gh ij\nü é 世界\n".repeat(20) + &"x".repeat(50);
+        for size in 0..80 {
+            let all: Vec<&str> = pieces(&text, size).collect();
+            assert_eq!(all.concat(), text);
+            assert!(all.iter().all(|piece| !piece.is_empty()));
+            assert!(size == 0 || size > 40 || all.len() > 10);
+        }
+        assert_eq!(pieces("", 5).count(), 0);
+    }
+
+    #[test]
+    fn bad_bytes_are_named_with_their_position() {
+        let problem = |bytes: &[u8]| text_from_bytes(bytes.to_vec(), "a.txt").unwrap_err().to_string();
+        assert_eq!(problem(b""), "a.txt: is empty, a text is needed");
+        assert!(problem(b"abc\0def").contains("a NUL byte at position 3"));
+        assert!(problem(b"ab\xFFc").contains("byte 0xFF at position 2"));
+        assert!(problem("世".as_bytes()[..2].as_ref()).contains("byte 0xE4 at position 0"));
+        assert_eq!(text_from_bytes("\u{feff}hé".into(), "a.txt").unwrap(), "hé");
+    }
+}

@@ -1,0 +1,291 @@
+//! One tokenizer type for the three kinds, its settings, its file, and a decoder that streams.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::character::Character;
+use super::decoder::Decoder;
+use super::word::Word;
+use crate::error::{Error, Result};
+
+/// How to make a tokenizer from a text, or where to find one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// `word`, `character` or `bpe`.
+    pub kind: String,
+    /// Word only: punctuation marks are tokens of their own.
+    pub punctuation: bool,
+    /// Capitals become small letters before anything else.
+    pub lower_case: bool,
+    /// Largest vocabulary, `<UNK>` included; 0 is no limit. For `bpe` the wanted size.
+    pub max_vocab: usize,
+    /// What occurs less often gets no token; for `bpe`, no merge. 0 and 1 keep everything.
+    pub min_count: usize,
+    /// Bpe only: a `tokenizer.json`, an `encoder.json` with `vocab.bpe` beside it, or their folder, instead of training.
+    pub path: String,
+}
+
+impl Default for TokenizerConfig {
+    /// Characters, no limits: the one kind that needs no choice and loses nothing of the text.
+    fn default() -> Self {
+        TokenizerConfig {
+            kind: "character".to_string(),
+            punctuation: false,
+            lower_case: false,
+            max_vocab: 0,
+            min_count: 0,
+            path: String::new(),
+        }
+    }
+}
+
+impl TokenizerConfig {
+    /// `Err` names the key, the value found and the value needed.
+    pub fn validate(&self) -> Result<()> {
+        let usage = |message: String| Err(Error::usage(message));
+        let kind = &self.kind;
+        if !["word", "character", "bpe"].contains(&kind.as_str()) {
+            return usage(format!("tokenizer.kind is `{kind}`, it must be `word`, `character` or `bpe`"));
+        }
+        if self.punctuation && kind != "word" {
+            return usage(format!("tokenizer.punctuation is true, which only kind `word` knows; tokenizer.kind is `{kind}`"));
+        }
+        if !self.path.is_empty() {
+            if kind != "bpe" {
+                return usage(format!("tokenizer.path is `{}`, which only kind `bpe` reads; tokenizer.kind is `{kind}`", self.path));
+            }
+            if self.max_vocab != 0 || self.min_count != 0 || self.lower_case {
+                let found = "tokenizer.path loads a finished tokenizer";
+                return usage(format!("{found}: max_vocab and min_count must be 0 and lower_case false beside it"));
+            }
+        } else if kind == "bpe" && self.max_vocab < 257 {
+            let found = self.max_vocab;
+            return usage(format!(
+                "tokenizer.max_vocab is {found}, kind `bpe` needs at least 257 (256 bytes and <|endoftext|>), or a tokenizer.path"
+            ));
+        }
+        if kind != "bpe" && self.max_vocab == 1 {
+            return usage("tokenizer.max_vocab is 1, it must be 0 (no limit) or at least 2, as <UNK> takes one".to_string());
+        }
+        Ok(())
+    }
+}
+
+/// Text to token ids and back. Ids are 0 .. [`vocab_size`](Tokenizer::vocab_size).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Tokenizer {
+    Word(Word),
+    Character(Character),
+    #[cfg(feature = "bpe")]
+    Bpe(Box<super::bpe::Bpe>),
+}
+
+impl Tokenizer {
+    /// A tokenizer made from `text` as `config` asks, or loaded from `config.path`. `Err`: a bad setting, or a text with nothing to count.
+    pub fn train(config: &TokenizerConfig, text: &str) -> Result<Tokenizer> {
+        config.validate()?;
+        match config.kind.as_str() {
+            "word" => Ok(Tokenizer::Word(Word::train(config, text)?)),
+            "character" => Ok(Tokenizer::Character(Character::train(config, text)?)),
+            _ if !config.path.is_empty() => Tokenizer::from_config_path(config),
+            #[cfg(feature = "bpe")]
+            _ => Ok(Tokenizer::Bpe(Box::new(super::bpe_train::train(config, text)?))),
+            #[cfg(not(feature = "bpe"))]
+            _ => Err(no_bpe()),
+        }
+    }
+
+    #[cfg(feature = "files")]
+    pub(crate) fn from_config_path(config: &TokenizerConfig) -> Result<Tokenizer> {
+        let tokenizer = Tokenizer::open(&config.path)?;
+        if tokenizer.kind() == config.kind {
+            return Ok(tokenizer);
+        }
+        Err(Error::file(&config.path, format!("is a {} tokenizer, tokenizer.kind is `{}`", tokenizer.kind(), config.kind)))
+    }
+
+    #[cfg(not(feature = "files"))]
+    fn from_config_path(config: &TokenizerConfig) -> Result<Tokenizer> {
+        Err(Error::file(&config.path, "cannot be read: this build opens no files (feature `files`)"))
+    }
+
+    /// Reads a `tokenizer.json` of any kind, GPT-2's `encoder.json` with `vocab.bpe` beside it, or a folder that holds either.
+    #[cfg(feature = "files")]
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Tokenizer> {
+        let path = path.as_ref();
+        let json = if path.is_dir() { path.join("tokenizer.json") } else { path.to_path_buf() };
+        let gpt2 = path.ends_with("encoder.json") || path.ends_with("vocab.json") || (path.is_dir() && !json.exists());
+        if !gpt2 {
+            return Tokenizer::from_json(&super::reader::read_text(&json)?, &json.to_string_lossy());
+        }
+        #[cfg(feature = "bpe")]
+        return Ok(Tokenizer::Bpe(Box::new(super::bpe_train::open_gpt2(path)?)));
+        #[cfg(not(feature = "bpe"))]
+        return Err(Error::file(path, no_bpe()));
+    }
+
+    /// The ids of `text`. Words and characters never fail; a BPE fails on a byte it has no token for.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        self.encode_into(text, &mut ids, |_| {})?;
+        Ok(ids)
+    }
+
+    /// The ids of `text`, and each distinct word or character that became `<UNK>`, in order of appearance.
+    pub fn encode_counting_unknown(&self, text: &str) -> Result<(Vec<u32>, Vec<String>)> {
+        let (mut ids, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        self.encode_into(text, &mut ids, |word| {
+            if seen.insert(word.to_string()) {
+                unknown.push(word.to_string());
+            }
+        })?;
+        Ok((ids, unknown))
+    }
+
+    /// Appends the ids of `text` to `ids`.
+    fn encode_into(&self, text: &str, ids: &mut Vec<u32>, unknown: impl FnMut(&str)) -> Result<()> {
+        match self {
+            Tokenizer::Word(word) => word.encode(text, ids, unknown),
+            Tokenizer::Character(character) => character.encode(text, ids, unknown),
+            #[cfg(feature = "bpe")]
+            Tokenizer::Bpe(bpe) => bpe.encode(text, ids)?,
+        }
+        Ok(())
+    }
+
+    /// The text of `ids`. `Err` on an id that the vocabulary does not have; bytes that are no UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut decoder = self.decoder();
+        let mut text = String::new();
+        for &id in ids {
+            text.push_str(&decoder.push(id)?);
+        }
+        text.push_str(&decoder.finish());
+        Ok(text)
+    }
+
+    /// A decoder that hands out text as ids arrive.
+    pub fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(self)
+    }
+
+    /// One token as text, for lists and tables. Bytes that are no UTF-8 by themselves read `<0xE2>`.
+    pub fn token(&self, id: u32) -> Result<String> {
+        match self {
+            Tokenizer::Word(word) => word.vocabulary().token(id).map(str::to_string),
+            Tokenizer::Character(character) => character.vocabulary().token(id).map(str::to_string),
+            #[cfg(feature = "bpe")]
+            Tokenizer::Bpe(bpe) => {
+                let bytes = bpe.token_bytes(id)?;
+                let hex = |_| bytes.iter().map(|byte| format!("<0x{byte:02X}>")).collect();
+                Ok(std::str::from_utf8(bytes).map_or_else(hex, str::to_string))
+            }
+        }
+    }
+
+    /// One more than the largest id.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Tokenizer::Word(word) => word.vocabulary().len(),
+            Tokenizer::Character(character) => character.vocabulary().len(),
+            #[cfg(feature = "bpe")]
+            Tokenizer::Bpe(bpe) => bpe.vocab_size(),
+        }
+    }
+
+    /// `word`, `character` or `bpe`, as in [`TokenizerConfig::kind`].
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Tokenizer::Word(_) => "word",
+            Tokenizer::Character(_) => "character",
+            #[cfg(feature = "bpe")]
+            Tokenizer::Bpe(_) => "bpe",
+        }
+    }
+
+    /// The content of `tokenizer.json`; for a BPE it is the Hugging Face format.
+    pub fn to_json(&self) -> String {
+        match self {
+            Tokenizer::Word(word) => word.to_json(),
+            Tokenizer::Character(character) => character.to_json(),
+            #[cfg(feature = "bpe")]
+            Tokenizer::Bpe(bpe) => bpe.to_json().to_string(),
+        }
+    }
+
+    /// Reads what [`to_json`](Tokenizer::to_json) wrote, or any byte-level BPE `tokenizer.json`. `origin` names the file in errors.
+    pub fn from_json(json: &str, origin: &str) -> Result<Tokenizer> {
+        let value: serde_json::Value = serde_json::from_str(json).map_err(|e| Error::file(origin, format!("is not whole JSON: {e}")))?;
+        match value.get("type").and_then(|tag| tag.as_str()) {
+            Some(Word::TYPE) => Ok(Tokenizer::Word(Word::from_json(value, origin)?)),
+            Some(Character::TYPE) => Ok(Tokenizer::Character(Character::from_json(value, origin)?)),
+            Some(tag) => Err(Error::file(origin, format!("has type `{tag}`, this version reads `wgpt-word`, `wgpt-character` and BPE"))),
+            #[cfg(feature = "bpe")]
+            None if value.get("model").is_some() => Ok(Tokenizer::Bpe(Box::new(super::bpe::Bpe::from_json(json, value, origin)?))),
+            #[cfg(not(feature = "bpe"))]
+            None if value.get("model").is_some() => Err(Error::file(origin, no_bpe())),
+            None => Err(Error::file(origin, "has neither `type` nor `model`: it is no tokenizer.json")),
+        }
+    }
+}
+
+#[cfg(not(feature = "bpe"))]
+fn no_bpe() -> Error {
+    Error::usage("a BPE tokenizer needs a build with the feature `bpe`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_round_trips_and_damage_is_named() {
+        for kind in ["word", "character"] {
+            let config = TokenizerConfig { kind: kind.into(), lower_case: true, ..TokenizerConfig::default() };
+            let t = Tokenizer::train(&config, "To be, or not to be: that is the question.").unwrap();
+            let json = t.to_json();
+            let again = Tokenizer::from_json(&json, "run/tokenizer.json").unwrap();
+            assert_eq!((again.kind(), again.vocab_size(), again.to_json()), (kind, t.vocab_size(), json.clone()));
+            for cut in [1, json.len() / 2, json.len() - 1] {
+                let e = Tokenizer::from_json(&json[..cut], "run/tokenizer.json").unwrap_err().to_string();
+                assert!(e.starts_with("run/tokenizer.json: is not whole JSON: "), "{e}");
+            }
+            let e = Tokenizer::from_json(&json.replace("<UNK>", "<unk>"), "t.json").unwrap_err().to_string();
+            assert_eq!(e, "t.json: the last token is `<unk>`, it must be `<UNK>`");
+        }
+        for (json, part) in [
+            (r#"{"type":"wgpt-word","punctuation":false,"lower_case":false,"tokens":["a","a","<UNK>"]}"#, "`a` has two ids, 0 and 1"),
+            (r#"{"type":"wgpt-word","punctuation":false,"lower_case":false,"tokens":[]}"#, "the last token is `nothing`"),
+            (r#"{"type":"wgpt-word","punctuation":false,"tokens":[]}"#, "missing field `lower_case`"),
+            (r#"{"type":"wgpt-character","lower_case":false,"tokens":["ab","<UNK>"]}"#, "token `ab` found"),
+            (r#"{"type":"wgpt-character","lower_case":false,"tokens":[]}"#, "the last token is `nothing`"),
+            (r#"{"type":"other"}"#, "has type `other`"),
+            ("[1]", "it is no tokenizer.json"),
+        ] {
+            let e = Tokenizer::from_json(json, "t.json").unwrap_err().to_string();
+            assert!(e.contains(part), "{e}");
+        }
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        let base = TokenizerConfig::default();
+        for (config, part) in [
+            (TokenizerConfig { kind: "words".into(), ..base.clone() }, "tokenizer.kind is `words`"),
+            (TokenizerConfig { punctuation: true, ..base.clone() }, "tokenizer.punctuation is true"),
+            (TokenizerConfig { path: "x".into(), ..base.clone() }, "tokenizer.path is `x`"),
+            (TokenizerConfig { max_vocab: 1, ..base.clone() }, "tokenizer.max_vocab is 1"),
+            (TokenizerConfig { kind: "bpe".into(), max_vocab: 256, ..base.clone() }, "tokenizer.max_vocab is 256"),
+            (TokenizerConfig { kind: "bpe".into(), max_vocab: 300, path: "x".into(), ..base.clone() }, "must be 0"),
+        ] {
+            let e = config.validate().unwrap_err().to_string();
+            assert!(e.contains(part), "{e}");
+            assert!(Tokenizer::train(&config, "a b").is_err());
+        }
+        base.validate().unwrap();
+        assert!(serde_json::from_str::<TokenizerConfig>(r#"{"kid": "word"}"#).is_err());
+    }
+}
