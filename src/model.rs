@@ -1,0 +1,168 @@
+//! GPT: config, parameter table, forward and its mirror backward, recorded into one plan.
+//!
+//! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`FORWARD`] runs the blocks, [`EVALUATE`] or [`HEAD`]
+//! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds the update behind the seam.
+//! An inference plan has [`FORWARD`] and [`PREDICT`]. Weights are stored (out, in), as the parameter table in [`params`] lists them.
+
+pub mod acts;
+pub mod backward;
+pub mod config;
+pub mod forward;
+pub mod head;
+pub mod inputs;
+pub mod params;
+pub mod session;
+
+pub use config::ModelConfig;
+
+use crate::error::{Error, Result, bytes};
+use crate::gpu::plan::{Phase, Plan};
+use crate::gpu::tensor::{Dtype, Tensor};
+use crate::ops::Ops;
+use crate::ops::attention::Shape;
+use crate::ops::step::State;
+
+pub const PREPARE: Phase = Phase("prepare");
+pub const FORWARD: Phase = Phase("forward");
+pub const EVALUATE: Phase = Phase("evaluate");
+pub const HEAD: Phase = Phase("head");
+pub const BACKWARD: Phase = Phase("backward");
+pub const PREDICT: Phase = Phase("predict");
+
+/// Rows of results that a device keeps before they are read: training steps use the first part, evaluation batches the rest.
+pub const RECORDS: usize = 2048;
+/// Records of training steps.
+pub const STEP_RECORDS: usize = 1024;
+
+/// A recorded model: the plan, and the tensors that the host fills and reads.
+pub struct Model {
+    pub config: ModelConfig,
+    pub plan: Plan,
+    pub inputs: inputs::Inputs,
+    pub pools: params::Pools,
+    /// (RECORDS, 2): loss and gradient norm of recent steps.
+    pub records: Tensor,
+    /// The block of [`State`].
+    pub state: Tensor,
+    /// Of an inference plan: (picks, V), the logits of the picked rows.
+    pub logits: Option<Tensor>,
+    pub ops: Ops,
+}
+
+/// What recording a pass needs at hand.
+pub(crate) struct Recorder<'a> {
+    pub ops: &'a Ops,
+    pub config: &'a ModelConfig,
+    pub inputs: &'a inputs::Inputs,
+    pub batch: usize,
+}
+
+impl Recorder<'_> {
+    /// The attention of a layer; dropout streams are numbered 3 a layer, after the embedding's.
+    pub fn attention(&self, layer: usize) -> Shape {
+        let dropout = (self.config.dropout > 0.0).then_some(3 * layer as u32 + 1);
+        Shape { batch: self.batch, time: self.config.seq_len, heads: self.config.n_head, dropout }
+    }
+}
+
+impl Model {
+    /// Records training on micro-batches of `batch` samples; `moments` is the number of optimizer moments.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor that the limits rule out.
+    pub fn training(config: &ModelConfig, batch: usize, moments: usize, limits: &wgpu::Limits) -> Result<Model> {
+        let mut model = Model::new(config, batch, Some(moments), None, limits)?;
+        let Model { plan, inputs, pools, records, ops, .. } = &mut model;
+        let recorder = Recorder { ops, config, inputs, batch };
+        let weights = params::Weights::of(config, |name| pools.weights(name));
+        let grads = params::Weights::of(config, |name| pools.grads(name));
+        let acts = acts::Acts::new(plan, config, batch);
+
+        plan.begin(PREPARE);
+        pools.clear_grads(plan);
+        plan.begin(FORWARD);
+        let hidden = recorder.forward(plan, &weights, &acts);
+        plan.begin(EVALUATE);
+        recorder.evaluate(plan, &weights, &hidden, records);
+        plan.begin(HEAD);
+        let dhidden = recorder.head(plan, &weights, &grads, &hidden, records);
+        plan.begin(BACKWARD);
+        recorder.backward(plan, &weights, &grads, &acts, dhidden);
+        Ok(model)
+    }
+
+    /// Records the loss on micro-batches of `batch` samples, without gradients.
+    ///
+    /// # Errors
+    /// As [`Model::training`].
+    pub fn evaluation(config: &ModelConfig, batch: usize, limits: &wgpu::Limits) -> Result<Model> {
+        let config = ModelConfig { dropout: 0.0, ..config.clone() };
+        let mut model = Model::new(&config, batch, None, None, limits)?;
+        let Model { plan, inputs, pools, records, ops, .. } = &mut model;
+        let recorder = Recorder { ops, config: &config, inputs, batch };
+        let weights = params::Weights::of(&config, |name| pools.weights(name));
+        let acts = acts::Acts::new(plan, &config, batch);
+        plan.begin(FORWARD);
+        let hidden = recorder.forward(plan, &weights, &acts);
+        plan.begin(EVALUATE);
+        recorder.evaluate(plan, &weights, &hidden, records);
+        Ok(model)
+    }
+
+    /// Records inference on one sequence; the logits of `picks` rows of it are computed.
+    ///
+    /// # Errors
+    /// As [`Model::training`].
+    pub fn inference(config: &ModelConfig, picks: usize, limits: &wgpu::Limits) -> Result<Model> {
+        let config = ModelConfig { dropout: 0.0, ..config.clone() };
+        let mut model = Model::new(&config, 1, None, Some(picks), limits)?;
+        let Model { plan, inputs, pools, ops, .. } = &mut model;
+        let recorder = Recorder { ops, config: &config, inputs, batch: 1 };
+        let weights = params::Weights::of(&config, |name| pools.weights(name));
+        let acts = acts::Acts::new(plan, &config, 1);
+        plan.begin(FORWARD);
+        let hidden = recorder.forward(plan, &weights, &acts);
+        plan.begin(PREDICT);
+        let logits = recorder.predict(plan, &weights, &hidden, picks);
+        model.logits = Some(logits);
+        Ok(model)
+    }
+
+    /// `moments` of an optimizer if the model is trained, `picks` if it predicts.
+    fn new(config: &ModelConfig, batch: usize, moments: Option<usize>, picks: Option<usize>, limits: &wgpu::Limits) -> Result<Model> {
+        config.validate()?;
+        check_sizes(config, batch)?;
+        let mut plan = Plan::new();
+        let pools = params::Pools::new(&mut plan, config, moments, limits)?;
+        let inputs = inputs::Inputs::new(&mut plan, config, batch, picks);
+        let records = plan.kept("records", &[RECORDS, 2], Dtype::F32, "results");
+        let state = plan.kept("state", &[State::WORDS], Dtype::U32, "results");
+        let ops = Ops::new(config.head_size());
+        Ok(Model { config: config.clone(), plan, inputs, pools, records, state, logits: None, ops })
+    }
+}
+
+/// Shaders count elements in 32 bits. Larger tensors would also exceed every binding, but here the sizes have names.
+fn check_sizes(config: &ModelConfig, batch: usize) -> Result<()> {
+    if config.vocab_size == 0 {
+        return Err(Error::usage("model.vocab_size = 0: needs the number of tokens"));
+    }
+    if config.seq_len > crate::ops::position::MAX_POSITIONS {
+        return Err(Error::usage(format!("model.seq_len = {}: needs at most {}", config.seq_len, crate::ops::position::MAX_POSITIONS)));
+    }
+    let rows = batch as u128 * config.seq_len as u128;
+    let width = (3 * config.d_model).max(config.d_ff()) as u128;
+    let elements = (rows * width).max(config.vocab_size as u128 * config.d_model as u128);
+    if elements < 1 << 32 {
+        return Ok(());
+    }
+    Err(Error::Limit {
+        what: format!(
+            "a batch of {batch} x {} tokens at model.d_model = {}, or its vocabulary of {},",
+            config.seq_len, config.d_model, config.vocab_size
+        ),
+        needed: bytes(u64::try_from(elements * 4).unwrap_or(u64::MAX)),
+        allowed: bytes(4 << 32),
+        advice: "take a smaller train.batch_size (with more train.grad_accumulation) or a smaller model".into(),
+    })
+}

@@ -1,0 +1,275 @@
+//! The shape of a model: what `[model]` of a run's TOML says, checked before anything is built from it.
+
+use std::fmt::Display;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The widest attention head, in numbers: what the attention kernel's shared memory holds.
+pub const MAX_HEAD_SIZE: usize = 256;
+
+/// No size may be larger: shaders count in u32, and a product of two sizes must fit a u64 with room to spare.
+pub const MAX_SIZE: usize = 1 << 24;
+
+/// Where a token stands, added to its embedding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// Sines and cosines of geometric wavelengths; no parameters (Vaswani et al. 2017, section 3.5).
+    #[default]
+    Sinusoidal,
+    /// A trained row per position, as in GPT-2.
+    Learned,
+}
+
+/// The nonlinearity of the feed-forward part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// The tanh form of GELU (Hendrycks and Gimpel 2016), as in GPT-2.
+    #[default]
+    Gelu,
+    Relu,
+}
+
+/// Where a block normalizes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Before attention and feed-forward, and once after the last block, as in GPT-2.
+    #[default]
+    Pre,
+    /// After each residual sum, as in the original transformer (Vaswani et al. 2017).
+    Post,
+}
+
+/// A GPT-style model. The default is the preset `shakespeare-word`.
+///
+/// In the shapes of comments elsewhere: L `n_layer`, H `n_head`, C `d_model`, F `d_ff`, T `seq_len`, V `vocab_size`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    pub n_layer: usize,
+    pub n_head: usize,
+    pub d_model: usize,
+    /// Width inside the feed-forward part; 0 stands for 4·`d_model` (see [`ModelConfig::d_ff`]).
+    pub d_ff: usize,
+    /// The longest context, in tokens.
+    pub seq_len: usize,
+    /// Rows of the embedding table; 0 stands for the tokenizer's size (see [`ModelConfig::with_vocab`]).
+    pub vocab_size: usize,
+    pub position: Position,
+    pub activation: Activation,
+    pub norm: Norm,
+    /// Whether matrices and layer norms have a bias. The head never has one.
+    pub bias: bool,
+    /// Whether the head is the embedding table again.
+    pub tied_head: bool,
+    /// Probability of zeroing an activation in training, in [0, 1).
+    pub dropout: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> ModelConfig {
+        ModelConfig {
+            n_layer: 2,
+            n_head: 4,
+            d_model: 64,
+            d_ff: 0,
+            seq_len: 32,
+            vocab_size: 0,
+            position: Position::Sinusoidal,
+            activation: Activation::Gelu,
+            norm: Norm::Pre,
+            bias: true,
+            tied_head: true,
+            dropout: 0.0,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Refuses what no model can be. `vocab_size = 0` passes: it is resolved by [`ModelConfig::with_vocab`].
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the key, its value and what is needed.
+    pub fn validate(&self) -> Result<()> {
+        for (key, size) in [("n_layer", self.n_layer), ("n_head", self.n_head), ("d_model", self.d_model), ("seq_len", self.seq_len)] {
+            need((1..=MAX_SIZE).contains(&size), &format!("model.{key}"), size, format!("needs 1 to {MAX_SIZE}"))?;
+        }
+        need(self.d_ff <= MAX_SIZE, "model.d_ff", self.d_ff, format!("needs at most {MAX_SIZE}, or 0 for 4 times model.d_model"))?;
+        need(
+            self.vocab_size <= MAX_SIZE,
+            "model.vocab_size",
+            self.vocab_size,
+            format!("needs at most {MAX_SIZE}, or 0 for the tokenizer's"),
+        )?;
+        need((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "needs a probability from 0 to below 1")?;
+        self.validate_heads()
+    }
+
+    fn validate_heads(&self) -> Result<()> {
+        let (c, h) = (self.d_model, self.n_head);
+        if c % h != 0 {
+            let (below, above) = (c / h * h, c.div_ceil(h) * h);
+            let advice = if below == 0 { above.to_string() } else { format!("{below} or {above}") };
+            return Err(Error::usage(format!("model.d_model = {c} is not divisible by model.n_head = {h}: try {advice}")));
+        }
+        if c / h > MAX_HEAD_SIZE {
+            let enough = (c.div_ceil(MAX_HEAD_SIZE)..=c).find(|n| c.is_multiple_of(*n)).unwrap_or(c);
+            return Err(Error::usage(format!(
+                "model.d_model = {c} over model.n_head = {h} makes heads of {}, at most {MAX_HEAD_SIZE} are possible: try model.n_head = {enough}",
+                c / h
+            )));
+        }
+        Ok(())
+    }
+
+    /// The same model with its vocabulary settled: the tokenizer's size where the config says 0.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a tokenizer that is empty or has more tokens than the table has rows.
+    pub fn with_vocab(&self, tokenizer_size: usize) -> Result<ModelConfig> {
+        let vocab_size = if self.vocab_size == 0 { tokenizer_size } else { self.vocab_size };
+        need((1..=MAX_SIZE).contains(&tokenizer_size), "the tokenizer's size", tokenizer_size, format!("needs 1 to {MAX_SIZE} tokens"))?;
+        let advice = format!("needs {tokenizer_size} or more, the tokenizer's size, or 0 to take it");
+        need(tokenizer_size <= vocab_size, "model.vocab_size", vocab_size, advice)?;
+        Ok(ModelConfig { vocab_size, ..self.clone() })
+    }
+
+    /// Numbers per attention head, D = C / H.
+    pub fn head_size(&self) -> usize {
+        self.d_model / self.n_head.max(1)
+    }
+
+    /// Width inside the feed-forward part, F: the config's, or 4·C where it says 0.
+    pub fn d_ff(&self) -> usize {
+        if self.d_ff == 0 { self.d_model.saturating_mul(4) } else { self.d_ff }
+    }
+
+    /// How many numbers are trained, with `vocab_size` as it stands (0 counts an empty table).
+    pub fn parameters(&self) -> u64 {
+        let [l, c, f, t, v] = self.sizes();
+        let vector = |n: u64| if self.bias { n } else { 0 };
+        let norm = sum([c, vector(c)]);
+        let attention = sum([product([3, c, c]), vector(product([3, c])), product([c, c]), vector(c)]);
+        let mlp = sum([product([f, c]), vector(f), product([c, f]), vector(c)]);
+        let wpe = if self.position == Position::Learned { product([t, c]) } else { 0 };
+        let blocks = product([l, sum([norm, attention, norm, mlp])]);
+        let ln_f = if self.norm == Norm::Pre { norm } else { 0 };
+        let lm_head = if self.tied_head { 0 } else { product([v, c]) };
+        sum([product([v, c]), wpe, blocks, ln_f, lm_head])
+    }
+
+    /// Floating-point operations to train on one token, forward and backward: 6·N + 12·L·T·C, with N the numbers in
+    /// matrices that multiply, the head among them (Chowdhery et al. 2022, PaLM, appendix B).
+    pub fn flops_per_token(&self) -> u64 {
+        let [l, c, f, t, v] = self.sizes();
+        let block = sum([product([4, c, c]), product([2, c, f])]);
+        let matrices = sum([product([l, block]), product([v, c])]);
+        sum([product([6, matrices]), product([12, l, t, c])])
+    }
+
+    /// [L, C, F, T, V]
+    fn sizes(&self) -> [u64; 5] {
+        [self.n_layer, self.d_model, self.d_ff(), self.seq_len, self.vocab_size].map(|n| n as u64)
+    }
+}
+
+// Counts saturate: a size typed with too many digits must reach the refusal that names it, not overflow before.
+fn product<const N: usize>(factors: [u64; N]) -> u64 {
+    factors.into_iter().fold(1, u64::saturating_mul)
+}
+
+fn sum<const N: usize>(terms: [u64; N]) -> u64 {
+    terms.into_iter().fold(0, u64::saturating_add)
+}
+
+/// `Ok` where `holds`, otherwise `"{key} = {value}: {needed}"`: the one wording for a config value out of range.
+pub(crate) fn need(holds: bool, key: &str, value: impl Display, needed: impl Display) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(format!("{key} = {value}: {needed}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpt2() -> ModelConfig {
+        let position = Position::Learned;
+        ModelConfig { n_layer: 12, n_head: 12, d_model: 768, seq_len: 1024, vocab_size: 50257, position, ..ModelConfig::default() }
+    }
+
+    fn refusal(config: ModelConfig) -> String {
+        config.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn counts_gpt2_as_published() {
+        assert_eq!(gpt2().parameters(), 124_439_808);
+        assert_eq!(ModelConfig { n_layer: 48, n_head: 25, d_model: 1600, ..gpt2() }.parameters(), 1_557_611_200);
+        assert_eq!(gpt2().flops_per_token(), 6 * (12 * 12 * 768 * 768 + 50257 * 768) + 12 * 12 * 1024 * 768);
+    }
+
+    #[test]
+    fn counts_every_option() {
+        // By hand, for L = 1, C = 2, F = 3, T = 5, V = 7.
+        let base =
+            ModelConfig { n_layer: 1, n_head: 1, d_model: 2, d_ff: 3, seq_len: 5, vocab_size: 7, bias: false, ..ModelConfig::default() };
+        let matrices = 7 * 2 + (2 + 12 + 4 + 2 + 6 + 6) + 2;
+        assert_eq!(base.parameters(), matrices);
+        assert_eq!(ModelConfig { bias: true, ..base.clone() }.parameters(), matrices + (2 + 6 + 2 + 2 + 3 + 2) + 2);
+        assert_eq!(ModelConfig { position: Position::Learned, ..base.clone() }.parameters(), matrices + 10);
+        assert_eq!(ModelConfig { tied_head: false, ..base.clone() }.parameters(), matrices + 14);
+        assert_eq!(ModelConfig { norm: Norm::Post, ..base }.parameters(), matrices - 2);
+    }
+
+    #[test]
+    fn refuses_with_a_way_out() {
+        let of = |d_model, n_head| ModelConfig { d_model, n_head, ..gpt2() };
+        assert_eq!(refusal(of(100, 7)), "model.d_model = 100 is not divisible by model.n_head = 7: try 98 or 105");
+        assert_eq!(refusal(of(3, 7)), "model.d_model = 3 is not divisible by model.n_head = 7: try 7");
+        assert_eq!(
+            refusal(of(1024, 2)),
+            "model.d_model = 1024 over model.n_head = 2 makes heads of 512, at most 256 are possible: try model.n_head = 4"
+        );
+        assert_eq!(refusal(of(64, 0)), "model.n_head = 0: needs 1 to 16777216");
+        assert_eq!(refusal(ModelConfig { dropout: f64::NAN, ..gpt2() }), "model.dropout = NaN: needs a probability from 0 to below 1");
+        assert_eq!(refusal(ModelConfig { dropout: 1.0, ..gpt2() }), "model.dropout = 1: needs a probability from 0 to below 1");
+        for key in ["n_layer", "n_head", "d_model", "seq_len", "d_ff", "vocab_size"] {
+            let mut json = serde_json::to_value(gpt2()).unwrap();
+            json[key] = (MAX_SIZE + 1).into();
+            let config: ModelConfig = serde_json::from_value(json).unwrap();
+            assert!(refusal(config).starts_with(&format!("model.{key} = 16777217: needs ")));
+        }
+        assert!(gpt2().validate().is_ok());
+        assert!(of(257, 257).validate().is_ok());
+    }
+
+    #[test]
+    fn largest_sizes_do_not_overflow() {
+        for (n, valid) in [(MAX_SIZE, true), (usize::MAX, false)] {
+            let huge = ModelConfig { n_layer: n, n_head: n, d_model: n, d_ff: n, seq_len: n, vocab_size: n, ..ModelConfig::default() };
+            assert_eq!(huge.validate().is_ok(), valid);
+            assert_eq!(huge.parameters(), u64::MAX);
+            assert_eq!(huge.flops_per_token(), u64::MAX);
+        }
+    }
+
+    #[test]
+    fn settles_the_vocabulary() {
+        let open = ModelConfig::default();
+        assert_eq!(open.with_vocab(76).unwrap().vocab_size, 76);
+        assert_eq!(gpt2().with_vocab(76).unwrap().vocab_size, 50257);
+        let error = ModelConfig { vocab_size: 75, ..open.clone() }.with_vocab(76).unwrap_err().to_string();
+        assert_eq!(error, "model.vocab_size = 75: needs 76 or more, the tokenizer's size, or 0 to take it");
+        assert!(open.with_vocab(0).is_err());
+    }
+
+    #[test]
+    fn derived_sizes() {
+        assert_eq!(gpt2().head_size(), 64);
+        assert_eq!(gpt2().d_ff(), 3072);
+        assert_eq!(ModelConfig { d_ff: 5, ..gpt2() }.d_ff(), 5);
+    }
+}

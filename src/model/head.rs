@@ -1,0 +1,91 @@
+//! Head and cross-entropy in row chunks: logits (B · T, V) are the largest tensor of all, and never exist whole.
+
+use super::Recorder;
+use super::params::Weights;
+use crate::gpu::plan::Plan;
+use crate::gpu::tensor::Tensor;
+use crate::ops::cross_entropy::Chunk;
+use crate::ops::matmul::Block;
+
+/// Bytes of logits that one chunk may take.
+const CHUNK_BYTES: usize = 32 << 20;
+
+impl Recorder<'_> {
+    /// Losses of all rows, without gradients, into this step's record.
+    pub(crate) fn evaluate(&self, plan: &mut Plan, w: &Weights, hidden: &Tensor, records: &Tensor) {
+        plan.scoped("head", |plan| {
+            let losses = plan.tensor("losses", &[hidden.rows()]);
+            for (first, rows) in self.chunks(hidden) {
+                let (logits, lse) = self.chunk_tensors(plan, rows);
+                let chunk = Chunk { rows, first, logits: &logits, lse: &lse };
+                self.logits(plan, w, Block::rows(hidden, first, rows), &logits);
+                self.ops.cross_entropy.forward(plan, chunk, self.targets(), &losses);
+            }
+            self.ops.loss.sum(plan, &self.inputs.step, &losses, records);
+        });
+    }
+
+    /// Losses of all rows, the gradient of the head's weights, and that of `hidden`, which is returned.
+    pub(crate) fn head(&self, plan: &mut Plan, w: &Weights, grads: &Weights, hidden: &Tensor, records: &Tensor) -> Tensor {
+        plan.scoped("head", |plan| {
+            let losses = plan.tensor("losses", &[hidden.rows()]);
+            let dhidden = plan.tensor("dhidden", &hidden.shape);
+            for (first, rows) in self.chunks(hidden) {
+                let (logits, lse) = self.chunk_tensors(plan, rows);
+                let chunk = Chunk { rows, first, logits: &logits, lse: &lse };
+                let x = Block::rows(hidden, first, rows);
+                self.logits(plan, w, x.clone(), &logits);
+                self.ops.cross_entropy.forward(plan, chunk, self.targets(), &losses);
+                self.ops.cross_entropy.backward(plan, chunk, &self.inputs.step, self.targets());
+                let dx = Block::rows(&dhidden, first, rows);
+                let mut col = 0;
+                for (part, dpart) in w.lm_head.iter().zip(&grads.lm_head) {
+                    let dlogits = Block::rows(&logits, 0, rows).columns(col, part.rows());
+                    self.ops.matmul.backward_weight(plan, dlogits.clone(), x.clone(), Block::whole(dpart));
+                    self.ops.matmul.backward_input(plan, dlogits, Block::whole(part), dx.clone(), col > 0);
+                    col += part.rows();
+                }
+            }
+            self.ops.loss.sum(plan, &self.inputs.step, &losses, records);
+            dhidden
+        })
+    }
+
+    /// Logits (picks, V) of the rows of `hidden` that the inputs pick.
+    pub(crate) fn predict(&self, plan: &mut Plan, w: &Weights, hidden: &Tensor, picks: usize) -> Tensor {
+        plan.scoped("head", |plan| {
+            let picked = plan.tensor("picked", &[picks, self.config.d_model]);
+            let rows = self.inputs.picks.as_ref().expect("an inference plan has picks");
+            self.ops.embedding.forward(plan, rows, std::slice::from_ref(hidden), &picked);
+            let logits = plan.kept("logits", &[picks, self.config.vocab_size], crate::gpu::tensor::Dtype::F32, "results");
+            self.logits(plan, w, Block::whole(&picked), &logits);
+            logits
+        })
+    }
+
+    /// logits = x · lm_headᵀ, a range of columns for each part of the table.
+    fn logits(&self, plan: &mut Plan, w: &Weights, x: Block, logits: &Tensor) {
+        let mut col = 0;
+        for part in &w.lm_head {
+            let y = Block::rows(logits, 0, x.rows).columns(col, part.rows());
+            self.ops.matmul.forward(plan, x.clone(), Block::whole(part), None, y);
+            col += part.rows();
+        }
+    }
+
+    fn targets(&self) -> &Tensor {
+        self.inputs.targets.as_ref().expect("a training plan has targets")
+    }
+
+    /// Logits and lse of a chunk.
+    fn chunk_tensors(&self, plan: &mut Plan, rows: usize) -> (Tensor, Tensor) {
+        (plan.tensor("logits", &[rows, self.config.vocab_size]), plan.tensor("lse", &[rows]))
+    }
+
+    /// (first row, rows) of each chunk.
+    fn chunks(&self, hidden: &Tensor) -> Vec<(usize, usize)> {
+        let most = (CHUNK_BYTES / 4 / self.config.vocab_size).max(1);
+        let rows = hidden.rows();
+        (0..rows).step_by(most).map(|first| (first, most.min(rows - first))).collect()
+    }
+}

@@ -1,0 +1,281 @@
+//! The parameter table, the one place that lists parameters, and the pools that hold them.
+
+use std::collections::HashMap;
+
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::config::{ModelConfig, Norm, Position};
+use crate::error::{Error, Result, bytes};
+use crate::gpu::plan::{Keep, Plan};
+use crate::gpu::tensor::{Dtype, Tensor};
+use crate::ops::adamw::Segment;
+
+/// How a parameter begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Normal with this standard deviation around 0.
+    Normal(f64),
+    Constant(f32),
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    pub name: String,
+    /// (out, in) or (n).
+    pub shape: Vec<usize>,
+    pub init: Init,
+}
+
+impl Param {
+    /// Matrices decay, vectors do not (Brown et al. 2020, appendix B, and GPT-2's reimplementations).
+    pub fn decays(&self) -> bool {
+        self.shape.len() == 2
+    }
+
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The initial values: a function of the run's seed and the parameter's place in the table.
+    pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
+        match self.init {
+            Init::Constant(value) => vec![value; self.len()],
+            Init::Normal(deviation) => {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream(index as u64);
+                let sample = |_| (deviation * Distribution::<f64>::sample(&StandardNormal, &mut rng)) as f32;
+                (0..self.len()).map(sample).collect()
+            }
+        }
+    }
+}
+
+/// Every parameter of a model, matrices first. Initialized as GPT-2: N(0, 0.02), residual projections scaled by 1 / √(2L).
+pub fn table(config: &ModelConfig) -> Vec<Param> {
+    let (c, f, v) = (config.d_model, config.d_ff(), config.vocab_size);
+    let normal = Init::Normal(0.02);
+    let scaled = Init::Normal(0.02 / (2.0 * config.n_layer as f64).sqrt());
+    let mut table = vec![];
+    let mut add = |name: String, shape: &[usize], init: Init| table.push(Param { name, shape: shape.to_vec(), init });
+    add("wte".into(), &[v, c], normal);
+    if config.position == Position::Learned {
+        add("wpe".into(), &[config.seq_len, c], normal);
+    }
+    for l in 0..config.n_layer {
+        add(format!("h.{l}.attn.qkv.weight"), &[3 * c, c], normal);
+        add(format!("h.{l}.attn.proj.weight"), &[c, c], scaled);
+        add(format!("h.{l}.mlp.fc.weight"), &[f, c], normal);
+        add(format!("h.{l}.mlp.proj.weight"), &[c, f], scaled);
+    }
+    if !config.tied_head {
+        add("lm_head".into(), &[v, c], normal);
+    }
+    let mut norms: Vec<String> = (0..config.n_layer).flat_map(|l| [format!("h.{l}.ln_1"), format!("h.{l}.ln_2")]).collect();
+    if config.norm == Norm::Pre {
+        norms.push("ln_f".into());
+    }
+    for norm in &norms {
+        add(format!("{norm}.weight"), &[c], Init::Constant(1.0));
+    }
+    if config.bias {
+        for norm in &norms {
+            add(format!("{norm}.bias"), &[c], Init::Constant(0.0));
+        }
+        for l in 0..config.n_layer {
+            add(format!("h.{l}.attn.qkv.bias"), &[3 * c], Init::Constant(0.0));
+            add(format!("h.{l}.attn.proj.bias"), &[c], Init::Constant(0.0));
+            add(format!("h.{l}.mlp.fc.bias"), &[f], Init::Constant(0.0));
+            add(format!("h.{l}.mlp.proj.bias"), &[c], Init::Constant(0.0));
+        }
+    }
+    table
+}
+
+/// Parameters, gradients and moments: flat pools, each cut into the same segments.
+pub struct Pools {
+    pub table: Vec<Param>,
+    weights: HashMap<String, Vec<Tensor>>,
+    grads: HashMap<String, Vec<Tensor>>,
+    /// Moment tensors by parameter, one list a moment.
+    moments: Vec<HashMap<String, Vec<Tensor>>>,
+    /// The same memory as the optimizer sees it; empty without gradients.
+    pub segments: Vec<Segment>,
+}
+
+/// Rows of one parameter that lie together in a segment.
+struct Piece {
+    param: usize,
+    rows: usize,
+    offset: u64,
+}
+
+impl Pools {
+    /// Weights alone, or with gradients and `moments` optimizer moments.
+    pub(crate) fn new(plan: &mut Plan, config: &ModelConfig, moments: Option<usize>, limits: &wgpu::Limits) -> Result<Pools> {
+        let table = table(config);
+        let segments = cut(&table, limits.max_storage_buffer_binding_size.min(limits.max_buffer_size))?;
+        let mut pools = Pools { table, weights: HashMap::new(), grads: HashMap::new(), moments: vec![HashMap::new(); moments.unwrap_or(0)], segments: vec![] };
+        for (index, pieces) in segments.iter().enumerate() {
+            let decay = pieces.iter().filter(|p| pools.table[p.param].decays()).map(|p| end(&pools.table, p)).max().unwrap_or(0) as usize / 4;
+            let total = pieces.iter().map(|p| end(&pools.table, p)).max().unwrap_or(0);
+            let weights = pools.pool(plan, &format!("weights.{index}"), "weights", total, pieces, |pools| &mut pools.weights);
+            let Some(moments) = moments else { continue };
+            let grads = pools.pool(plan, &format!("grads.{index}"), "gradients", total, pieces, |pools| &mut pools.grads);
+            let mut moment = |i: usize| {
+                pools.pool(plan, &format!("moment_{}.{index}", i + 1), "optimizer", total, pieces, |pools| &mut pools.moments[i])
+            };
+            let m = (moments > 0).then(|| moment(0));
+            let v = (moments > 1).then(|| moment(1));
+            if let Some(m) = m {
+                pools.segments.push(Segment { params: weights, grads, m, v, decay });
+            }
+        }
+        Ok(pools)
+    }
+
+    /// Adds one storage, enters its pieces by name, and returns it whole.
+    fn pool(
+        &mut self,
+        plan: &mut Plan,
+        name: &str,
+        class: &'static str,
+        bytes: u64,
+        pieces: &[Piece],
+        map: impl Fn(&mut Pools) -> &mut HashMap<String, Vec<Tensor>>,
+    ) -> Tensor {
+        let storage = plan.storage(name, bytes, Keep::Always, class);
+        for piece in pieces {
+            let param = &self.table[piece.param];
+            let mut shape = param.shape.clone();
+            shape[0] = piece.rows;
+            let tensor = plan.view(storage, &param.name, &shape, Dtype::F32, piece.offset);
+            let name = param.name.clone();
+            map(self).entry(name).or_default().push(tensor);
+        }
+        plan.view(storage, name, &[bytes as usize / 4], Dtype::F32, 0)
+    }
+
+    /// The weight tensors of a parameter: one, or several by rows.
+    pub fn weights(&self, name: &str) -> Vec<Tensor> {
+        self.weights[name].clone()
+    }
+
+    pub fn grads(&self, name: &str) -> Vec<Tensor> {
+        self.grads[name].clone()
+    }
+
+    /// The tensors of optimizer moment `index` of a parameter.
+    pub fn moment(&self, index: usize, name: &str) -> Vec<Tensor> {
+        self.moments[index][name].clone()
+    }
+
+    /// Number of optimizer moments.
+    pub fn moments(&self) -> usize {
+        self.moments.len()
+    }
+
+    pub(crate) fn clear_grads(&self, plan: &mut Plan) {
+        let mut storages: Vec<usize> = self.grads.values().flatten().map(|tensor| tensor.storage).collect();
+        storages.sort_unstable();
+        storages.dedup();
+        for storage in storages {
+            plan.clear(storage);
+        }
+    }
+}
+
+/// Where a piece ends in its segment, padded to the next slice's alignment.
+fn end(table: &[Param], piece: &Piece) -> u64 {
+    let row: usize = table[piece.param].shape[1..].iter().product();
+    (piece.offset + (piece.rows * row) as u64 * 4).next_multiple_of(256)
+}
+
+/// Cuts the table into segments of at most `limit` bytes; the vocabulary's tables may be split by rows, nothing else is.
+fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
+    let mut segments: Vec<Vec<Piece>> = vec![vec![]];
+    let mut used = 0;
+    for (index, param) in table.iter().enumerate() {
+        let row_bytes = param.shape[1..].iter().product::<usize>() as u64 * 4;
+        let splittable = param.name == "wte" || param.name == "lm_head";
+        let mut rows = param.shape[0];
+        while rows > 0 {
+            let whole = rows as u64 * row_bytes;
+            if !splittable && whole.next_multiple_of(256) > limit {
+                let advice = "take a smaller model.d_model or model.d_ff, or an adapter that allows more".into();
+                return Err(Error::Limit { what: format!("`{}` in one binding", param.name), needed: bytes(whole), allowed: bytes(limit), advice });
+            }
+            // A table that does not fit begins a segment of its own, so that its parts are few.
+            if used > 0 && used + whole.next_multiple_of(256) > limit {
+                segments.push(vec![]);
+                used = 0;
+            }
+            let fitting = rows.min((limit / row_bytes) as usize);
+            if fitting == 0 {
+                let advice = "take a smaller model.d_model".into();
+                return Err(Error::Limit { what: format!("a row of `{}`", param.name), needed: bytes(row_bytes), allowed: bytes(limit), advice });
+            }
+            let piece = Piece { param: index, rows: fitting, offset: used };
+            used = end(table, &piece);
+            rows -= fitting;
+            segments.last_mut().expect("there is a segment").push(piece);
+        }
+    }
+    Ok(segments)
+}
+
+/// Weight and optional bias of a linear layer or a norm.
+pub struct Layer {
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+}
+
+/// The parameters of one block.
+pub struct BlockWeights {
+    pub ln_1: Layer,
+    pub qkv: Layer,
+    pub attn_proj: Layer,
+    pub ln_2: Layer,
+    pub fc: Layer,
+    pub mlp_proj: Layer,
+}
+
+/// All parameters by their place in the model; the same struct holds weights and gradients.
+pub struct Weights {
+    /// (V, C), in parts by rows.
+    pub wte: Vec<Tensor>,
+    pub wpe: Option<Tensor>,
+    pub h: Vec<BlockWeights>,
+    pub ln_f: Option<Layer>,
+    /// (V, C), in parts by rows; `wte` again if tied.
+    pub lm_head: Vec<Tensor>,
+}
+
+impl Weights {
+    /// Looks every tensor up by the name that the table has for it.
+    pub(crate) fn of(config: &ModelConfig, find: impl Fn(&str) -> Vec<Tensor>) -> Weights {
+        let one = |name: String| find(&name).remove(0);
+        let layer = |name: String| Layer { weight: one(format!("{name}.weight")), bias: config.bias.then(|| one(format!("{name}.bias"))) };
+        let block = |l: usize| BlockWeights {
+            ln_1: layer(format!("h.{l}.ln_1")),
+            qkv: layer(format!("h.{l}.attn.qkv")),
+            attn_proj: layer(format!("h.{l}.attn.proj")),
+            ln_2: layer(format!("h.{l}.ln_2")),
+            fc: layer(format!("h.{l}.mlp.fc")),
+            mlp_proj: layer(format!("h.{l}.mlp.proj")),
+        };
+        Weights {
+            wte: find("wte"),
+            wpe: (config.position == Position::Learned).then(|| one("wpe".into())),
+            h: (0..config.n_layer).map(block).collect(),
+            ln_f: (config.norm == Norm::Pre).then(|| layer("ln_f".into())),
+            lm_head: find(if config.tied_head { "wte" } else { "lm_head" }),
+        }
+    }
+}
