@@ -71,11 +71,27 @@ pub fn shortfall(adapter: &wgpu::Adapter) -> Option<String> {
     }
     let (has, needs) = (adapter.limits(), wgpu::Limits::default());
     let rows = [
-        ("storage buffers per kernel", u64::from(has.max_storage_buffers_per_shader_stage), u64::from(needs.max_storage_buffers_per_shader_stage)),
+        (
+            "storage buffers per kernel",
+            u64::from(has.max_storage_buffers_per_shader_stage),
+            u64::from(needs.max_storage_buffers_per_shader_stage),
+        ),
         ("bytes per binding", has.max_storage_buffer_binding_size, needs.max_storage_buffer_binding_size),
-        ("invocations per workgroup", u64::from(has.max_compute_invocations_per_workgroup), u64::from(needs.max_compute_invocations_per_workgroup)),
-        ("bytes of workgroup memory", u64::from(has.max_compute_workgroup_storage_size), u64::from(needs.max_compute_workgroup_storage_size)),
-        ("workgroups per dimension", u64::from(has.max_compute_workgroups_per_dimension), u64::from(needs.max_compute_workgroups_per_dimension)),
+        (
+            "invocations per workgroup",
+            u64::from(has.max_compute_invocations_per_workgroup),
+            u64::from(needs.max_compute_invocations_per_workgroup),
+        ),
+        (
+            "bytes of workgroup memory",
+            u64::from(has.max_compute_workgroup_storage_size),
+            u64::from(needs.max_compute_workgroup_storage_size),
+        ),
+        (
+            "workgroups per dimension",
+            u64::from(has.max_compute_workgroups_per_dimension),
+            u64::from(needs.max_compute_workgroups_per_dimension),
+        ),
     ];
     let (what, has, needs) = rows.into_iter().find(|(_, has, needs)| has < needs)?;
     Some(format!("the adapter {name} has {has} {what}, {needs} are needed: {}", how_to_get_one()))

@@ -110,7 +110,8 @@ impl Plan {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let dims = gpu.guarded("allocating uniforms", || gpu.create_buffer("dims", needs.dims_bytes, usage)).await?;
         let transfer = gpu.guarded("allocating staging buffers", || Transfer::new(gpu)).await?;
-        let mut builder = Builder { gpu, options, layout: &needs.layout, buffers: &buffers, dims: &dims, blocks: vec![], pipelines: HashMap::new() };
+        let mut builder =
+            Builder { gpu, options, layout: &needs.layout, buffers: &buffers, dims: &dims, blocks: vec![], pipelines: HashMap::new() };
         let (commands, phases) = gpu.guarded("building pipelines", || builder.commands(self)).await?;
         let blocks = std::mem::take(&mut builder.blocks);
         transfer.write(gpu, &dims, 0, &blocks).await?;
@@ -233,7 +234,12 @@ impl Builder<'_> {
         while first < grid.groups {
             let groups = (grid.groups - first).min(grid.per_launch);
             let dims_offset = self.block(interface, first as u32, &dispatch.dims);
-            let kind = CommandKind::Launch { pipeline: built.pipeline.clone(), bind_group: bind_group.clone(), dims_offset, groups: groups as u32 };
+            let kind = CommandKind::Launch {
+                pipeline: built.pipeline.clone(),
+                bind_group: bind_group.clone(),
+                dims_offset,
+                groups: groups as u32,
+            };
             let cost = dispatch.cost() * groups as f64 / grid.groups as f64;
             commands.push(Command { cost, label: label.to_owned(), kind });
             first += groups;
@@ -257,7 +263,9 @@ impl Builder<'_> {
     }
 
     fn bind_group(&self, dispatch: &Dispatch, interface: &Interface, layout: &wgpu::BindGroupLayout, label: &str) -> wgpu::BindGroup {
-        let binding = |buffer, offset, size| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(size) });
+        let binding = |buffer, offset, size| {
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(size) })
+        };
         let dims = wgpu::BindGroupEntry { binding: interface.dims_binding, resource: binding(self.dims, 0, interface.dims_size) };
         let mut entries = vec![dims];
         for (declared, tensor) in interface.bindings.iter().zip(&dispatch.tensors) {
@@ -275,7 +283,8 @@ impl Builder<'_> {
         let device = self.gpu.device();
         let module = shader_module(self.gpu, interface, self.options.checked);
         let layout = bind_group_layout(device, kernel, interface);
-        let descriptor = wgpu::PipelineLayoutDescriptor { label: Some(kernel.name()), bind_group_layouts: &[Some(&layout)], immediate_size: 0 };
+        let descriptor =
+            wgpu::PipelineLayoutDescriptor { label: Some(kernel.name()), bind_group_layouts: &[Some(&layout)], immediate_size: 0 };
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name()),
             layout: Some(&device.create_pipeline_layout(&descriptor)),

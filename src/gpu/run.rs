@@ -142,7 +142,9 @@ impl Runner {
             for range in &piece.ranges {
                 compiled.encode(&mut encoder, range.clone());
             }
-            if ranges.is_empty() && let Some(after) = after.take() {
+            if ranges.is_empty()
+                && let Some(after) = after.take()
+            {
                 after(&mut encoder);
             }
             self.submit(encoder, piece.cost)?;

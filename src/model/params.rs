@@ -121,9 +121,16 @@ impl Pools {
     pub(crate) fn new(plan: &mut Plan, config: &ModelConfig, moments: Option<usize>, limits: &wgpu::Limits) -> Result<Pools> {
         let table = table(config);
         let segments = cut(&table, limits.max_storage_buffer_binding_size.min(limits.max_buffer_size))?;
-        let mut pools = Pools { table, weights: HashMap::new(), grads: HashMap::new(), moments: vec![HashMap::new(); moments.unwrap_or(0)], segments: vec![] };
+        let mut pools = Pools {
+            table,
+            weights: HashMap::new(),
+            grads: HashMap::new(),
+            moments: vec![HashMap::new(); moments.unwrap_or(0)],
+            segments: vec![],
+        };
         for (index, pieces) in segments.iter().enumerate() {
-            let decay = pieces.iter().filter(|p| pools.table[p.param].decays()).map(|p| end(&pools.table, p)).max().unwrap_or(0) as usize / 4;
+            let decay =
+                pieces.iter().filter(|p| pools.table[p.param].decays()).map(|p| end(&pools.table, p)).max().unwrap_or(0) as usize / 4;
             let total = pieces.iter().map(|p| end(&pools.table, p)).max().unwrap_or(0);
             let weights = pools.pool(plan, &format!("weights.{index}"), "weights", total, pieces, |pools| &mut pools.weights);
             let Some(moments) = moments else { continue };
@@ -209,7 +216,12 @@ fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
             let whole = rows as u64 * row_bytes;
             if !splittable && whole.next_multiple_of(256) > limit {
                 let advice = "take a smaller model.d_model or model.d_ff, or an adapter that allows more".into();
-                return Err(Error::Limit { what: format!("`{}` in one binding", param.name), needed: bytes(whole), allowed: bytes(limit), advice });
+                return Err(Error::Limit {
+                    what: format!("`{}` in one binding", param.name),
+                    needed: bytes(whole),
+                    allowed: bytes(limit),
+                    advice,
+                });
             }
             // A table that does not fit begins a segment of its own, so that its parts are few.
             if used > 0 && used + whole.next_multiple_of(256) > limit {
@@ -219,7 +231,12 @@ fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
             let fitting = rows.min((limit / row_bytes) as usize);
             if fitting == 0 {
                 let advice = "take a smaller model.d_model".into();
-                return Err(Error::Limit { what: format!("a row of `{}`", param.name), needed: bytes(row_bytes), allowed: bytes(limit), advice });
+                return Err(Error::Limit {
+                    what: format!("a row of `{}`", param.name),
+                    needed: bytes(row_bytes),
+                    allowed: bytes(limit),
+                    advice,
+                });
             }
             let piece = Piece { param: index, rows: fitting, offset: used };
             used = end(table, &piece);

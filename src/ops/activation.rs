@@ -5,7 +5,8 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::{Extent, Plan};
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source = Source { file: "activation", text: include_str!("../../shaders/activation.wgsl"), shared: &[], variants: SINGLE };
+pub const SOURCE: Source =
+    Source { file: "activation", text: include_str!("../../shaders/activation.wgsl"), shared: &[], variants: SINGLE };
 
 pub struct Activation {
     gelu: Kernel,

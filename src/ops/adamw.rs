@@ -42,7 +42,10 @@ impl AdamW {
     pub fn apply(&self, plan: &mut Plan, step: &Tensor, state: &Tensor, constants: Constants, segment: &Segment) {
         let n = segment.params.len();
         let v = segment.v.as_ref().expect("AdamW needs a second moment");
-        assert!([&segment.grads, &segment.m, v].iter().all(|t| t.len() == n) && segment.decay.is_multiple_of(4), "adamw.apply: shapes do not fit");
+        assert!(
+            [&segment.grads, &segment.m, v].iter().all(|t| t.len() == n) && segment.decay.is_multiple_of(4),
+            "adamw.apply: shapes do not fit"
+        );
         let dims = [
             ("quads", quads(n).into()),
             ("decay_quads", (segment.decay / 4).into()),
@@ -51,7 +54,8 @@ impl AdamW {
             ("eps", constants.eps.into()),
             ("weight_decay", constants.weight_decay.into()),
         ];
-        let bindings = [("step", step), ("state", state), ("params", &segment.params), ("grads", &segment.grads), ("m", &segment.m), ("v", v)];
+        let bindings =
+            [("step", step), ("state", state), ("params", &segment.params), ("grads", &segment.grads), ("m", &segment.m), ("v", v)];
         plan.push(&self.apply, Extent::rows(n), 16 * n as u64, &dims, &bindings);
     }
 }

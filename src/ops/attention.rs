@@ -46,7 +46,17 @@ impl Attention {
 
     /// dqkv (B·T, 3C) from dy (B·T, C), with what the forward saved.
     #[allow(clippy::too_many_arguments)] // six tensors of one equation
-    pub fn backward(&self, plan: &mut Plan, shape: Shape, step: &Tensor, dy: &Tensor, qkv: &Tensor, y: &Tensor, lse: &Tensor, dqkv: &Tensor) {
+    pub fn backward(
+        &self,
+        plan: &mut Plan,
+        shape: Shape,
+        step: &Tensor,
+        dy: &Tensor,
+        qkv: &Tensor,
+        y: &Tensor,
+        lse: &Tensor,
+        dqkv: &Tensor,
+    ) {
         self.check(shape, qkv, y, lse);
         assert!(dqkv.len() == qkv.len() && dy.len() == y.len(), "attention.backward: shapes do not fit");
         let delta = plan.tensor("delta", &lse.shape);

@@ -4,7 +4,8 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::{Extent, Plan};
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source = Source { file: "column_sum", text: include_str!("../../shaders/column_sum.wgsl"), shared: &[], variants: SINGLE };
+pub const SOURCE: Source =
+    Source { file: "column_sum", text: include_str!("../../shaders/column_sum.wgsl"), shared: &[], variants: SINGLE };
 
 /// Rows that one workgroup of a first stage sums; `CHUNK` in the shaders, held to it by a test.
 pub const CHUNK: usize = 64;

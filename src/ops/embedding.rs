@@ -30,7 +30,10 @@ impl Embedding {
     /// dtable (V, C) += the rows of dy, by id; `order` (rows) holds the rows sorted by (id, row).
     pub fn backward(&self, plan: &mut Plan, ids: &Tensor, order: &Tensor, dy: &Tensor, dtable: &[Tensor]) {
         self.each_part(dtable, |first_id, part, all_ids| {
-            assert!(ids.len() == dy.rows() && order.len() == ids.len() && part.cols() == dy.cols(), "embedding.backward: shapes do not fit");
+            assert!(
+                ids.len() == dy.rows() && order.len() == ids.len() && part.cols() == dy.cols(),
+                "embedding.backward: shapes do not fit"
+            );
             let dims = dims(dy, first_id, part, all_ids);
             let bindings = [("ids", ids), ("order", order), ("dy", dy), ("dtable", part)];
             plan.push(&self.backward, Extent::matrix(dy.rows(), dy.cols()), dy.len() as u64, &dims, &bindings);

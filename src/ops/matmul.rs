@@ -4,8 +4,7 @@ use crate::gpu::kernel::{Kernel, KernelFile, Source, Variant};
 use crate::gpu::plan::{Extent, Plan};
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source =
-    Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[], variants: VARIANTS };
+pub const SOURCE: Source = Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[], variants: VARIANTS };
 
 const VARIANTS: &[Variant] =
     &[Variant { name: "tile_shared", text: include_str!("../../shaders/shared/tile_shared.wgsl"), runs: |_| true, suits: |_| true }];
@@ -49,7 +48,11 @@ impl<'a> Block<'a> {
     }
 
     fn first(&self) -> usize {
-        assert!(self.row + self.rows <= self.tensor.rows() && self.col + self.cols <= self.tensor.cols(), "block outside {:?}", self.tensor);
+        assert!(
+            self.row + self.rows <= self.tensor.rows() && self.col + self.cols <= self.tensor.cols(),
+            "block outside {:?}",
+            self.tensor
+        );
         self.row * self.stride() + self.col
     }
 }

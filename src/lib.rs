@@ -1,0 +1,9 @@
+#![deny(unsafe_code)]
+pub mod error;
+pub mod generate;
+pub mod gpu;
+pub mod model;
+pub mod ops;
+pub mod reference;
+pub mod text;
+pub mod train;

@@ -1,0 +1,18 @@
+//! Training: configuration and presets, the trainer, schedules, evaluation, checkpoints, metrics and the loss curve.
+
+#[cfg(feature = "files")]
+pub mod checkpoint;
+pub mod config;
+pub mod evaluate;
+pub mod metrics;
+#[cfg(feature = "plot")]
+pub mod plot;
+pub mod presets;
+#[cfg(feature = "files")]
+pub mod run;
+pub mod schedule;
+pub mod trainer;
+
+pub use config::{RunConfig, TrainConfig};
+pub use evaluate::{Evaluation, evaluate};
+pub use trainer::{Snapshot, StepReport, Trainer};

@@ -1,0 +1,510 @@
+//! All of a run's settings: `[model]`, `[train]`, `[tokenizer]` and `[data]`, from TOML or `--set section.key=value`.
+//!
+//! The structs are the only list of keys. Reading, setting and comparing walk the TOML tree that serde makes of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::model::config::{ModelConfig, need};
+use crate::text::{DataConfig, TokenizerConfig};
+
+/// How gradients become updates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay on matrices only (Loshchilov and Hutter 2019).
+    #[default]
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// What the learning rate does after its warm-up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    Constant,
+    #[default]
+    Cosine,
+    Linear,
+}
+
+/// How a model is trained. The default is the preset `shakespeare-word`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Updates in all.
+    pub steps: u64,
+    /// Sequences that go through the model at once.
+    pub batch_size: usize,
+    /// Batches per update: a step sees `batch_size` · `grad_accumulation` sequences.
+    pub grad_accumulation: usize,
+    pub optimizer: Optimizer,
+    /// The highest learning rate, reached at the end of the warm-up.
+    pub learning_rate: f64,
+    /// Where the schedule ends; `constant` does not use it.
+    pub min_learning_rate: f64,
+    pub schedule: Schedule,
+    /// Steps over which the learning rate rises.
+    pub warmup_steps: u64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    /// Of matrices; vectors are never decayed.
+    pub weight_decay: f64,
+    /// The largest Euclidean norm of the whole gradient; 0 clips nothing.
+    pub grad_clip: f64,
+    /// Of `sgd` only.
+    pub momentum: f64,
+    /// Decides the first weights, the order of the data and dropout.
+    pub seed: u64,
+    /// Steps between validations; 0 validates only after the last step.
+    pub eval_every: u64,
+    /// Batches per validation; 0 takes the whole validation split.
+    pub eval_batches: usize,
+    /// Steps between checkpoints; 0 writes only the one after the last step.
+    pub checkpoint_every: u64,
+    /// Steps between records of metrics.
+    pub log_every: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> TrainConfig {
+        TrainConfig {
+            steps: 1500,
+            batch_size: 32,
+            grad_accumulation: 1,
+            optimizer: Optimizer::AdamW,
+            learning_rate: 2e-3,
+            min_learning_rate: 2e-4,
+            schedule: Schedule::Cosine,
+            warmup_steps: 100,
+            beta1: 0.9,
+            beta2: 0.99,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            grad_clip: 1.0,
+            momentum: 0.9,
+            seed: 1337,
+            eval_every: 250,
+            eval_batches: 0,
+            checkpoint_every: 250,
+            log_every: 10,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Refuses what cannot be trained with.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Usage`] that names the key, its value and what is needed.
+    pub fn validate(&self) -> Result<()> {
+        need(self.steps >= 1, "train.steps", self.steps, "needs at least 1")?;
+        need(self.batch_size >= 1, "train.batch_size", self.batch_size, "needs at least 1")?;
+        need(self.grad_accumulation >= 1, "train.grad_accumulation", self.grad_accumulation, "needs at least 1")?;
+        need(self.log_every >= 1, "train.log_every", self.log_every, "needs at least 1")?;
+        // A whole number of TOML is an i64: a larger seed could not be written into the checkpoint's config.
+        need(i64::try_from(self.seed).is_ok(), "train.seed", self.seed, format!("needs at most {}", i64::MAX))?;
+        let (lr, low) = (self.learning_rate, self.min_learning_rate);
+        need(lr > 0.0 && lr.is_finite(), "train.learning_rate", lr, "needs a number above 0")?;
+        need((0.0..=lr).contains(&low), "train.min_learning_rate", low, format!("needs 0 to train.learning_rate = {lr}"))?;
+        for (key, x) in [("beta1", self.beta1), ("beta2", self.beta2), ("momentum", self.momentum)] {
+            need((0.0..1.0).contains(&x), &format!("train.{key}"), x, "needs a number from 0 to below 1")?;
+        }
+        need(self.eps > 0.0 && self.eps.is_finite(), "train.eps", self.eps, "needs a number above 0")?;
+        for (key, x) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
+            need(x >= 0.0 && x.is_finite(), &format!("train.{key}"), x, "needs a number of at least 0")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that decides a run. The default is the preset `shakespeare-word`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    pub model: ModelConfig,
+    pub train: TrainConfig,
+    pub tokenizer: TokenizerConfig,
+    pub data: DataConfig,
+}
+
+impl Default for RunConfig {
+    fn default() -> RunConfig {
+        super::presets::shakespeare_word()
+    }
+}
+
+impl RunConfig {
+    /// Refuses what cannot be run; every section checks itself.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Usage`] that names the key, its value and what is needed.
+    pub fn validate(&self) -> Result<()> {
+        self.model.validate()?;
+        self.train.validate()?;
+        self.tokenizer.validate()?;
+        self.data.validate()
+    }
+}
+
+/// Whether `--resume` may change `key` (`section.key`): only what leaves the steps already made as they were. More or
+/// fewer `train.steps` bend the learning rate's curve from here on, not the part behind.
+pub fn may_change_on_resume(key: &str) -> bool {
+    ["train.steps", "train.eval_every", "train.eval_batches", "train.checkpoint_every", "train.log_every"].contains(&key)
+}
+
+/// ``did you mean `x`?`` for the one of `names` nearest to `name`, all of them where none is near.
+pub(crate) fn suggestion<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    let near = |other: &&str| strsim::jaro_winkler(name, other);
+    match names.iter().max_by(|a, b| near(a).total_cmp(&near(b))) {
+        Some(best) if near(best) > 0.6 => format!("did you mean `{best}`?"),
+        _ => format!("there are {}", names.join(", ")),
+    }
+}
+
+#[cfg(feature = "files")]
+mod tree {
+    use std::path::Path;
+
+    use toml::{Table, Value, de::DeTable};
+
+    use super::{RunConfig, suggestion};
+    use crate::error::{Error, Result};
+
+    impl RunConfig {
+        /// The whole config as TOML, every key written.
+        ///
+        /// # Errors
+        /// [`Error::Usage`] for a number that TOML cannot hold, which `validate` refuses.
+        pub fn to_toml(&self) -> Result<String> {
+            self.tree()?; // the writer of text would let through a number that no reader takes
+            toml::to_string(self).map_err(|e| Error::usage(format!("the config cannot be written as TOML: {e}")))
+        }
+
+        /// The config in `text`; keys that it leaves out are as in the default preset. Does not `validate`.
+        ///
+        /// # Errors
+        /// As [`RunConfig::overlay`].
+        pub fn from_toml(text: &str, origin: &Path) -> Result<RunConfig> {
+            let mut config = RunConfig::default();
+            config.overlay(text, origin)?;
+            Ok(config)
+        }
+
+        /// Takes over the keys that `text` has and leaves the others as they are. Does not `validate`.
+        ///
+        /// # Errors
+        /// [`Error::File`] with `origin`, the line, the key and what is needed; `self` is then unchanged.
+        pub fn overlay(&mut self, text: &str, origin: &Path) -> Result<()> {
+            let at = |offset: usize, problem: &str| {
+                let line = 1 + text.bytes().take(offset).filter(|b| *b == b'\n').count();
+                Error::file(origin, format!("line {line}: {}", problem.trim().replace('\n', ", ")))
+            };
+            let syntax = |e: toml::de::Error| at(e.span().map_or(0, |span| span.start), e.message());
+            // Twice: the first keeps where each key stands, the second has plain values.
+            let places = DeTable::parse(text).map_err(syntax)?;
+            let mut values: Table = toml::from_str(text).map_err(syntax)?;
+            let mut config = self.clone();
+            for (section, content) in places.get_ref() {
+                let (start, section): (usize, &str) = (section.span().start, section.get_ref());
+                let keys = content.get_ref().as_table();
+                let keys = keys.ok_or_else(|| at(start, &config.misplaced(section)))?;
+                config.section(section).map_err(|problem| at(start, &problem))?;
+                for key in keys.keys() {
+                    let (start, key): (usize, &str) = (key.span().start, key.get_ref());
+                    let value = values.get_mut(section).and_then(|s| s.as_table_mut()?.remove(key));
+                    let done = value.map_or(Ok(()), |value| config.assign(section, key, value));
+                    done.map_err(|problem| at(start, &problem))?;
+                }
+            }
+            *self = config;
+            Ok(())
+        }
+
+        /// Sets one key from `section.key=value`; the value is read as the key's type and needs no quotes, a list is
+        /// written `a,b` or as in TOML. Does not `validate`.
+        ///
+        /// # Errors
+        /// [`Error::Usage`] that suggests the nearest key, or names the value found and the type needed.
+        pub fn set(&mut self, assignment: &str) -> Result<()> {
+            let Some((path, text)) = assignment.split_once('=') else {
+                let path = assignment.trim();
+                return Err(Error::usage(format!("`{path}` sets nothing: write section.key=value, such as train.steps=2000")));
+            };
+            let (path, text) = (path.trim(), text.trim());
+            let (section, key) = path.split_once('.').ok_or_else(|| Error::usage(self.misplaced(path)))?;
+            let present = self.tree()?.get(section).and_then(|s| s.get(key)).cloned();
+            let value = match &present {
+                Some(like) => parse_like(like, text).ok_or_else(|| Error::usage(refusal(path, text, like)))?,
+                None => Value::Boolean(true), // any: there is no such key, as `assign` says
+            };
+            self.assign(section, key, value).map_err(Error::usage)
+        }
+
+        /// The keys whose values differ, as (`section.key`, value here, value in `other`), values as TOML writes them.
+        ///
+        /// # Errors
+        /// As [`RunConfig::to_toml`].
+        pub fn differences(&self, other: &RunConfig) -> Result<Vec<(String, String, String)>> {
+            let (old, new) = (self.tree()?, other.tree()?);
+            let values = paths(&old).map(|(section, key)| (format!("{section}.{key}"), &old[section][key], &new[section][key]));
+            let differing = values.filter(|(_, old, new)| old != new);
+            Ok(differing.map(|(path, old, new)| (path, old.to_string(), new.to_string())).collect())
+        }
+
+        fn tree(&self) -> Result<Table> {
+            Table::try_from(self).map_err(|e| Error::usage(format!("the config cannot be written as TOML: {e}")))
+        }
+
+        /// The tree, of which `section` is known to be a part.
+        fn section(&self, section: &str) -> Result<Table, String> {
+            let tree = self.tree().map_err(|e| e.to_string())?;
+            let names = tree.keys().map(String::as_str);
+            if tree.contains_key(section) { Ok(tree) } else { Err(format!("unknown section `{section}`: {}", suggestion(section, names))) }
+        }
+
+        /// Gives one key another value of its own type. The error is a clause for the caller to complete.
+        fn assign(&mut self, section: &str, key: &str, value: Value) -> Result<(), String> {
+            let mut tree = self.section(section)?;
+            let Some(keys) = tree.get_mut(section).and_then(Value::as_table_mut) else { return Ok(()) };
+            let Some(old) = keys.get_mut(key) else {
+                return Err(format!("unknown key `{key}` in [{section}]: {}", suggestion(key, keys.keys().map(String::as_str))));
+            };
+            let value = match (&*old, value) {
+                (Value::Float(_), Value::Integer(whole)) => Value::Float(whole as f64),
+                (_, value) => value,
+            };
+            let (path, found) = (format!("{section}.{key}"), value.to_string());
+            let refused = refusal(&path, &found, old);
+            if !old.same_type(&value) {
+                return Err(refused);
+            }
+            *old = value;
+            *self = Value::Table(tree).try_into().map_err(|e: toml::de::Error| match e.message().split_once(", expected ") {
+                Some((unknown, names)) if unknown.starts_with("unknown variant") => format!("{path} = {found}: needs {names}"),
+                _ => refused,
+            })?;
+            Ok(())
+        }
+
+        /// For a name that stands where a section should: what was meant.
+        fn misplaced(&self, name: &str) -> String {
+            let tree = self.tree().unwrap_or_default();
+            if tree.contains_key(name) {
+                return format!("`{name}` is a section, it takes no value of its own");
+            }
+            let near = |key: &str| strsim::jaro_winkler(name, key);
+            let best = paths(&tree).max_by(|(_, a), (_, b)| near(a).total_cmp(&near(b)));
+            let (section, key) = best.unwrap_or_default();
+            format!("`{name}` stands in no section: did you mean `{section}.{key}`?")
+        }
+    }
+
+    /// Every (section, key) of a config's tree.
+    fn paths(tree: &Table) -> impl Iterator<Item = (&str, &str)> {
+        let sections = tree.iter().filter_map(|(section, content)| Some((section.as_str(), content.as_table()?)));
+        sections.flat_map(|(section, keys)| keys.keys().map(move |key| (section, key.as_str())))
+    }
+
+    /// `text` read as a value of the same type as `like`.
+    fn parse_like(like: &Value, text: &str) -> Option<Value> {
+        match like {
+            Value::String(_) => {
+                let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+                Some(Value::String(bare.unwrap_or(text).to_string()))
+            }
+            Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
+            Value::Integer(_) => text.replace('_', "").parse().ok().map(Value::Integer),
+            Value::Float(_) => text.replace('_', "").parse().ok().map(Value::Float),
+            Value::Array(_) if text.starts_with('[') => toml::from_str::<Table>(&format!("list = {text}")).ok()?.remove("list"),
+            Value::Array(_) => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Some(Value::Array(items.map(|item| Value::String(item.to_string())).collect()))
+            }
+            Value::Datetime(_) | Value::Table(_) => None,
+        }
+    }
+
+    fn refusal(path: &str, found: &str, like: &Value) -> String {
+        let needed = match like {
+            Value::String(_) => "text in quotes",
+            Value::Boolean(_) => "true or false",
+            Value::Integer(_) => "a whole number, 0 or more",
+            Value::Float(_) => "a number",
+            Value::Array(_) => "a list of texts",
+            Value::Datetime(_) | Value::Table(_) => "a value that cannot be set",
+        };
+        format!("{path} = {found}: needs {needed}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_cannot_be_trained_with() {
+        type Change = fn(&mut TrainConfig);
+        let cases: [(Change, &str); 13] = [
+            (|c| c.steps = 0, "train.steps = 0: needs at least 1"),
+            (|c| c.batch_size = 0, "train.batch_size = 0: needs at least 1"),
+            (|c| c.grad_accumulation = 0, "train.grad_accumulation = 0: needs at least 1"),
+            (|c| c.log_every = 0, "train.log_every = 0: needs at least 1"),
+            (|c| c.seed = u64::MAX, "train.seed = 18446744073709551615: needs at most 9223372036854775807"),
+            (|c| c.learning_rate = 0.0, "train.learning_rate = 0: needs a number above 0"),
+            (|c| c.learning_rate = f64::INFINITY, "train.learning_rate = inf: needs a number above 0"),
+            (|c| c.min_learning_rate = 0.5, "train.min_learning_rate = 0.5: needs 0 to train.learning_rate = 0.002"),
+            (|c| c.beta2 = 1.0, "train.beta2 = 1: needs a number from 0 to below 1"),
+            (|c| c.momentum = f64::NAN, "train.momentum = NaN: needs a number from 0 to below 1"),
+            (|c| c.eps = 0.0, "train.eps = 0: needs a number above 0"),
+            (|c| c.weight_decay = -0.1, "train.weight_decay = -0.1: needs a number of at least 0"),
+            (|c| c.grad_clip = f64::NAN, "train.grad_clip = NaN: needs a number of at least 0"),
+        ];
+        for (change, expected) in cases {
+            let mut config = TrainConfig::default();
+            assert!(config.validate().is_ok());
+            change(&mut config);
+            assert_eq!(config.validate().unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn suggests() {
+        assert_eq!(suggestion("stesp", ["steps", "seed"]), "did you mean `steps`?");
+        assert_eq!(suggestion("zzz", ["steps", "seed"]), "there are steps, seed");
+        assert_eq!(suggestion("zzz", []), "there are ");
+    }
+}
+
+#[cfg(all(test, feature = "files"))]
+mod tree_tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        RunConfig::from_toml(text, Path::new("run.toml")).unwrap_err().to_string()
+    }
+
+    fn set(assignment: &str) -> String {
+        let mut config = RunConfig::default();
+        let refused = config.set(assignment).unwrap_err().to_string();
+        assert_eq!(config, RunConfig::default(), "a refused {assignment} left its mark");
+        refused
+    }
+
+    #[test]
+    fn every_preset_survives_toml() {
+        for (name, _) in crate::train::presets::PRESETS {
+            let config = crate::train::presets::preset(name).unwrap();
+            let text = config.to_toml().unwrap();
+            assert_eq!(RunConfig::from_toml(&text, Path::new("run.toml")).unwrap(), config, "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_left_out_stay() {
+        let config = RunConfig::from_toml("[train]\nsteps = 7\nlearning_rate = 1", Path::new("run.toml")).unwrap();
+        let train = TrainConfig { steps: 7, learning_rate: 1.0, ..TrainConfig::default() };
+        assert_eq!(config, RunConfig { train, ..RunConfig::default() });
+        assert_eq!(RunConfig::from_toml("", Path::new("run.toml")).unwrap(), RunConfig::default());
+        let mut small = crate::train::presets::preset("toy").unwrap();
+        small.overlay("model.n_layer = 3", Path::new("run.toml")).unwrap();
+        assert_eq!((small.model.n_layer, small.model.d_model), (3, 16));
+    }
+
+    #[test]
+    fn files_are_refused_by_line_and_key() {
+        let cases = [
+            ("[train]\nsteps = 5\nlerning_rate = 1e-3", "line 3: unknown key `lerning_rate` in [train]: did you mean `learning_rate`?"),
+            ("\n[trian]\nsteps = 5", "line 2: unknown section `trian`: did you mean `train`?"),
+            ("\n[trian]", "line 2: unknown section `trian`: did you mean `train`?"),
+            ("steps = 5", "line 1: `steps` stands in no section: did you mean `train.steps`?"),
+            ("[[train]]", "line 1: `train` is a section, it takes no value of its own"),
+            ("[train]\n\nsteps = \"many\"", "line 3: train.steps = \"many\": needs a whole number, 0 or more"),
+            ("[train]\nsteps = -1", "line 2: train.steps = -1: needs a whole number, 0 or more"),
+            ("[train]\nsteps = 1.5", "line 2: train.steps = 1.5: needs a whole number, 0 or more"),
+            ("[train]\noptimizer = \"adam\"", "line 2: train.optimizer = \"adam\": needs `adamw` or `sgd`"),
+            ("[train]\nschedule = \"cos\"", "line 2: train.schedule = \"cos\": needs one of `constant`, `cosine`, `linear`"),
+            ("[model]\nbias = 1", "line 2: model.bias = 1: needs true or false"),
+            ("[data]\nfiles = \"a\"", "line 2: data.files = \"a\": needs a list of texts"),
+            ("[data]\nfiles = [1]", "line 2: data.files = [1]: needs a list of texts"),
+            ("[model.n_head]\nx = 1", "line 1: model.n_head = { x = 1 }: needs a whole number, 0 or more"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(refusal(text), format!("run.toml: {expected}"), "{text}");
+        }
+        let syntax = ["[train]\nsteps = ", "[train]\nsteps == 5", "[train]\nsteps = 1\nsteps = 2"].map(refusal);
+        assert!(syntax[0].starts_with("run.toml: line 2: "), "{syntax:?}");
+        assert!(syntax[1].starts_with("run.toml: line 2: "), "{syntax:?}");
+        assert!(syntax[2].starts_with("run.toml: line 3: duplicate key"), "{syntax:?}");
+        assert!(syntax.iter().all(|message| !message.contains('\n')), "{syntax:?}");
+    }
+
+    #[test]
+    fn set_reads_the_type_of_the_key() {
+        let mut config = RunConfig::default();
+        let assignments =
+            "train.steps=2_000 train.learning_rate=1 model.bias=false model.position=learned data.files=a.txt,b.txt tokenizer.path=\"x=y\"";
+        assignments.split(' ').for_each(|a| config.set(a).unwrap());
+        config.set(" train.optimizer = sgd ").unwrap();
+        assert_eq!((config.train.steps, config.train.learning_rate, config.model.bias), (2000, 1.0, false));
+        assert_eq!((config.train.optimizer, config.tokenizer.path.as_str()), (Optimizer::Sgd, "x=y"));
+        assert_eq!(config.model.position, crate::model::config::Position::Learned);
+        assert_eq!(config.data.files, ["a.txt", "b.txt"]);
+        config.set("data.files=[\"a,b.txt\"]").unwrap();
+        assert_eq!(config.data.files, ["a,b.txt"]);
+        config.set("data.files=").unwrap();
+        assert!(config.data.files.is_empty());
+    }
+
+    #[test]
+    fn set_refuses_with_the_way_out() {
+        assert_eq!(set("train.steps"), "`train.steps` sets nothing: write section.key=value, such as train.steps=2000");
+        assert_eq!(set("step=5"), "`step` stands in no section: did you mean `train.steps`?");
+        assert_eq!(set("train=5"), "`train` is a section, it takes no value of its own");
+        assert_eq!(set("trian.steps=5"), "unknown section `trian`: did you mean `train`?");
+        assert_eq!(set("train.stesp=5"), "unknown key `stesp` in [train]: did you mean `steps`?");
+        assert_eq!(set("train.steps=many"), "train.steps = many: needs a whole number, 0 or more");
+        assert_eq!(set("train.steps=-5"), "train.steps = -5: needs a whole number, 0 or more");
+        assert_eq!(set("train.eps=small"), "train.eps = small: needs a number");
+        assert_eq!(set("model.bias=yes"), "model.bias = yes: needs true or false");
+        assert_eq!(set("train.optimizer=adam"), "train.optimizer = \"adam\": needs `adamw` or `sgd`");
+        assert_eq!(set("data.files=[a"), "data.files = [a: needs a list of texts");
+    }
+
+    #[test]
+    fn names_what_differs() {
+        let old = RunConfig::default();
+        assert!(old.differences(&old).unwrap().is_empty());
+        let mut new = old.clone();
+        ["train.steps=9", "model.norm=post", "data.files=a"].iter().for_each(|a| new.set(a).unwrap());
+        let differences = old.differences(&new).unwrap();
+        let lines: Vec<String> = differences.iter().map(|(key, old, new)| format!("{key} {old} {new}")).collect();
+        assert_eq!(lines[1..], ["model.norm \"pre\" \"post\"", "train.steps 1500 9"]);
+        assert!(lines[0].starts_with("data.files ") && lines[0].ends_with(" [\"a\"]"), "{lines:?}");
+        let free: Vec<bool> = differences.iter().map(|(key, ..)| may_change_on_resume(key)).collect();
+        assert_eq!(free, [false, false, true]);
+    }
+
+    #[test]
+    fn what_resume_may_change_exists() {
+        let mut old = RunConfig::default();
+        for key in ["steps", "eval_every", "eval_batches", "checkpoint_every", "log_every"] {
+            old.set(&format!("train.{key}=12345")).unwrap();
+        }
+        let changed = RunConfig::default().differences(&old).unwrap();
+        assert_eq!(changed.iter().filter(|(key, ..)| may_change_on_resume(key)).count(), 5);
+    }
+
+    #[test]
+    fn a_number_too_large_for_toml_is_an_error() {
+        let mut config = RunConfig::default();
+        config.train.seed = u64::MAX;
+        assert!(config.to_toml().is_err() && config.set("train.steps=5").is_err());
+        assert!(config.differences(&RunConfig::default()).is_err());
+    }
+}

@@ -1,0 +1,51 @@
+//! The loss over a whole token store, on non-overlapping windows.
+
+use crate::error::Result;
+use crate::gpu::wait;
+use crate::model::session::Session;
+use crate::model::{EVALUATE, FORWARD, RECORDS, STEP_RECORDS};
+use crate::ops::step::Step;
+use crate::text::{EvalWindow, IGNORED, TokenStore, eval_windows, fill_eval};
+
+/// The result of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean over tokens, nats.
+    pub loss: f64,
+    /// Tokens that were predicted.
+    pub tokens: u64,
+}
+
+/// Evaluates a training or evaluation session; `batches` 0 takes the whole store. None if `stop` said so.
+pub fn evaluate(session: &mut Session, data: &TokenStore, batches: usize, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
+    let time = session.model.config.seq_len;
+    let batch = session.model.inputs.ids.shape[0];
+    let windows: Vec<EvalWindow> = eval_windows(data, time)?.collect();
+    let most = if batches == 0 { windows.len() } else { batches.saturating_mul(batch) };
+    let windows = &windows[..windows.len().min(most)];
+    let (mut ids, mut targets) = (vec![0; batch * time], vec![IGNORED; batch * time]);
+    let order: Vec<u32> = (0..(batch * time) as u32).collect();
+    let (mut sum, mut tokens) = (0.0, 0);
+    // Records behind those of the training steps: as many batches as they hold, then they are read.
+    let rows = RECORDS - STEP_RECORDS;
+    for group in windows.chunks(rows * batch) {
+        for (row, members) in group.chunks(batch).enumerate() {
+            targets.fill(IGNORED);
+            for (index, window) in members.iter().enumerate() {
+                let span = index * time..(index + 1) * time;
+                fill_eval(data, *window, &mut ids[span.clone()], &mut targets[span])?;
+            }
+            tokens += targets.iter().filter(|&&target| target != IGNORED).count() as u64;
+            let step = Step { target_scale: 1.0, record: (STEP_RECORDS + row) as u32, fresh: 1, ..Step::default() }.with_dropout(0.0);
+            let slot = session.model.inputs.slot(step, &ids, &targets, &order, &[]);
+            if !session.run(&slot, &[FORWARD, EVALUATE], EVALUATE, None, stop)? {
+                return Ok(None);
+            }
+        }
+        session.runner.wait_for_all()?;
+        let records = wait::block_on(&session.gpu, session.compiled.read::<f32>(&session.model.records))?;
+        let used = group.len().div_ceil(batch);
+        sum += records[STEP_RECORDS * 2..].chunks(2).take(used).map(|record| f64::from(record[0])).sum::<f64>();
+    }
+    Ok(Some(Evaluation { loss: sum / tokens.max(1) as f64, tokens }))
+}

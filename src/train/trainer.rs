@@ -1,0 +1,295 @@
+//! The trainer: batches in, updates on the device, losses out when they have come.
+
+use super::config::{Optimizer, RunConfig};
+use super::schedule::learning_rate;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::compile::Options;
+use crate::gpu::plan::Phase;
+use crate::gpu::wait;
+use crate::model::session::{Memory, Session};
+use crate::model::{self, Model, STEP_RECORDS};
+use crate::ops::adamw::Constants;
+use crate::ops::step::{State, Step};
+use crate::text::{Sampler, TokenStore, sort_order_into};
+
+/// The optimizer's phase, behind the seam where many machines would exchange gradients.
+pub const APPLY: Phase = Phase("apply");
+
+/// Trains one model on one device.
+pub struct Trainer {
+    pub session: Session,
+    config: RunConfig,
+    /// Steps submitted.
+    step: u64,
+    /// Steps whose reports have been taken.
+    reported: u64,
+    frame: Frame,
+}
+
+/// Host memory of one micro-batch, reused.
+#[derive(Default)]
+struct Frame {
+    ids: Vec<u32>,
+    targets: Vec<u32>,
+    order: Vec<u32>,
+}
+
+/// What the device said of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Counted from 1: the first update is step 1.
+    pub step: u64,
+    /// Mean over the step's real targets, nats.
+    pub loss: f32,
+    /// Euclidean norm of the whole gradient, before clipping.
+    pub grad_norm: f32,
+    pub learning_rate: f64,
+}
+
+/// Everything that a run needs to go on exactly: weights and moments by parameter, and the device's state.
+pub struct Snapshot {
+    pub step: u64,
+    pub state: State,
+    /// In the table's order: weights, then each moment.
+    pub weights: Vec<Vec<f32>>,
+    pub moments: Vec<Vec<Vec<f32>>>,
+}
+
+/// Records a training model with its optimizer.
+///
+/// # Errors
+/// [`Error::Usage`] for an invalid config, [`Error::Limit`] for what `limits` rule out.
+pub fn record(config: &RunConfig, limits: &wgpu::Limits) -> Result<Model> {
+    let train = &config.train;
+    train.validate()?;
+    let moments = match train.optimizer {
+        Optimizer::AdamW => 2,
+        Optimizer::Sgd => 1,
+    };
+    let mut model = Model::training(&config.model, train.batch_size, moments, limits)?;
+    let Model { plan, pools, ops, inputs, records, state, .. } = &mut model;
+    plan.begin(APPLY);
+    let grads: Vec<_> = pools.segments.iter().map(|segment| segment.grads.clone()).collect();
+    ops.gradient_norm.forward(plan, &inputs.step, &grads, train.grad_clip as f32, records, state);
+    let constants =
+        Constants { beta1: train.beta1 as f32, beta2: train.beta2 as f32, eps: train.eps as f32, weight_decay: train.weight_decay as f32 };
+    for segment in &pools.segments {
+        match train.optimizer {
+            Optimizer::AdamW => ops.adamw.apply(plan, &inputs.step, state, constants, segment),
+            Optimizer::Sgd => ops.sgd.apply(plan, &inputs.step, state, train.momentum as f32, train.weight_decay as f32, segment),
+        }
+    }
+    Ok(model)
+}
+
+impl Trainer {
+    /// What [`Trainer::new`] will allocate, without allocating.
+    ///
+    /// # Errors
+    /// As [`record`].
+    pub fn memory(gpu: &Gpu, config: &RunConfig, options: &Options) -> Result<Memory> {
+        Session::memory(gpu, &record(config, gpu.limits())?, options)
+    }
+
+    /// A trainer with freshly initialized weights; `config.model.vocab_size` must be settled.
+    ///
+    /// # Errors
+    /// As [`record`], and [`Error::Device`] when the driver refuses an allocation or a shader.
+    pub async fn new(gpu: &Gpu, config: &RunConfig, options: &Options) -> Result<Trainer> {
+        let session = Session::new(gpu, record(config, gpu.limits())?, options).await?;
+        let trainer = Trainer { session, config: config.clone(), step: 0, reported: 0, frame: Frame::default() };
+        let seed = config.train.seed;
+        trainer.session.write_weights(|index, param| Ok(param.initial(seed, index))).await?;
+        trainer.zero_moments().await?;
+        Ok(trainer)
+    }
+
+    async fn zero_moments(&self) -> Result<()> {
+        let pools = &self.session.model.pools;
+        for moment in 0..pools.moments() {
+            for param in &pools.table {
+                self.session.write(&pools.moment(moment, &param.name), &vec![0.0; param.len()]).await?;
+            }
+        }
+        self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[State::default()])).await
+    }
+
+    /// Steps submitted so far.
+    pub fn step_count(&self) -> u64 {
+        self.step
+    }
+
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Samples of one step.
+    pub fn samples_per_step(&self) -> u64 {
+        (self.config.train.batch_size * self.config.train.grad_accumulation) as u64
+    }
+
+    /// Tokens of one step.
+    pub fn tokens_per_step(&self) -> u64 {
+        self.samples_per_step() * self.config.model.seq_len as u64
+    }
+
+    /// Blocks until one more step is submitted (not until it has run); with `report`, its records come back soon after.
+    /// False if `stop` said so in between: then the weights are those of the last whole step.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for data shorter than one window, [`Error::Device`] when the device is lost.
+    pub fn step(&mut self, data: &TokenStore, report: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let sampler = Sampler::new(self.config.train.seed, self.config.model.seq_len, data.len())?;
+        let accumulation = self.config.train.grad_accumulation;
+        for micro in 0..accumulation {
+            let first_sample = self.step * self.samples_per_step() + (micro * self.config.train.batch_size) as u64;
+            self.fill_frame(&sampler, data, first_sample)?;
+            let report = (report && micro + 1 == accumulation).then_some(self.step + 1);
+            if !self.micro_batch(micro, report, stop)? {
+                return Ok(false);
+            }
+        }
+        self.step += 1;
+        Ok(true)
+    }
+
+    /// One step on a batch of the caller's: `ids` and `targets` (B, T); targets that are no ids are ignored.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the lengths are not those of one batch, or the config accumulates several.
+    pub fn step_on(&mut self, ids: &[u32], targets: &[u32]) -> Result<()> {
+        let tokens = self.tokens_per_step() as usize;
+        if self.config.train.grad_accumulation != 1 || ids.len() != tokens || targets.len() != tokens {
+            let found = format!("{} ids and {} targets", ids.len(), targets.len());
+            return Err(Error::usage(format!("{found}: one batch of {tokens} is needed, with train.grad_accumulation = 1")));
+        }
+        self.frame = Frame { ids: ids.to_vec(), targets: targets.to_vec(), order: vec![0; tokens] };
+        sort_order_into(&self.frame.ids, &mut self.frame.order)?;
+        self.micro_batch(0, None, &|| false)?;
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Runs the frame through the device: forward and backward, and the update behind the step's last micro-batch.
+    fn micro_batch(&mut self, micro: usize, report: Option<u64>, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let train = &self.config.train;
+        // Windows of training are full: ignored targets come from callers of `step_on` only, whose batch is the whole step.
+        let ignored = self.frame.targets.iter().filter(|&&t| t as usize >= self.config.model.vocab_size).count() as u64;
+        let real = (self.tokens_per_step() - if train.grad_accumulation == 1 { ignored } else { 0 }).max(1);
+        let block = Step {
+            learning_rate: learning_rate(train, self.step) as f32,
+            target_scale: 1.0 / real as f32,
+            seed: mix(train.seed, self.step),
+            first_sample: (micro * train.batch_size) as u32,
+            record: (self.step % STEP_RECORDS as u64) as u32,
+            fresh: (micro == 0) as u32,
+            ..Step::default()
+        };
+        let block = block.with_dropout(self.config.model.dropout);
+        let mut phases = vec![model::FORWARD, model::HEAD, model::BACKWARD];
+        if micro == 0 {
+            phases.insert(0, model::PREPARE);
+        }
+        if micro + 1 == train.grad_accumulation {
+            phases.push(APPLY);
+        }
+        let slot = self.session.model.inputs.slot(block, &self.frame.ids, &self.frame.targets, &self.frame.order, &[]);
+        self.session.run(&slot, &phases, APPLY, report, stop)
+    }
+
+    fn fill_frame(&mut self, sampler: &Sampler, data: &TokenStore, first: u64) -> Result<()> {
+        let (batch, time) = (self.config.train.batch_size, self.config.model.seq_len);
+        let Frame { ids, targets, order } = &mut self.frame;
+        ids.resize(batch * time, 0);
+        targets.resize(batch * time, 0);
+        order.resize(batch * time, 0);
+        for (index, (inputs, targets)) in ids.chunks_mut(time).zip(targets.chunks_mut(time)).enumerate() {
+            sampler.fill(data, first + index as u64, inputs, targets)?;
+        }
+        sort_order_into(ids, order)
+    }
+
+    /// Takes the reports that have come: one for each step since the last, up to the step whose report was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] names the first step with a loss or gradient that is not finite; the device has not applied it.
+    pub fn reports(&mut self) -> Result<Vec<StepReport>> {
+        let Some((last, bytes)) = self.session.readback.poll()? else { return Ok(vec![]) };
+        let records: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        // The ring holds the most recent steps only.
+        let from = self.reported.max(last.saturating_sub(STEP_RECORDS as u64));
+        self.reported = last;
+        (from..last).map(|step| self.report(step, &records)).collect()
+    }
+
+    fn report(&self, step: u64, records: &[f32]) -> Result<StepReport> {
+        let row = (step % STEP_RECORDS as u64) as usize * 2;
+        let (loss, grad_norm) = (records[row], records[row + 1]);
+        let learning_rate = learning_rate(&self.config.train, step);
+        if !(loss.is_finite() && grad_norm.is_finite()) {
+            let what = if loss.is_finite() { format!("gradient norm is {grad_norm}") } else { format!("loss is {loss}") };
+            return Err(Error::Diverged(format!(
+                "step {}: the {what} at learning rate {learning_rate:.3e}; its update was not applied: \
+                 try a smaller train.learning_rate, a longer train.warmup_steps or a smaller train.grad_clip",
+                step + 1
+            )));
+        }
+        Ok(StepReport { step: step + 1, loss, grad_norm, learning_rate })
+    }
+
+    /// Blocks until all submitted steps have run, and takes all their reports.
+    pub fn finish(&mut self) -> Result<Vec<StepReport>> {
+        self.session.runner.wait_for_all()?;
+        let mut reports = self.reports()?;
+        let records = wait::block_on(&self.session.gpu, self.session.compiled.read::<f32>(&self.session.model.records))?;
+        let from = self.reported.max(self.step.saturating_sub(STEP_RECORDS as u64));
+        self.reported = self.step;
+        for step in from..self.step {
+            reports.push(self.report(step, &records)?);
+        }
+        Ok(reports)
+    }
+
+    /// Reads everything that a checkpoint holds. Steps in flight are part of it.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let (session, pools) = (&self.session, &self.session.model.pools);
+        let words = session.compiled.read::<u32>(&session.model.state).await?;
+        let mut snapshot =
+            Snapshot { step: self.step, state: bytemuck::cast_slice(&words)[0], weights: vec![], moments: vec![vec![]; pools.moments()] };
+        for param in &pools.table {
+            snapshot.weights.push(session.read(&pools.weights(&param.name)).await?);
+            for (index, moment) in snapshot.moments.iter_mut().enumerate() {
+                moment.push(session.read(&pools.moment(index, &param.name)).await?);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Goes on from a snapshot of the same model.
+    ///
+    /// # Panics
+    /// When its lists are not those of this model's parameter table.
+    pub async fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let pools = &self.session.model.pools;
+        assert_eq!(snapshot.weights.len(), pools.table.len(), "a snapshot of another model");
+        self.session.write_weights(|index, _| Ok(snapshot.weights[index].clone())).await?;
+        for (index, moment) in snapshot.moments.iter().enumerate() {
+            for (param, values) in pools.table.iter().zip(moment) {
+                self.session.write(&pools.moment(index, &param.name), values).await?;
+            }
+        }
+        self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[snapshot.state])).await?;
+        self.step = snapshot.step;
+        self.reported = snapshot.step;
+        Ok(())
+    }
+}
+
+/// A step's dropout seed: both words of both numbers count (the finalizer of splitmix64, Steele et al. 2014).
+fn mix(seed: u64, step: u64) -> u32 {
+    let mut z = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as u32
+}
