@@ -1,0 +1,167 @@
+//! One trial of one operation: inputs between guard zones, the operation recorded as the model records it, outputs against the twin.
+//!
+//! A trial runs several times: as shipped (unchecked) in each variant, with wgpu's run-time checks, and cut into slices. All runs of a
+//! variant must agree in every bit; the default must agree with the twin; guard zones must be untouched; whatever a kernel does not
+//! write stays the poison it was.
+
+use std::sync::OnceLock;
+
+use wgpt::gpu::Gpu;
+use wgpt::gpu::adapter::Request;
+use wgpt::gpu::compile::{Compiled, Options};
+use wgpt::gpu::plan::{Keep, Phase, Plan};
+use wgpt::gpu::run::Runner;
+use wgpt::gpu::tensor::{Dtype, Tensor};
+use wgpt::gpu::wait::block_on;
+use wgpt::ops::SOURCES;
+use wgpt::reference::finite_diff;
+
+/// The bits of a NaN that no kernel computes, and of an id that no table has.
+const POISON: u32 = 0x7fc0_dead;
+const GUARD: u64 = 256;
+const PHASE: Phase = Phase("trial");
+
+/// The one device of this process, with `wgpu::Limits::default()` and no features.
+pub fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| {
+        let request = Request { baseline: true, ..Request::default() };
+        let gpu = pollster::block_on(Gpu::request(&request)).expect("kernel tests need an adapter");
+        eprintln!("kernel tests run on {} ({})", gpu.info().name, gpu.info().driver_info);
+        gpu
+    })
+}
+
+/// Noise in [-1, 1) that f32 holds exactly.
+pub fn noise(len: usize, seed: u32) -> Vec<f64> {
+    finite_diff::noise(len, seed).into_iter().map(|x| f64::from(x as f32)).collect()
+}
+
+/// Inputs, outputs and the plan of one trial.
+pub struct Trial {
+    name: String,
+    pub plan: Plan,
+    tensors: Vec<(Tensor, Vec<u32>)>,
+    expected: Vec<(Tensor, Vec<f64>, f64, f64)>,
+}
+
+impl Trial {
+    /// `name` says kernel and sizes, for the message of a failure.
+    pub fn new(name: impl Into<String>) -> Trial {
+        let mut plan = Plan::new();
+        plan.begin(PHASE);
+        Trial { name: name.into(), plan, tensors: vec![], expected: vec![] }
+    }
+
+    fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, words: Vec<u32>) -> Tensor {
+        let bytes = (shape.iter().product::<usize>() as u64 * 4).next_multiple_of(16);
+        let storage = self.plan.storage(name, (GUARD + bytes + GUARD).next_multiple_of(4), Keep::Always, "trial");
+        let tensor = self.plan.view(storage, name, shape, dtype, GUARD);
+        self.tensors.push((tensor.clone(), words));
+        tensor
+    }
+
+    /// A tensor with contents.
+    pub fn input(&mut self, name: &str, shape: &[usize], data: &[f64]) -> Tensor {
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
+        self.add(name, shape, Dtype::F32, data.iter().map(|&x| (x as f32).to_bits()).collect())
+    }
+
+    /// A tensor of ids.
+    pub fn words(&mut self, name: &str, shape: &[usize], data: &[u32]) -> Tensor {
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
+        self.add(name, shape, Dtype::U32, data.to_vec())
+    }
+
+    /// A tensor that the operation writes whole; it begins as poison.
+    pub fn output(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        self.add(name, shape, Dtype::F32, vec![POISON; shape.iter().product()])
+    }
+
+    /// What a tensor must hold afterwards: |a − b| ≤ abs + rel · |b|.
+    pub fn expect(&mut self, tensor: &Tensor, want: &[f64], abs: f64, rel: f64) {
+        self.expected.push((tensor.clone(), want.to_vec(), abs, rel));
+    }
+
+    /// Runs the trial in all ways.
+    pub fn run(self) {
+        for variants in self.variant_choices() {
+            let options = Options { variants: variants.clone(), ..Options::default() };
+            let shipped = self.once(&options);
+            self.compare(&shipped, &variants);
+            let checked = self.once(&Options { checked: true, ..options.clone() });
+            self.same_bits(&shipped, &checked, "with run-time checks");
+            for max_groups in [1, 3] {
+                // A launch a group: too many on the largest trials.
+                if self.groups(&options) / u64::from(max_groups) < 2000 {
+                    let sliced = self.once(&Options { max_groups, ..options.clone() });
+                    self.same_bits(&shipped, &sliced, &format!("in slices of {max_groups}"));
+                }
+            }
+        }
+    }
+
+    /// The default, and every other variant of the files in the plan that this adapter can run.
+    fn variant_choices(&self) -> Vec<Vec<(String, String)>> {
+        let text = self.plan.to_string();
+        let mut choices = vec![vec![]];
+        for source in SOURCES {
+            if source.variants.len() > 1 && text.contains(&format!(" {}.", source.file)) {
+                let able = source.variants.iter().filter(|v| (v.runs)(gpu().traits()));
+                choices.extend(able.map(|v| vec![(source.file.to_owned(), v.name.to_owned())]));
+            }
+        }
+        choices
+    }
+
+    fn groups(&self, options: &Options) -> u64 {
+        let one = Options { max_groups: 1, ..options.clone() };
+        self.plan.needs(gpu(), &one).map_or(u64::MAX, |needs| needs.dims_bytes / 256)
+    }
+
+    /// Compiles, fills, runs, and reads all tensors with their guards.
+    fn once(&self, options: &Options) -> Vec<Vec<u32>> {
+        let compiled = block_on(gpu(), self.plan.compile(gpu(), options)).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        poison(&compiled);
+        for (tensor, words) in &self.tensors {
+            block_on(gpu(), compiled.write(tensor, words)).unwrap();
+        }
+        let mut runner = Runner::new(gpu());
+        runner.run(&compiled, [compiled.phase(PHASE)], |_| Ok(()), |_| (), &|_| false).unwrap();
+        runner.wait_for_all().unwrap();
+        let read = |(tensor, _): &(Tensor, Vec<u32>)| {
+            let (buffer, offset) = compiled.place(tensor);
+            let size = buffer.size();
+            let bytes = block_on(gpu(), compiled.transfer.read(gpu(), buffer, 0, size)).unwrap();
+            let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
+            let (first, end) = (offset as usize / 4, (offset + tensor.bytes()) as usize / 4);
+            let guards = words[..first].iter().chain(&words[end..]);
+            assert!(guards.copied().all(|w| w == POISON), "{}: a guard zone of `{}` was written", self.name, tensor.name);
+            words[first..first + tensor.len()].to_vec()
+        };
+        self.tensors.iter().map(read).collect()
+    }
+
+    fn compare(&self, results: &[Vec<u32>], variants: &[(String, String)]) {
+        for (tensor, want, abs, rel) in &self.expected {
+            let index = self.tensors.iter().position(|(t, _)| t.name == tensor.name).expect("an expected tensor of this trial");
+            let got: Vec<f64> = results[index].iter().map(|&bits| f64::from(f32::from_bits(bits))).collect();
+            finite_diff::assert_close(&format!("{} {variants:?} `{}`", self.name, tensor.name), &got, want, *abs, *rel);
+        }
+    }
+
+    fn same_bits(&self, shipped: &[Vec<u32>], other: &[Vec<u32>], how: &str) {
+        for ((tensor, _), (a, b)) in self.tensors.iter().zip(shipped.iter().zip(other)) {
+            let differs = a.iter().zip(b).position(|(a, b)| a != b);
+            assert!(differs.is_none(), "{}: `{}` differs {how} at element {differs:?}", self.name, tensor.name);
+        }
+    }
+}
+
+/// Fills every buffer of a plan with poison, step tensors included.
+fn poison(compiled: &Compiled) {
+    for buffer in compiled.buffers() {
+        let words = vec![POISON; buffer.size() as usize / 4];
+        block_on(gpu(), compiled.transfer.write(gpu(), buffer, 0, bytemuck::cast_slice(&words))).unwrap();
+    }
+}
