@@ -9,7 +9,12 @@
 // (Vaswani et al. 2017; the backward by recomputation is Dao et al. 2022, "FlashAttention", appendix B.) With one head this is the
 // lesson's plain self-attention. qkv (B · T, 3C) holds the columns [q | k | v], each split into heads of D. HEAD_SIZE, which is D,
 // is appended by the host, because it sizes registers. One invocation owns a query (or, in backward_key_value, a key); neighbours own
-// neighbours, and all of a workgroup read the same key at the same time.
+// neighbours, and all of a workgroup read the same rows of the other side at the same time. How they do is the variant's business
+// (shared/rows_*.wgsl): it defines
+//
+//   ROWS_PER_GROUP, KEYS            queries of a workgroup, and keys whose scores are scaled together
+//   Row                             a row that the whole workgroup reads, or where it is
+//   qkv_row(at, lane), dy_row(at, lane), qkv_at(row, quad), dy_at(row, quad)
 
 struct Dims {
     first_group: u32,
@@ -32,9 +37,7 @@ struct Dims {
 @group(0) @binding(9) var<storage, read> delta_in: array<f32>; //        (B, H, T), the delta
 @group(0) @binding(10) var<storage, read_write> dqkv: array<f32>; //     (B · T, 3C)
 
-const ROWS_PER_GROUP: u32 = 64u;
-const KEYS: u32 = 8u; // keys whose scores are scaled together
-const QUADS: u32 = (HEAD_SIZE + 3u) / 4u;
+const QUADS: u32 = (HEAD_SIZE + 7u) / 8u * 2u; // a head padded with zeros to pairs of vec4
 const LOWEST: f32 = -1e30;
 
 alias Vector = array<vec4<f32>, QUADS>;
@@ -70,25 +73,25 @@ fn statistic(place: Place, row: u32) -> u32 {
     return (place.sample * dims.heads + place.head) * dims.time + row;
 }
 
-// Four elements of a head, zeros beyond its end; the conditions are constants.
+// Four elements of a head, zeros beyond its end; the first condition is a constant.
 fn qkv_quad(at: u32, quad: u32) -> vec4<f32> {
     let i = quad * 4u;
-    if HEAD_SIZE % 4u == 0u {
+    if HEAD_SIZE % 8u == 0u {
         return vec4(qkv[at + i], qkv[at + i + 1u], qkv[at + i + 2u], qkv[at + i + 3u]);
     }
-    let last = HEAD_SIZE - 1u;
-    let value = vec4(qkv[at + i], qkv[at + min(i + 1u, last)], qkv[at + min(i + 2u, last)], qkv[at + min(i + 3u, last)]);
-    return select(vec4(0.0), value, vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(HEAD_SIZE));
+    let d = vec4(i, i + 1u, i + 2u, i + 3u);
+    let place = at + min(d, vec4(HEAD_SIZE - 1u));
+    return select(vec4(0.0), vec4(qkv[place.x], qkv[place.y], qkv[place.z], qkv[place.w]), d < vec4(HEAD_SIZE));
 }
 
 fn dy_quad(at: u32, quad: u32) -> vec4<f32> {
     let i = quad * 4u;
-    if HEAD_SIZE % 4u == 0u {
+    if HEAD_SIZE % 8u == 0u {
         return vec4(dy[at + i], dy[at + i + 1u], dy[at + i + 2u], dy[at + i + 3u]);
     }
-    let last = HEAD_SIZE - 1u;
-    let value = vec4(dy[at + i], dy[at + min(i + 1u, last)], dy[at + min(i + 2u, last)], dy[at + min(i + 3u, last)]);
-    return select(vec4(0.0), value, vec4(i) + vec4(0u, 1u, 2u, 3u) < vec4(HEAD_SIZE));
+    let d = vec4(i, i + 1u, i + 2u, i + 3u);
+    let place = at + min(d, vec4(HEAD_SIZE - 1u));
+    return select(vec4(0.0), vec4(dy[place.x], dy[place.y], dy[place.z], dy[place.w]), d < vec4(HEAD_SIZE));
 }
 
 fn keep(place: Place, query: u32, key: u32) -> f32 {
@@ -117,10 +120,10 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         var new_top = top;
         for (var j = 0u; j < KEYS; j++) {
             let key = min(first + j, dims.time - 1u);
-            let at = part(place, key, 1u);
+            let k = qkv_row(part(place, key, 1u), local);
             var products = vec4(0.0);
             for (var i = 0u; i < QUADS; i++) {
-                products += q[i] * qkv_quad(at, i);
+                products += q[i] * qkv_at(k, i);
             }
             scores[j] = select(LOWEST, dot(products, vec4(1.0)), first + j <= row);
             new_top = max(new_top, scores[j]);
@@ -136,9 +139,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
             let p = exp(scores[j] - top);
             total += p;
             let kept = p * keep(place, row, key);
-            let at = part(place, key, 2u);
+            let v = qkv_row(part(place, key, 2u), local);
             for (var i = 0u; i < QUADS; i++) {
-                sum[i] += kept * qkv_quad(at, i);
+                sum[i] += kept * qkv_at(v, i);
             }
         }
     }
@@ -172,18 +175,18 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     var dq: Vector;
     let end = min(place.first + ROWS_PER_GROUP, dims.time);
     for (var key = 0u; key < end; key++) {
-        let k = part(place, key, 1u);
-        let v = part(place, key, 2u);
+        let k = qkv_row(part(place, key, 1u), local);
+        let v = qkv_row(part(place, key, 2u), local);
         var score = vec4(0.0);
         var dp = vec4(0.0);
         for (var i = 0u; i < QUADS; i++) {
-            score += q[i] * qkv_quad(k, i);
-            dp += dout[i] * qkv_quad(v, i);
+            score += q[i] * qkv_at(k, i);
+            dp += dout[i] * qkv_at(v, i);
         }
         let p = select(0.0, exp(dot(score, vec4(1.0)) - own_lse), key <= row);
         let ds = p * (dot(dp, vec4(1.0)) * keep(place, row, key) - own_delta);
         for (var i = 0u; i < QUADS; i++) {
-            dq[i] += ds * qkv_quad(k, i);
+            dq[i] += ds * qkv_at(k, i);
         }
     }
     if place.row >= dims.time {
@@ -210,21 +213,21 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
     var dk: Vector;
     var dv: Vector;
     for (var query = place.first; query < dims.time; query++) {
-        let q = part(place, query, 0u);
-        let dout = output(place, query);
+        let q = qkv_row(part(place, query, 0u), local);
+        let dout = dy_row(output(place, query), local);
         var score = vec4(0.0);
         var dp = vec4(0.0);
         for (var i = 0u; i < QUADS; i++) {
-            score += k[i] * qkv_quad(q, i);
-            dp += v[i] * dy_quad(dout, i);
+            score += k[i] * qkv_at(q, i);
+            dp += v[i] * dy_at(dout, i);
         }
         let at = statistic(place, query);
         let p = select(0.0, exp(dot(score, vec4(1.0)) - saved[at]), row <= query);
         let kept = keep(place, query, row);
         let ds = p * (dot(dp, vec4(1.0)) * kept - delta_in[at]);
         for (var i = 0u; i < QUADS; i++) {
-            dk[i] += ds * qkv_quad(q, i);
-            dv[i] += p * kept * dy_quad(dout, i);
+            dk[i] += ds * qkv_at(q, i);
+            dv[i] += p * kept * dy_at(dout, i);
         }
     }
     if place.row >= dims.time {

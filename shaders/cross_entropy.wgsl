@@ -25,10 +25,9 @@ struct Dims {
 const LOWEST: f32 = -3.4e38;
 const STRETCH: u32 = 32768u; // trips of an inner loop, below Mesa 22.3's 65,535
 
-@compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local / LANES;
-    let lane = local % LANES;
+@compute @workgroup_size(LANES)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = dims.first_group + workgroup.x;
     let r = min(row, dims.rows - 1u);
     let at = r * dims.cols;
     var top = LOWEST;
@@ -55,10 +54,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     }
 }
 
-@compute @workgroup_size(64)
-fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local / LANES;
-    let lane = local % LANES;
+@compute @workgroup_size(LANES)
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = dims.first_group + workgroup.x;
     if row >= dims.rows {
         return;
     }

@@ -56,21 +56,24 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     }
     var sum = 0.0;
     var next = place;
-    var in_run = true;
-    // Two nested loops: Mesa 22.3's lavapipe ends a loop after 65,535 trips.
-    while in_run {
-        let stop = min(dims.rows, next + 32768u);
-        while next < stop && in_run {
-            let r = min(order[next], dims.rows - 1u);
-            in_run = ids[r] == id;
-            if in_run {
-                sum += dy[r * dims.cols + c];
-                next += 1u;
-            }
-        }
-        in_run = in_run && next < dims.rows;
+    // Four a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all, nested or not.
+    while take(next, id, c, &sum) && take(next + 1u, id, c, &sum) && take(next + 2u, id, c, &sum) && take(next + 3u, id, c, &sum) {
+        next += 4u;
     }
     dtable[(id - dims.first_id) * dims.cols + c] += sum;
+}
+
+// Adds the row at a sorted place if it is one of this id; false where the run has ended.
+fn take(place: u32, id: u32, c: u32, sum: ptr<function, f32>) -> bool {
+    if place >= dims.rows {
+        return false;
+    }
+    let r = min(order[place], dims.rows - 1u);
+    if ids[r] != id {
+        return false;
+    }
+    *sum += dy[r * dims.cols + c];
+    return true;
 }
 
 fn run_begins(place: u32, id: u32) -> bool {

@@ -1,4 +1,4 @@
-// Layer normalization over the last axis (Ba, Kiros, Hinton 2016).
+// Layer normalization over the last axis (Ba, Kiros, Hinton 2016); LANES invocations share a row (shared/lanes_*.wgsl).
 //
 //   mean = Σ x / C          rstd = 1 / √(Σ (x − mean)² / C + ε)
 //   x̂ = (x − mean) · rstd   y = x̂ · weight + bias
@@ -30,10 +30,9 @@ struct Dims {
 @group(0) @binding(8) var<storage, read_write> dx: array<f32>; //        (rows, C)
 @group(0) @binding(9) var<storage, read_write> partials: array<f32>; //  (chunks, C)
 
-@compute @workgroup_size(64)
-fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local / LANES;
-    let lane = local % LANES;
+@compute @workgroup_size(LANES)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = dims.first_group + workgroup.x;
     let at = min(row, dims.rows - 1u) * dims.cols;
     var sum = 0.0;
     for (var c = lane; c < dims.cols; c += LANES) {
@@ -69,9 +68,9 @@ struct Row {
     mean_g_x: f32,
 }
 
-@compute @workgroup_size(64)
-fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = row_means(workgroup.x, local);
+@compute @workgroup_size(LANES)
+fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = row_means(workgroup.x, lane);
     if row.row < dims.rows {
         for (var c = row.lane; c < dims.cols; c += LANES) {
             dx[row.at + c] = gradient(row, c);
@@ -79,9 +78,9 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     }
 }
 
-@compute @workgroup_size(64)
-fn backward_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = row_means(workgroup.x, local);
+@compute @workgroup_size(LANES)
+fn backward_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = row_means(workgroup.x, lane);
     if row.row < dims.rows {
         for (var c = row.lane; c < dims.cols; c += LANES) {
             dx[row.at + c] += gradient(row, c);
@@ -89,10 +88,10 @@ fn backward_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
     }
 }
 
-fn row_means(group: u32, local: u32) -> Row {
+fn row_means(group: u32, lane: u32) -> Row {
     var row: Row;
-    row.row = (dims.first_group + group) * ROWS_PER_GROUP + local / LANES;
-    row.lane = local % LANES;
+    row.row = dims.first_group + group;
+    row.lane = lane;
     let r = min(row.row, dims.rows - 1u);
     row.at = r * dims.cols;
     row.mean = saved[r * 2u];

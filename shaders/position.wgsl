@@ -67,9 +67,12 @@ fn learned_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
     if at >= dims.count {
         return;
     }
-    var sum = 0.0;
-    for (var b = 0u; b < dims.batch; b++) {
-        sum += dx[b * dims.time * dims.cols + at];
+    var sum = vec4(0.0);
+    // Four a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all.
+    for (var b = 0u; b < dims.batch; b += 4u) {
+        let sample = vec4(b) + vec4(0u, 1u, 2u, 3u);
+        let i = min(sample, vec4(dims.batch - 1u)) * dims.time * dims.cols + at;
+        sum += select(vec4(0.0), vec4(dx[i.x], dx[i.y], dx[i.z], dx[i.w]), sample < vec4(dims.batch));
     }
-    dtable[at] += sum;
+    dtable[at] += dot(sum, vec4(1.0));
 }

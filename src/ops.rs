@@ -83,9 +83,11 @@ const STEP: &str = include_str!("../shaders/shared/step.wgsl");
 const STATE: &str = include_str!("../shaders/shared/state.wgsl");
 const RANDOM: &str = include_str!("../shaders/shared/random.wgsl");
 
-/// Kernels that walk rows: a row by one invocation on software adapters, by a workgroup on GPUs.
+const LANES: &str = include_str!("../shaders/shared/lanes.wgsl");
+
+/// Kernels whose workgroups share a row; they append [`LANES`] too.
 const BY_ROW: &[Variant] = &[
-    Variant { name: "lanes_1", text: include_str!("../shaders/shared/lanes_1.wgsl"), runs: |_| true, suits: |traits| traits.software },
+    Variant { name: "lanes_8", text: include_str!("../shaders/shared/lanes_8.wgsl"), runs: |_| true, suits: |traits| traits.software },
     Variant { name: "lanes_64", text: include_str!("../shaders/shared/lanes_64.wgsl"), runs: |_| true, suits: |_| true },
 ];
 

@@ -14,7 +14,7 @@ use wgpt::gpu::wait::block_on;
 use wgpt::model::config::{ModelConfig, Position};
 use wgpt::model::params::Param;
 use wgpt::reference;
-use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
+use wgpt::text::{DataConfig, TokenizerConfig};
 use wgpt::train::{RunConfig, TrainConfig, Trainer};
 
 fn folder() -> PathBuf {

@@ -339,6 +339,11 @@ impl Compiled {
         self.phases.iter().find(|(p, _)| *p == phase).map_or(0..0, |(_, range)| range.clone())
     }
 
+    /// `h.0.attn layer_norm.forward`: scope and kernel of a command.
+    pub fn label(&self, index: usize) -> &str {
+        &self.commands[index].label
+    }
+
     /// Number of commands in all phases.
     pub fn len(&self) -> usize {
         self.commands.len()

@@ -1,12 +1,22 @@
 //! Causal multi-head attention by streaming softmax, with its backward by recomputation.
 
 use super::{RANDOM, STEP};
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelFile, Source, Value, Variant};
 use crate::gpu::plan::{Extent, Plan};
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =
-    Source { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: SINGLE };
+    Source { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: VARIANTS };
+
+const VARIANTS: &[Variant] = &[
+    Variant {
+        name: "rows_broadcast",
+        text: include_str!("../../shaders/shared/rows_broadcast.wgsl"),
+        runs: |traits| traits.subgroup == Some(8),
+        suits: |traits| traits.software,
+    },
+    Variant { name: "rows_memory", text: include_str!("../../shaders/shared/rows_memory.wgsl"), runs: |_| true, suits: |_| true },
+];
 
 pub struct Attention {
     head_size: usize,

@@ -1,12 +1,12 @@
 //! Cross-entropy over the vocabulary and its gradient, written over the logits.
 
-use super::{BY_ROW, STEP};
+use super::{BY_ROW, LANES, STEP};
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::{Extent, Plan};
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =
-    Source { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP], variants: BY_ROW };
+    Source { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP, LANES], variants: BY_ROW };
 
 pub struct CrossEntropy {
     forward: Kernel,

@@ -6,8 +6,22 @@ use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source = Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[], variants: VARIANTS };
 
-const VARIANTS: &[Variant] =
-    &[Variant { name: "tile_shared", text: include_str!("../../shaders/shared/tile_shared.wgsl"), runs: |_| true, suits: |_| true }];
+/// On software adapters loads are dear and barriers dearer; on GPUs it is the other way round.
+const VARIANTS: &[Variant] = &[
+    Variant {
+        name: "tile_broadcast",
+        text: include_str!("../../shaders/shared/tile_broadcast.wgsl"),
+        runs: |traits| traits.subgroup == Some(8),
+        suits: |traits| traits.software,
+    },
+    Variant {
+        name: "tile_registers",
+        text: include_str!("../../shaders/shared/tile_registers.wgsl"),
+        runs: |_| true,
+        suits: |traits| traits.software,
+    },
+    Variant { name: "tile_shared", text: include_str!("../../shaders/shared/tile_shared.wgsl"), runs: |_| true, suits: |_| true },
+];
 
 pub struct Matmul {
     forward: Kernel,

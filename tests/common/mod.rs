@@ -1,17 +1,31 @@
 //! What several test crates share.
+#![allow(dead_code)] // each crate uses some of it
 
 use std::sync::OnceLock;
 
 use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
+use wgpt::gpu::adapter::{self, Request};
 
-/// The one device of this process, with `wgpu::Limits::default()` and no features; a test without an adapter fails.
+/// The one device of this process: `wgpu::Limits::default()`, and subgroups where the adapter has them, so that the variants run which
+/// a user gets. A test without an adapter fails.
 pub fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
-        let request = Request { baseline: true, ..Request::default() };
-        let gpu = pollster::block_on(Gpu::request(&request)).expect("these tests need an adapter");
+        let gpu = pollster::block_on(open());
         eprintln!("tests run on {} ({})", gpu.info().name, gpu.info().driver_info);
         gpu
     })
+}
+
+/// A device lent as a host application would, so that any error which is not handled panics.
+async fn open() -> Gpu {
+    let adapters = adapter::list(&Request::default()).await;
+    let adapter = &adapters[adapter::choose(&adapters, &Request::default()).expect("tests need an adapter")];
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: adapter.features() & wgpu::Features::SUBGROUP,
+        required_limits: wgpu::Limits::default(),
+        ..wgpu::DeviceDescriptor::default()
+    };
+    let (device, queue) = adapter.request_device(&descriptor).await.expect("the baseline limits");
+    Gpu::from_wgpu(device, queue)
 }

@@ -4,37 +4,53 @@
 //! variant must agree in every bit; the default must agree with the twin; guard zones must be untouched; whatever a kernel does not
 //! write stays the poison it was.
 
-use std::sync::OnceLock;
-
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::{Compiled, Options};
 use wgpt::gpu::plan::{Keep, Phase, Plan};
 use wgpt::gpu::run::Runner;
 use wgpt::gpu::tensor::{Dtype, Tensor};
 use wgpt::gpu::wait::block_on;
 use wgpt::ops::SOURCES;
+use wgpt::ops::step::{State, Step};
 use wgpt::reference::finite_diff;
 
+use crate::common::gpu;
+
 /// The bits of a NaN that no kernel computes, and of an id that no table has.
-const POISON: u32 = 0x7fc0_dead;
+pub const POISON: u32 = 0x7fc0_dead;
 const GUARD: u64 = 256;
 const PHASE: Phase = Phase("trial");
-
-/// The one device of this process, with `wgpu::Limits::default()` and no features.
-pub fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| {
-        let request = Request { baseline: true, ..Request::default() };
-        let gpu = pollster::block_on(Gpu::request(&request)).expect("kernel tests need an adapter");
-        eprintln!("kernel tests run on {} ({})", gpu.info().name, gpu.info().driver_info);
-        gpu
-    })
-}
 
 /// Noise in [-1, 1) that f32 holds exactly.
 pub fn noise(len: usize, seed: u32) -> Vec<f64> {
     finite_diff::noise(len, seed).into_iter().map(|x| f64::from(x as f32)).collect()
+}
+
+/// Noise in [-1, 1) in multiples of 1 / `steps`. While every sum of it stays below 2²⁴ / `steps`, f32 adds it without rounding in any
+/// order, so that a term too few or too many shows however long the sum is.
+pub fn dyadic(len: usize, seed: u32, steps: f64) -> Vec<f64> {
+    finite_diff::noise(len, seed).into_iter().map(|x| (x * steps).floor() / steps).collect()
+}
+
+/// a + b, elementwise.
+pub fn plus(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+/// The words that a tensor of these numbers holds.
+pub fn bits(data: &[f64]) -> Vec<u32> {
+    data.iter().map(|&x| (x as f32).to_bits()).collect()
+}
+
+/// What a tensor must hold afterwards, from element `first` on.
+struct Expected {
+    tensor: Tensor,
+    first: usize,
+    want: Want,
+}
+
+enum Want {
+    Close { want: Vec<f64>, abs: f64, rel: f64 },
+    Words(Vec<u32>),
 }
 
 /// Inputs, outputs and the plan of one trial.
@@ -42,7 +58,7 @@ pub struct Trial {
     name: String,
     pub plan: Plan,
     tensors: Vec<(Tensor, Vec<u32>)>,
-    expected: Vec<(Tensor, Vec<f64>, f64, f64)>,
+    expected: Vec<Expected>,
 }
 
 impl Trial {
@@ -56,6 +72,7 @@ impl Trial {
     fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, words: Vec<u32>) -> Tensor {
         let bytes = (shape.iter().product::<usize>() as u64 * 4).next_multiple_of(16);
         let storage = self.plan.storage(name, (GUARD + bytes + GUARD).next_multiple_of(4), Keep::Always, "trial");
+        assert!(self.tensors.iter().all(|(t, _)| &*t.name != name), "{}: two tensors are called {name}", self.name);
         let tensor = self.plan.view(storage, name, shape, dtype, GUARD);
         self.tensors.push((tensor.clone(), words));
         tensor
@@ -64,13 +81,23 @@ impl Trial {
     /// A tensor with contents.
     pub fn input(&mut self, name: &str, shape: &[usize], data: &[f64]) -> Tensor {
         assert_eq!(data.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
-        self.add(name, shape, Dtype::F32, data.iter().map(|&x| (x as f32).to_bits()).collect())
+        self.add(name, shape, Dtype::F32, bits(data))
     }
 
     /// A tensor of ids.
     pub fn words(&mut self, name: &str, shape: &[usize], data: &[u32]) -> Tensor {
         assert_eq!(data.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
         self.add(name, shape, Dtype::U32, data.to_vec())
+    }
+
+    /// The host's block of a micro-batch.
+    pub fn step(&mut self, name: &str, step: Step) -> Tensor {
+        self.words(name, &[Step::WORDS], bytemuck::cast_slice(&[step]))
+    }
+
+    /// The device's block.
+    pub fn state(&mut self, name: &str, state: State) -> Tensor {
+        self.words(name, &[State::WORDS], bytemuck::cast_slice(&[state]))
     }
 
     /// A tensor that the operation writes whole; it begins as poison.
@@ -80,7 +107,18 @@ impl Trial {
 
     /// What a tensor must hold afterwards: |a − b| ≤ abs + rel · |b|.
     pub fn expect(&mut self, tensor: &Tensor, want: &[f64], abs: f64, rel: f64) {
-        self.expected.push((tensor.clone(), want.to_vec(), abs, rel));
+        assert_eq!(want.len(), tensor.len(), "{}: {}", self.name, tensor.name);
+        self.expect_part(tensor, 0, want, abs, rel);
+    }
+
+    /// The same for the elements from `first` on that `want` has.
+    pub fn expect_part(&mut self, tensor: &Tensor, first: usize, want: &[f64], abs: f64, rel: f64) {
+        self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Close { want: want.to_vec(), abs, rel } });
+    }
+
+    /// Exact words from element `first` on: of integers, or of what must not have been touched.
+    pub fn expect_words(&mut self, tensor: &Tensor, first: usize, want: &[u32]) {
+        self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Words(want.to_vec()) });
     }
 
     /// Runs the trial in all ways.
@@ -143,10 +181,22 @@ impl Trial {
     }
 
     fn compare(&self, results: &[Vec<u32>], variants: &[(String, String)]) {
-        for (tensor, want, abs, rel) in &self.expected {
+        for Expected { tensor, first, want } in &self.expected {
             let index = self.tensors.iter().position(|(t, _)| t.name == tensor.name).expect("an expected tensor of this trial");
-            let got: Vec<f64> = results[index].iter().map(|&bits| f64::from(f32::from_bits(bits))).collect();
-            finite_diff::assert_close(&format!("{} {variants:?} `{}`", self.name, tensor.name), &got, want, *abs, *rel);
+            let name = format!("{} {variants:?} `{}` from {first}", self.name, tensor.name);
+            match want {
+                Want::Close { want, abs, rel } => {
+                    let words = &results[index][*first..first + want.len()];
+                    let got: Vec<f64> = words.iter().map(|&bits| f64::from(f32::from_bits(bits))).collect();
+                    finite_diff::assert_close(&name, &got, want, *abs, *rel);
+                }
+                Want::Words(want) => {
+                    let got = &results[index][*first..first + want.len()];
+                    if let Some(i) = (0..want.len()).find(|&i| got[i] != want[i]) {
+                        panic!("{name}[{i}]: got word {:#x}, want {:#x}", got[i], want[i]);
+                    }
+                }
+            }
         }
     }
 

@@ -1,6 +1,22 @@
 //! The twin proves the kernel: every entry point of every WGSL file against its f64 twin at odd sizes, as shipped between poisoned guard
 //! zones, once more with wgpu's checks, in every variant, and in any slicing (see `harness`).
 
+#[path = "../common/mod.rs"]
+mod common;
 mod harness;
+
+mod activation;
+mod adamw;
+mod attention;
+mod column_sum;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod every_kernel;
+mod gradient_norm;
 mod layer_norm;
+mod loss;
 mod matmul;
+mod position;
+mod residual;
+mod sgd;

@@ -1,0 +1,104 @@
+//! A whole training step and its kernels, timed on this machine's adapter.
+//!
+//!     cargo bench --bench step -- shakespeare-char 20
+//!     cargo bench --bench step -- vocab=512,ctx=64,d=128,heads=4,layers=4,batch=16 20
+//!
+//! First steps on random tokens, in tokens per second of wall and of CPU time; then every command of the plan alone, summed by kernel.
+//! On software adapters read the CPU column, and shares rather than times.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use cpu_time::ProcessTime;
+use wgpt::gpu::Gpu;
+use wgpt::gpu::adapter::Request;
+use wgpt::gpu::compile::Options;
+use wgpt::gpu::wait::block_on;
+use wgpt::model::config::{ModelConfig, Position};
+use wgpt::train::presets::preset;
+use wgpt::train::{RunConfig, Trainer};
+
+fn main() {
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    let name = words.next().unwrap_or("shakespeare-char".into());
+    let steps: u32 = words.next().and_then(|word| word.parse().ok()).unwrap_or(10);
+    let config = config(&name);
+    let gpu = pollster::block_on(Gpu::request(&Request::default())).expect("an adapter");
+    println!("{} ({})", gpu.info().name, gpu.info().driver_info);
+    let begun = (Instant::now(), ProcessTime::now());
+    let mut trainer = block_on(&gpu, Trainer::new(&gpu, &config, &Options::default())).expect("a trainer");
+    let tokens = trainer.tokens_per_step() as usize;
+    let ids: Vec<u32> = (0..tokens).map(|i| (i as u32).wrapping_mul(2_654_435_761) % config.model.vocab_size as u32).collect();
+    let mut run = |steps: u32| {
+        for _ in 0..steps {
+            trainer.step_on(&ids, &ids).expect("a step");
+        }
+        trainer.finish().expect("reports")
+    };
+    let first = run(1);
+    println!(
+        "first step after {:.2} s, {:.2} CPU-s, loss {:.4}",
+        begun.0.elapsed().as_secs_f64(),
+        begun.1.elapsed().as_secs_f64(),
+        first[0].loss
+    );
+    run(2);
+    let timed = (Instant::now(), ProcessTime::now());
+    let last = run(steps);
+    let (wall, cpu) = (timed.0.elapsed().as_secs_f64() / f64::from(steps), timed.1.elapsed().as_secs_f64() / f64::from(steps));
+    let flops = config.model.flops_per_token() as f64 * tokens as f64;
+    println!("step: {:.1} ms wall, {:.1} ms CPU, loss {:.4}", wall * 1e3, cpu * 1e3, last[last.len() - 1].loss);
+    println!("tokens: {:.0} per second, {:.0} per CPU-second", tokens as f64 / wall, tokens as f64 / cpu);
+    println!("GFLOP: {:.2} per second, {:.2} per CPU-second", flops / wall / 1e9, flops / cpu / 1e9);
+    kernels(&mut trainer);
+}
+
+/// A preset, or a shape as `vocab=..,ctx=..,d=..,heads=..,layers=..,batch=..`.
+fn config(name: &str) -> RunConfig {
+    if !name.contains('=') {
+        let mut config = preset(name).expect("a preset");
+        if config.model.vocab_size == 0 {
+            config.model.vocab_size = if config.tokenizer.kind == "character" { 77 } else { config.tokenizer.max_vocab.max(8) };
+        }
+        return config;
+    }
+    let value = |key: &str| -> usize {
+        let pair = name.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        pair.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} has no {key}="))
+    };
+    let mut config = RunConfig::default();
+    config.model = ModelConfig {
+        n_layer: value("layers"),
+        n_head: value("heads"),
+        d_model: value("d"),
+        seq_len: value("ctx"),
+        vocab_size: value("vocab"),
+        position: Position::Learned,
+        tied_head: false,
+        ..ModelConfig::default()
+    };
+    config.train.batch_size = value("batch");
+    config
+}
+
+/// Every command alone: submit, wait, sum by kernel.
+fn kernels(trainer: &mut Trainer) {
+    let session = &mut trainer.session;
+    let mut sums: BTreeMap<String, (u32, f64)> = BTreeMap::new();
+    for index in 0..session.compiled.len() {
+        let label = session.compiled.label(index).to_owned();
+        let kernel = label.rsplit(' ').next().unwrap_or(&label).to_owned();
+        let begun = ProcessTime::now();
+        session.runner.run(&session.compiled, [index..index + 1], |_| Ok(()), |_| (), &|_| false).expect("a command");
+        session.runner.wait_for_all().expect("a command");
+        let sum = sums.entry(kernel).or_default();
+        *sum = (sum.0 + 1, sum.1 + begun.elapsed().as_secs_f64());
+    }
+    let total: f64 = sums.values().map(|sum| sum.1).sum();
+    let mut rows: Vec<_> = sums.into_iter().collect();
+    rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    println!("{:<32} {:>6} {:>10} {:>7}", "kernel", "calls", "CPU ms", "share");
+    for (kernel, (calls, seconds)) in rows {
+        println!("{kernel:<32} {calls:>6} {:>10.2} {:>6.1}%", seconds * 1e3, 100.0 * seconds / total);
+    }
+}

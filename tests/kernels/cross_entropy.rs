@@ -1,0 +1,104 @@
+//! cross_entropy.forward, .backward
+
+use wgpt::ops::cross_entropy::{Chunk, CrossEntropy};
+use wgpt::ops::step::Step;
+use wgpt::reference::cross_entropy as twin;
+use wgpt::reference::dropout::random_u32;
+
+use crate::harness::{POISON, Trial, bits, noise};
+
+/// Rows `first..first + rows` of `all`, in tensors that have room for one row more.
+fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
+    let cross_entropy = CrossEntropy::new();
+    let mut t = Trial::new(format!("cross_entropy {rows} of {all} from {first}, V {cols}"));
+    let targets: Vec<u32> = (0..all as u32).map(|r| target(r, cols as u32)).collect();
+    let step = Step { target_scale: 1.0 / 37.0, ..Step::default() };
+    let chunk_targets = &targets[first..first + rows];
+    let (losses, lse) = twin::forward(&logits[..rows * cols], chunk_targets, cols);
+    let dlogits = twin::backward(&logits[..rows * cols], &lse, chunk_targets, cols, f64::from(step.target_scale));
+
+    let tstep = t.step("step", step);
+    let ttargets = t.words("targets", &[all], &targets);
+    let tlogits = t.input("logits", &[rows + 1, cols], logits);
+    let tlosses = t.output("losses", &[all]);
+    let tlse = t.output("lse", &[rows + 1]);
+    let chunk = Chunk { rows, first, logits: &tlogits, lse: &tlse };
+    cross_entropy.forward(&mut t.plan, chunk, &ttargets, &tlosses);
+    cross_entropy.backward(&mut t.plan, chunk, &tstep, &ttargets);
+
+    // lse and the target's logit have the size of the largest logit, and the sum of V exponentials rounds like a walk of V steps.
+    let top = logits.iter().fold(0.0f64, |top, x| top.max(x.abs()));
+    let abs = 1e-6 * (1.0 + top) + 2e-7 * (cols as f64).sqrt();
+    t.expect_part(&tlosses, first, &losses, abs, 1e-6);
+    t.expect_part(&tlse, 0, &lse, abs, 1e-6);
+    t.expect_part(&tlogits, 0, &dlogits, abs / 37.0, 2e-6);
+    t.expect_words(&tlosses, 0, &vec![POISON; first]);
+    t.expect_words(&tlosses, first + rows, &vec![POISON; all - first - rows]);
+    t.expect_words(&tlse, rows, &[POISON]);
+    t.expect_words(&tlogits, rows * cols, &bits(&logits[rows * cols..]));
+    t.run();
+}
+
+/// Every fifth row is to be ignored, and every eleventh has a target just beyond the vocabulary.
+fn target(row: u32, cols: u32) -> u32 {
+    match row {
+        _ if row % 5 == 2 => twin::IGNORED,
+        _ if row % 11 == 4 => cols,
+        _ => random_u32(row, 1, 2) % cols,
+    }
+}
+
+fn odd(all: usize, first: usize, rows: usize, cols: usize) {
+    let logits: Vec<f64> = noise((rows + 1) * cols, 1).iter().map(|x| 4.0 * x).collect();
+    trial(all, first, rows, cols, &logits);
+}
+
+#[test]
+fn odd_sizes() {
+    odd(1, 0, 1, 1);
+    odd(63, 0, 63, 65);
+    odd(65, 0, 65, 63);
+    odd(199, 0, 199, 77);
+}
+
+#[test]
+fn a_vocabulary_of_one() {
+    odd(67, 0, 67, 1);
+}
+
+#[test]
+fn chunks_of_all_rows() {
+    odd(100, 33, 67, 9);
+    odd(100, 33, 30, 130);
+}
+
+#[test]
+fn more_rows_than_65_535() {
+    odd(65_600, 3, 65_539, 3);
+}
+
+#[test]
+fn sums_of_more_than_65_536() {
+    odd(4, 1, 2, 65_543);
+    odd(2, 0, 2, 131_101);
+}
+
+/// Where exponentials overflow or vanish unless the largest logit is taken off first.
+#[test]
+fn extreme_logits() {
+    let (rows, cols) = (12, 65);
+    let logit = |i: usize| match (i / cols, i % cols) {
+        (row, _) if row % 4 == 0 => 80.0,
+        (row, _) if row % 4 == 1 => -80.0,
+        (row, col) if row % 4 == 2 => [80.0, -80.0][col % 2],
+        (row, col) => {
+            if col == row {
+                1000.0
+            } else {
+                -1000.0
+            }
+        }
+    };
+    let logits: Vec<f64> = (0..(rows + 1) * cols).map(logit).collect();
+    trial(rows, 0, rows, cols, &logits);
+}

@@ -1,0 +1,79 @@
+//! embedding.forward, .backward
+
+use wgpt::ops::embedding::Embedding;
+use wgpt::reference::dropout::random_u32;
+use wgpt::reference::embedding as twin;
+
+use crate::harness::{Trial, dyadic, plus};
+
+/// A table in `parts` of so many rows. All sums are exact in f32.
+fn trial(name: &str, ids: &[u32], parts: &[usize], cols: usize) {
+    let embedding = Embedding::new();
+    let (rows, table_rows) = (ids.len(), parts.iter().sum::<usize>());
+    let mut t = Trial::new(format!("embedding {name}: {rows} rows of {table_rows}x{cols} in {} parts", parts.len()));
+    let (table, dy, start) = (dyadic(table_rows * cols, 1, 256.0), dyadic(rows * cols, 2, 256.0), dyadic(table_rows * cols, 3, 256.0));
+    let mut order: Vec<u32> = (0..rows as u32).collect();
+    order.sort_by_key(|&row| ids[row as usize]);
+    let tids = t.words("ids", &[rows], ids);
+    let torder = t.words("order", &[rows], &order);
+    let tdy = t.input("dy", &[rows, cols], &dy);
+    let ty = t.output("y", &[rows, cols]);
+    let (mut ttable, mut tdtable, mut first) = (vec![], vec![], 0);
+    let dtable = plus(&start, &twin::backward(ids, &dy, table_rows, cols));
+    for (p, &part_rows) in parts.iter().enumerate() {
+        let part = first * cols..(first + part_rows) * cols;
+        ttable.push(t.input(&format!("table {p}"), &[part_rows, cols], &table[part.clone()]));
+        let tpart = t.input(&format!("dtable {p}"), &[part_rows, cols], &start[part.clone()]);
+        t.expect(&tpart, &dtable[part], 0.0, 0.0);
+        tdtable.push(tpart);
+        first += part_rows;
+    }
+    embedding.forward(&mut t.plan, &tids, &ttable, &ty);
+    embedding.backward(&mut t.plan, &tids, &torder, &tdy, &tdtable);
+    t.expect(&ty, &twin::forward(ids, &table, cols), 0.0, 0.0);
+    t.run();
+}
+
+/// Ids of a table and, every ninth, one that it does not have.
+fn ids(rows: usize, table_rows: u32) -> Vec<u32> {
+    let id = |r: u32| match r % 27 {
+        8 => table_rows,
+        17 => u32::MAX,
+        26 => 0x8000_0000,
+        _ => random_u32(r, 1, 2) % table_rows,
+    };
+    (0..rows as u32).map(id).collect()
+}
+
+#[test]
+fn odd_sizes() {
+    for (rows, table_rows, cols) in [(1, 1, 1), (63, 7, 65), (65, 200, 63), (199, 13, 130)] {
+        trial("odd sizes", &ids(rows, table_rows as u32), &[table_rows], cols);
+    }
+}
+
+#[test]
+fn tables_in_parts() {
+    trial("parts", &ids(199, 41), &[17, 1, 23], 67);
+    trial("parts", &ids(65, 3), &[1, 1, 1], 1);
+}
+
+#[test]
+fn only_foreign_ids() {
+    trial("foreign", &[9, 10, u32::MAX], &[4, 5], 3);
+}
+
+#[test]
+fn more_rows_than_65_535() {
+    trial("many rows", &ids(65_543, 1000), &[600, 400], 3);
+}
+
+#[test]
+fn a_run_of_more_than_65_536() {
+    let mut long = vec![2; 65_600];
+    long[7] = 1;
+    long[40_000] = 4;
+    long[65_599] = 0;
+    trial("one id", &long, &[3, 2], 2);
+    trial("one id to the end", &vec![0; 131_101], &[1], 1);
+}

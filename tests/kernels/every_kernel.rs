@@ -1,0 +1,210 @@
+//! What holds for all kernels: limits of the baseline, translations to every backend, host structs and constants equal to the shaders'.
+
+use std::mem::offset_of;
+use std::path::Path;
+use std::sync::Arc;
+
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::proc::BoundsCheckPolicies;
+use naga::{AddressSpace, ShaderStage, TypeInner};
+use wgpt::gpu::kernel::{Access, KernelFile, Module, Source};
+use wgpt::ops::step::{State, Step};
+use wgpt::ops::{SOURCES, attention, column_sum, gradient_norm, layer_norm};
+
+/// All variants of a file; naga parses and validates each.
+fn load(source: &'static Source) -> KernelFile {
+    let constants = if source.file == "attention" { attention::constants(32) } else { String::new() };
+    KernelFile::with_constants(source, &constants)
+}
+
+fn modules() -> impl Iterator<Item = Arc<Module>> {
+    SOURCES.iter().flat_map(|source| load(source).modules().to_vec())
+}
+
+fn folder(path: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let wgsl = files.filter(|file| file.extension().is_some_and(|e| e == "wgsl"));
+    wgsl.map(|file| (file.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&file).unwrap())).collect()
+}
+
+/// `wgpu::Limits::default()`, which is what a host application's device has.
+#[test]
+fn stays_within_the_baseline() {
+    for source in SOURCES {
+        let file = load(source);
+        for entry in file.entries() {
+            for interface in file.kernel(entry.clone().leak()).interfaces() {
+                let name = format!("{} {entry}", interface.module.label);
+                let buffers = interface.bindings.iter().filter(|b| b.access != Access::Uniform).count();
+                assert!(buffers <= 8, "{name} binds {buffers} storage buffers");
+                let invocations: u32 = interface.workgroup_size.iter().product();
+                assert!(invocations <= 256, "{name} has workgroups of {invocations}");
+                let bytes = workgroup_memory(&interface.module, &entry);
+                assert!(bytes <= 16 << 10, "{name} has {bytes} bytes of workgroup memory");
+            }
+        }
+    }
+}
+
+fn workgroup_memory(module: &Module, entry: &str) -> u32 {
+    let index = module.naga.entry_points.iter().position(|e| e.name == entry).unwrap();
+    let uses = module.info.get_entry_point(index);
+    let variables =
+        module.naga.global_variables.iter().filter(|(handle, v)| v.space == AddressSpace::WorkGroup && !uses[*handle].is_empty());
+    variables.map(|(_, v)| module.naga.types[v.ty].inner.size(module.naga.to_ctx())).sum()
+}
+
+#[test]
+fn translates_to_spirv() {
+    let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+    for module in modules() {
+        for entry_point in entries(&module) {
+            let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point };
+            let words = spv::write_vec(&module.naga, &module.info, &options, Some(&pipeline));
+            words.unwrap_or_else(|e| panic!("{} {}: {e}", module.label, pipeline.entry_point));
+        }
+    }
+}
+
+#[test]
+fn translates_to_msl() {
+    let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
+    for module in modules() {
+        for entry in entries(&module) {
+            let pipeline =
+                msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())), ..msl::PipelineOptions::default() };
+            let (_, translated) = msl::write_string(&module.naga, &module.info, &options, &pipeline)
+                .unwrap_or_else(|e| panic!("{} {entry}: {e}", module.label));
+            let failed = translated.entry_point_names.iter().find_map(|name| name.as_ref().err());
+            assert!(failed.is_none(), "{} {entry}: {failed:?}", module.label);
+        }
+    }
+}
+
+#[test]
+fn translates_to_hlsl() {
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
+    for module in modules() {
+        for entry in entries(&module) {
+            let mut text = String::new();
+            let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
+            let translated = hlsl::Writer::new(&mut text, &options, &pipeline)
+                .write(&module.naga, &module.info, None)
+                .unwrap_or_else(|e| panic!("{} {entry}: {e}", module.label));
+            let failed = translated.entry_point_names.iter().find_map(|name| name.as_ref().err());
+            assert!(failed.is_none(), "{} {entry}: {failed:?}", module.label);
+        }
+    }
+}
+
+#[test]
+fn translates_to_glsl() {
+    let options = glsl::Options { version: glsl::Version::Desktop(430), ..glsl::Options::default() };
+    for module in modules() {
+        for entry_point in entries(&module) {
+            let mut text = String::new();
+            let pipeline = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point, multiview: None };
+            let policies = BoundsCheckPolicies::default();
+            let translated =
+                glsl::Writer::new(&mut text, &module.naga, &module.info, &options, &pipeline, policies).and_then(|mut w| w.write());
+            translated.unwrap_or_else(|e| panic!("{} {}: {e}", module.label, pipeline.entry_point));
+        }
+    }
+}
+
+fn entries(module: &Module) -> Vec<String> {
+    module.naga.entry_points.iter().map(|e| e.name.clone()).collect()
+}
+
+/// (name, type, offset) of the fields of a host struct, whose types the compiler checks.
+macro_rules! fields {
+    ($block:ident { $($field:ident: $kind:ident),* }) => {{
+        let _ = |block: &$block| { $(let _: $kind = block.$field;)* };
+        vec![$((stringify!($field).to_owned(), stringify!($kind), offset_of!($block, $field))),*]
+    }};
+}
+
+#[test]
+fn host_structs_are_the_shaders_structs() {
+    let step = fields!(Step {
+        learning_rate: f32,
+        target_scale: f32,
+        seed: u32,
+        drop_below: u32,
+        keep_scale: f32,
+        first_sample: u32,
+        record: u32,
+        fresh: u32
+    });
+    same_struct("Step", size_of::<Step>(), &step);
+    let state = fields!(State { updates: u32, skipped: u32, apply: u32, clip: f32 });
+    same_struct("State", size_of::<State>(), &state);
+}
+
+fn same_struct(name: &str, size: usize, fields: &[(String, &'static str, usize)]) {
+    let mut declared = 0;
+    for module in modules() {
+        let types = &module.naga.types;
+        let Some((_, found)) = types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name)) else { continue };
+        let TypeInner::Struct { ref members, span } = found.inner else { panic!("{}: {name} is not a struct", module.label) };
+        let kind = |ty| match types[ty].inner {
+            TypeInner::Scalar(naga::Scalar::F32) => "f32",
+            TypeInner::Scalar(naga::Scalar::U32) => "u32",
+            _ => "something else",
+        };
+        let read: Vec<_> = members.iter().map(|m| (m.name.clone().unwrap(), kind(m.ty), m.offset as usize)).collect();
+        assert_eq!(read, fields, "{name} of {}", module.label);
+        assert_eq!(span as usize, size, "the size of {name} of {}", module.label);
+        declared += 1;
+    }
+    assert!(declared > 0, "no shader declares {name}");
+}
+
+#[test]
+fn host_constants_are_the_shaders_constants() {
+    for (source, constant, value) in [
+        (&column_sum::SOURCE, "CHUNK", column_sum::CHUNK),
+        (&layer_norm::SOURCE, "CHUNK", column_sum::CHUNK),
+        (&gradient_norm::SOURCE, "ROWS_PER_GROUP", gradient_norm::TILE),
+    ] {
+        for module in load(source).modules() {
+            let naga = &module.naga;
+            let found = naga.constants.iter().find(|(_, c)| c.name.as_deref() == Some(constant));
+            let (_, found) = found.unwrap_or_else(|| panic!("{} has no {constant}", module.label));
+            let naga::Expression::Literal(naga::Literal::U32(literal)) = naga.global_expressions[found.init] else {
+                panic!("{constant} of {} is not a number", module.label)
+            };
+            assert_eq!(literal as usize, value, "{constant} of {}", module.label);
+        }
+    }
+}
+
+#[test]
+fn every_shader_is_in_the_list() {
+    for (file, text) in folder("shaders") {
+        let source = SOURCES.iter().find(|source| source.file == file);
+        let source = source.unwrap_or_else(|| panic!("shaders/{file}.wgsl is not in ops::SOURCES"));
+        assert!(source.text == text, "ops/{file}.rs includes another file than shaders/{file}.wgsl");
+    }
+    for (file, text) in folder("shaders/shared") {
+        let appended = |source: &Source| source.shared.iter().copied().chain(source.variants.iter().map(|v| v.text)).any(|t| t == text);
+        assert!(SOURCES.iter().any(|source| appended(source)), "nothing appends shaders/shared/{file}.wgsl");
+    }
+}
+
+/// A file of trials for each file of kernels, whose first line names all its kernels.
+#[test]
+fn every_kernel_has_a_trial() {
+    for source in SOURCES {
+        let file = source.file;
+        assert!(include_str!("main.rs").contains(&format!("\nmod {file};")), "tests/kernels/main.rs has no module {file}");
+        let trials = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/kernels/{file}.rs"));
+        let text = std::fs::read_to_string(trials).unwrap();
+        let first_line = text.lines().next().unwrap();
+        let named: Vec<&str> = first_line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for entry in load(source).entries() {
+            assert!(named.contains(&entry.as_str()), "the first line of tests/kernels/{file}.rs does not name {entry}");
+        }
+    }
+}

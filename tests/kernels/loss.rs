@@ -1,0 +1,42 @@
+//! loss.sum
+
+use wgpt::ops::loss::Loss;
+use wgpt::ops::step::Step;
+
+use crate::harness::{POISON, Trial, bits, dyadic};
+
+const RECORD: usize = 1;
+
+/// The twin is scale · Σ losses, added to `before` unless there is none; the sum itself is exact in f32.
+fn trial(rows: usize, before: Option<f64>) {
+    let mut t = Trial::new(format!("loss {rows} rows after {before:?}"));
+    let losses = dyadic(rows, 1, 64.0);
+    let step = Step { target_scale: 1.0 / rows as f32, record: RECORD as u32, fresh: u32::from(before.is_none()), ..Step::default() };
+    let mut records = vec![POISON; 6];
+    if let Some(before) = before {
+        records[RECORD * 2] = bits(&[before])[0];
+    }
+    let tstep = t.step("step", step);
+    let tlosses = t.input("losses", &[rows], &losses);
+    let trecords = t.words("records", &[3, 2], &records);
+    Loss::new().sum(&mut t.plan, &tstep, &tlosses, &trecords);
+    let want = before.unwrap_or(0.0) + losses.iter().sum::<f64>() * f64::from(step.target_scale);
+    t.expect_part(&trecords, RECORD * 2, &[want], 1e-7, 2e-7);
+    t.expect_words(&trecords, 0, &[POISON; RECORD * 2]);
+    t.expect_words(&trecords, RECORD * 2 + 1, &[POISON; 3]);
+    t.run();
+}
+
+#[test]
+fn odd_sizes_fresh_and_not() {
+    for rows in [1, 63, 65, 199] {
+        trial(rows, None);
+        trial(rows, Some(0.75));
+    }
+}
+
+#[test]
+fn sums_of_more_than_65_536() {
+    trial(65_543, None);
+    trial(131_101, Some(2.5));
+}

@@ -1,0 +1,68 @@
+//! sgd.apply
+
+use wgpt::ops::adamw::Segment;
+use wgpt::ops::sgd::Sgd;
+use wgpt::ops::step::{State, Step};
+use wgpt::reference::sgd as twin;
+
+use crate::harness::{Trial, bits, noise};
+
+const LEARNING_RATE: f32 = 0.05;
+const WEIGHT_DECAY: f32 = 0.1;
+
+/// Three updates; elements before `decay` decay.
+fn trial(len: usize, decay: usize, momentum: f32, clip: f32) {
+    let sgd = Sgd::new();
+    let mut t = Trial::new(format!("sgd {len} decay {decay} momentum {momentum} clip {clip}"));
+    let (mut params, mut m) = (noise(len, 1), noise(len, 2));
+    let tparams = t.input("params", &[len], &params);
+    let tm = t.input("m", &[len], &m);
+    for k in 1..=3 {
+        let grads = noise(len, 2 + k);
+        let tgrads = t.input(&format!("grads {k}"), &[len], &grads);
+        let tstep = t.step(&format!("step {k}"), Step { learning_rate: LEARNING_RATE, ..Step::default() });
+        let tstate = t.state(&format!("state {k}"), State { updates: k, skipped: 5, apply: 1, clip });
+        let segment = Segment { params: tparams.clone(), grads: tgrads, m: tm.clone(), v: None, decay };
+        sgd.apply(&mut t.plan, &tstep, &tstate, momentum, WEIGHT_DECAY, &segment);
+        let (lr, weight_decay) = (f64::from(LEARNING_RATE), f64::from(WEIGHT_DECAY));
+        twin::step(&mut params, &grads, &mut m, lr, f64::from(momentum), weight_decay, decay, f64::from(clip));
+    }
+    t.expect(&tparams, &params, 5e-7, 5e-7);
+    t.expect(&tm, &m, 5e-7, 5e-7);
+    t.run();
+}
+
+#[test]
+fn odd_sizes() {
+    for (len, decay) in [(1, 0), (1, 4), (63, 60), (65, 64), (255, 0), (257, 128), (775, 776)] {
+        trial(len, decay, 0.9, 1.0);
+    }
+}
+
+#[test]
+fn without_momentum_clipped() {
+    trial(199, 100, 0.0, 0.25);
+}
+
+#[test]
+fn more_elements_than_65_535() {
+    trial(65_539, 40_000, 0.9, 0.5);
+}
+
+/// A step that is skipped changes nothing, whatever its gradients are.
+#[test]
+fn nothing_is_touched_when_state_does_not_apply() {
+    let len = 777;
+    let mut t = Trial::new("sgd skipped");
+    let (params, m) = (noise(len, 1), noise(len, 2));
+    let tparams = t.input("params", &[len], &params);
+    let tm = t.input("m", &[len], &m);
+    let tgrads = t.input("grads", &[len], &vec![f64::INFINITY; len]);
+    let tstep = t.step("step", Step { learning_rate: LEARNING_RATE, ..Step::default() });
+    let tstate = t.state("state", State { updates: 3, skipped: 1, apply: 0, clip: 1.0 });
+    let segment = Segment { params: tparams.clone(), grads: tgrads, m: tm.clone(), v: None, decay: 400 };
+    Sgd::new().apply(&mut t.plan, &tstep, &tstate, 0.9, WEIGHT_DECAY, &segment);
+    t.expect_words(&tparams, 0, &bits(&params));
+    t.expect_words(&tm, 0, &bits(&m));
+    t.run();
+}

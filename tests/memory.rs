@@ -1,0 +1,52 @@
+//! Memory is known before it is taken, and the steady state takes none. Counts are of the whole process, so this crate has one test.
+
+mod common;
+
+use common::gpu;
+use wgpt::gpu::compile::Options;
+use wgpt::gpu::wait::block_on;
+use wgpt::model::ModelConfig;
+use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
+use wgpt::train::{RunConfig, TrainConfig, Trainer, evaluate};
+
+#[test]
+fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
+    let config = RunConfig {
+        model: ModelConfig { n_layer: 2, vocab_size: 101, ..ModelConfig::default() },
+        train: TrainConfig { batch_size: 4, grad_accumulation: 2, ..TrainConfig::default() },
+        tokenizer: TokenizerConfig::default(),
+        data: DataConfig::default(),
+    };
+    let data = TokenStore::from_ids((0..5000).map(|i| i * 31 % 101).collect());
+    let predicted = Trainer::memory(gpu(), &config, &Options::default()).unwrap();
+    let before = gpu().created();
+    let counted = || gpu().device().get_internal_counters().hal;
+    // wgpu initializes itself with a buffer that it drops behind the first submit.
+    gpu().queue().submit([]);
+    gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let buffers_before = counted().buffers.read();
+    let mut trainer = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap();
+    let after = gpu().created();
+    assert_eq!(after.bytes - before.bytes, predicted.total, "bytes created and predicted");
+    assert_eq!(after.buffers - before.buffers, predicted.buffers, "buffers created and predicted");
+    assert_eq!(predicted.classes.iter().map(|(_, bytes)| bytes).sum::<u64>(), predicted.total, "classes add up");
+    gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    assert_eq!(counted().buffers.read() - buffers_before, predicted.buffers as isize, "buffers that wgpu counts");
+
+    let step = |trainer: &mut Trainer| {
+        trainer.step(&data, true, &|| false).unwrap();
+        trainer.reports().unwrap();
+    };
+    (0..10).for_each(|_| step(&mut trainer));
+    let start = counted();
+    for _ in 10..100 {
+        step(&mut trainer);
+        let now = counted();
+        assert_eq!(now.buffers.read(), start.buffers.read(), "buffers");
+        assert_eq!(now.bind_groups.read(), start.bind_groups.read(), "bind groups");
+        assert_eq!(now.compute_pipelines.read(), start.compute_pipelines.read(), "pipelines");
+    }
+    trainer.finish().unwrap();
+    evaluate(&mut trainer.session, &data, 0, &|| false).unwrap();
+    assert_eq!(gpu().created(), after, "buffers created by a hundred steps and an evaluation");
+}
