@@ -1,8 +1,9 @@
 // Embedding lookup: row ids[r] of the table becomes row r of y.
 //
-//   forward     y[r, c] = table[ids[r], c]
-//   backward    dtable[i, c] += Σ_{r: ids[r] = i} dy[r, c]
+//   forward     y[r, c] = scale · table[ids[r], c]
+//   backward    dtable[i, c] += scale · Σ_{r: ids[r] = i} dy[r, c]
 //
+// The scale is √C beside sinusoidal positions (Vaswani et al. 2017, section 3.4), whose amplitude of 1 would drown tokens, else 1.
 // A table larger than one binding is split by rows; each part writes what it holds, and the first part zeroes rows whose id no table has:
 // ids are data and are not trusted. The backward needs no atomics: `order` lists the rows sorted by (id, r), and the workgroup of a
 // sorted place sums the run of equal ids that begins there, in order, so the result is the same bits every time.
@@ -14,6 +15,7 @@ struct Dims {
     first_id: u32, // id of this part's first row
     ids: u32, //      rows of this part
     all_ids: u32, //  rows of all parts
+    scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -37,7 +39,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     }
     let id = ids[r];
     if id >= dims.first_id && id - dims.first_id < dims.ids {
-        y[r * dims.cols + c] = table[(id - dims.first_id) * dims.cols + c];
+        y[r * dims.cols + c] = dims.scale * table[(id - dims.first_id) * dims.cols + c];
     } else if dims.first_id == 0u && id >= dims.all_ids {
         y[r * dims.cols + c] = 0.0;
     }
@@ -60,7 +62,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     while take(next, id, c, &sum) && take(next + 1u, id, c, &sum) && take(next + 2u, id, c, &sum) && take(next + 3u, id, c, &sum) {
         next += 4u;
     }
-    dtable[(id - dims.first_id) * dims.cols + c] += sum;
+    dtable[(id - dims.first_id) * dims.cols + c] += dims.scale * sum;
 }
 
 // Adds the row at a sorted place if it is one of this id; false where the run has ended.

@@ -58,6 +58,14 @@ pub(crate) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
+    /// The factor on token embeddings: √C beside sinusoidal positions (Vaswani et al. 2017, section 3.4).
+    pub fn embedding_scale(&self) -> f32 {
+        match self.config.position {
+            config::Position::Sinusoidal => (self.config.d_model as f32).sqrt(),
+            config::Position::Learned => 1.0,
+        }
+    }
+
     /// The attention of a layer; dropout streams are numbered 3 a layer, after the embedding's.
     pub fn attention(&self, layer: usize) -> Shape {
         let dropout = (self.config.dropout > 0.0).then_some(3 * layer as u32 + 1);

@@ -56,7 +56,7 @@ impl Recorder<'_> {
         plan.scoped("head", |plan| {
             let picked = plan.tensor("picked", &[picks, self.config.d_model]);
             let rows = self.inputs.picks.as_ref().expect("an inference plan has picks");
-            self.ops.embedding.forward(plan, rows, std::slice::from_ref(hidden), &picked);
+            self.ops.embedding.forward(plan, rows, std::slice::from_ref(hidden), 1.0, &picked);
             let logits = plan.kept("logits", &[picks, self.config.vocab_size], crate::gpu::tensor::Dtype::F32, "results");
             self.logits(plan, w, Block::whole(&picked), &logits);
             logits

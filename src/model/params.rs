@@ -57,14 +57,16 @@ impl Param {
     }
 }
 
-/// Every parameter of a model, matrices first. Initialized as GPT-2: N(0, 0.02), residual projections scaled by 1 / √(2L).
+/// Every parameter of a model, matrices first. Initialized as GPT-2: N(0, 0.02), residual projections scaled by 1 / √(2L). Only beside
+/// sinusoidal positions, where lookups are scaled by √C, token embeddings are N(0, 1/√C), so that a token is as loud as its position.
 pub fn table(config: &ModelConfig) -> Vec<Param> {
     let (c, f, v) = (config.d_model, config.d_ff(), config.vocab_size);
     let normal = Init::Normal(0.02);
     let scaled = Init::Normal(0.02 / (2.0 * config.n_layer as f64).sqrt());
     let mut table = vec![];
     let mut add = |name: String, shape: &[usize], init: Init| table.push(Param { name, shape: shape.to_vec(), init });
-    add("wte".into(), &[v, c], normal);
+    let tokens = if config.position == Position::Sinusoidal { Init::Normal((c as f64).powf(-0.5)) } else { normal };
+    add("wte".into(), &[v, c], tokens);
     if config.position == Position::Learned {
         add("wpe".into(), &[config.seq_len, c], normal);
     }

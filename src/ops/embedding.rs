@@ -1,6 +1,6 @@
 //! Embedding lookup and its deterministic backward; tables split by rows at the binding limit.
 
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
 use crate::gpu::plan::{Extent, Plan};
 use crate::gpu::tensor::Tensor;
 
@@ -17,24 +17,24 @@ impl Embedding {
         Embedding { forward: file.kernel("forward"), backward: file.kernel("backward") }
     }
 
-    /// y (rows, C) = rows of the table (V, C), given in parts, that `ids` (rows) name; zeros for an id that no part has.
-    pub fn forward(&self, plan: &mut Plan, ids: &Tensor, table: &[Tensor], y: &Tensor) {
+    /// y (rows, C) = `scale` times the rows of the table (V, C), given in parts, that `ids` (rows) name; zeros for an id that no part has.
+    pub fn forward(&self, plan: &mut Plan, ids: &Tensor, table: &[Tensor], scale: f32, y: &Tensor) {
         self.each_part(table, |first_id, part, all_ids| {
             assert!(ids.len() == y.rows() && part.cols() == y.cols(), "embedding.forward: shapes do not fit");
-            let dims = dims(y, first_id, part, all_ids);
+            let dims = dims(y, first_id, part, all_ids, scale);
             let bindings = [("ids", ids), ("table", part), ("y", y)];
             plan.push(&self.forward, Extent::matrix(y.rows(), y.cols()), 0, &dims, &bindings);
         });
     }
 
-    /// dtable (V, C) += the rows of dy, by id; `order` (rows) holds the rows sorted by (id, row).
-    pub fn backward(&self, plan: &mut Plan, ids: &Tensor, order: &Tensor, dy: &Tensor, dtable: &[Tensor]) {
+    /// dtable (V, C) += `scale` times the rows of dy, by id; `order` (rows) holds the rows sorted by (id, row).
+    pub fn backward(&self, plan: &mut Plan, ids: &Tensor, order: &Tensor, dy: &Tensor, scale: f32, dtable: &[Tensor]) {
         self.each_part(dtable, |first_id, part, all_ids| {
             assert!(
                 ids.len() == dy.rows() && order.len() == ids.len() && part.cols() == dy.cols(),
                 "embedding.backward: shapes do not fit"
             );
-            let dims = dims(dy, first_id, part, all_ids);
+            let dims = dims(dy, first_id, part, all_ids, scale);
             let bindings = [("ids", ids), ("order", order), ("dy", dy), ("dtable", part)];
             plan.push(&self.backward, Extent::matrix(dy.rows(), dy.cols()), dy.len() as u64, &dims, &bindings);
         });
@@ -50,12 +50,13 @@ impl Embedding {
     }
 }
 
-fn dims(y: &Tensor, first_id: usize, part: &Tensor, all_ids: usize) -> [(&'static str, crate::gpu::kernel::Value); 5] {
+fn dims(y: &Tensor, first_id: usize, part: &Tensor, all_ids: usize, scale: f32) -> [(&'static str, Value); 6] {
     [
         ("rows", y.rows().into()),
         ("cols", y.cols().into()),
         ("first_id", first_id.into()),
         ("ids", part.rows().into()),
         ("all_ids", all_ids.into()),
+        ("scale", scale.into()),
     ]
 }

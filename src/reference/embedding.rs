@@ -1,21 +1,21 @@
 //! A row of a table for every id.
 //!
 //! ```text
-//! y[row]        = table[ids[row]]
-//! dtable[entry] = Σ over rows with ids[row] = entry of dy[row]
+//! y[row]        = scale · table[ids[row]]
+//! dtable[entry] = scale · Σ over rows with ids[row] = entry of dy[row]
 //! ```
 //!
 //! Ids are data and data is not trusted: an id beyond the table reads zeros and adds to nothing, in the twin as in the shader.
 
 /// `ids` (rows), `table` (table_rows, cols) -> `y` (rows, cols).
-pub fn forward(ids: &[u32], table: &[f64], cols: usize) -> Vec<f64> {
+pub fn forward(ids: &[u32], table: &[f64], cols: usize, scale: f64) -> Vec<f64> {
     let table_rows = table.len() / cols;
     let mut y = vec![0.0; ids.len() * cols];
     for row in 0..ids.len() {
         let id = ids[row] as usize;
         if id < table_rows {
             for col in 0..cols {
-                y[row * cols + col] = table[id * cols + col];
+                y[row * cols + col] = scale * table[id * cols + col];
             }
         }
     }
@@ -23,13 +23,13 @@ pub fn forward(ids: &[u32], table: &[f64], cols: usize) -> Vec<f64> {
 }
 
 /// `ids` (rows), `dy` (rows, cols) -> `dtable` (table_rows, cols).
-pub fn backward(ids: &[u32], dy: &[f64], table_rows: usize, cols: usize) -> Vec<f64> {
+pub fn backward(ids: &[u32], dy: &[f64], table_rows: usize, cols: usize, scale: f64) -> Vec<f64> {
     let mut dtable = vec![0.0; table_rows * cols];
     for row in 0..ids.len() {
         let id = ids[row] as usize;
         if id < table_rows {
             for col in 0..cols {
-                dtable[id * cols + col] += dy[row * cols + col];
+                dtable[id * cols + col] += scale * dy[row * cols + col];
             }
         }
     }
@@ -46,12 +46,12 @@ mod tests {
         // Entry 3 is read three times, entry 1 never, and two ids lie beyond the table.
         let (table_rows, cols, ids) = (5, 3, [3, 0, 3, 4, 5, 2, 3, u32::MAX]);
         let (table, dy) = (noise(table_rows * cols, 1), noise(ids.len() * cols, 2));
-        let want = gradient(|table| weighted_sum(&dy, &forward(&ids, table, cols)), &table);
-        assert_close("embedding.backward dtable", &backward(&ids, &dy, table_rows, cols), &want, TOLERANCE.0, TOLERANCE.1);
+        let want = gradient(|table| weighted_sum(&dy, &forward(&ids, table, cols, 1.7)), &table);
+        assert_close("embedding.backward dtable", &backward(&ids, &dy, table_rows, cols, 1.7), &want, TOLERANCE.0, TOLERANCE.1);
     }
 
     #[test]
     fn an_id_beyond_the_table_reads_zeros() {
-        assert_eq!(forward(&[1, 2], &[1.0, 2.0, 3.0, 4.0], 2), [3.0, 4.0, 0.0, 0.0]);
+        assert_eq!(forward(&[1, 2], &[1.0, 2.0, 3.0, 4.0], 2, 1.0), [3.0, 4.0, 0.0, 0.0]);
     }
 }

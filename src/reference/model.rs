@@ -1,7 +1,7 @@
 //! The whole GPT, forward only, from the other twins. Dropout is off.
 //!
 //! ```text
-//! x = wte[ids] + (wpe or sinusoids)
+//! x = wte[ids] + wpe, or √C · wte[ids] + sinusoids
 //! pre-norm (GPT-2):                    post-norm (Vaswani et al. 2017):
 //!   x = x + attn(ln_1 x)                 x = ln_1(x + attn(x))
 //!   x = x + mlp(ln_2 x)                  x = ln_2(x + mlp(x))
@@ -70,7 +70,8 @@ impl ModelShape {
 
 /// `ids` (B, T) -> logits (B·T, V).
 pub fn logits(shape: &ModelShape, weights: Weights, ids: &[u32], batch: usize, time: usize) -> Vec<f64> {
-    let x = embedding::forward(ids, &weights("wte"), shape.d_model);
+    let scale = if shape.sinusoidal { (shape.d_model as f64).sqrt() } else { 1.0 };
+    let x = embedding::forward(ids, &weights("wte"), shape.d_model, scale);
     let mut x = match shape.sinusoidal {
         true => position::sinusoidal(&x, batch, time, shape.d_model),
         false => position::learned(&x, &weights("wpe"), batch, time, shape.d_model),
@@ -162,13 +163,14 @@ mod tests {
             let bias = bias.then(|| weight(&format!("{name}.bias")));
             layer_norm::forward(x, &weight(&format!("{name}.weight")), bias.as_deref(), rows, 6, 1e-5).0
         };
-        let x = embedding::forward(&ids, &weight("wte"), 6);
+        let x = embedding::forward(&ids, &weight("wte"), 6, 1.0);
 
         let learned = position::learned(&x, &weight("wpe"), BATCH, TIME, 6);
         let want = matmul::forward(&norm("ln_f", &learned, true), &weight("wte"), None, rows, 6, 11);
         assert_close("pre-norm logits", &logits(&gpt2(), &weight_without_blocks, &ids, BATCH, TIME), &want, 1e-12, 0.0);
 
-        let mut x = position::sinusoidal(&x, BATCH, TIME, 6);
+        let scaled = embedding::forward(&ids, &weight("wte"), 6, 6f64.sqrt());
+        let mut x = position::sinusoidal(&scaled, BATCH, TIME, 6);
         for name in ["h.0.ln_1", "h.0.ln_2", "h.1.ln_1", "h.1.ln_2"] {
             x = norm(name, &x, false);
         }
@@ -182,7 +184,7 @@ mod tests {
             |name: &str| -> Vec<f64> { weight(name).iter().map(|w| if name.contains("attn.proj") { 0.0 } else { *w }).collect() };
         let one_layer = ModelShape { layers: 1, bias: false, ..gpt2() };
         let (rows, w) = (BATCH * TIME, &without_attention);
-        let x = position::learned(&embedding::forward(&ids(), &w("wte"), 6), &w("wpe"), BATCH, TIME, 6);
+        let x = position::learned(&embedding::forward(&ids(), &w("wte"), 6, 1.0), &w("wpe"), BATCH, TIME, 6);
         let fc = matmul::forward(&one_layer.norm(w, "h.0.ln_2", &x), &w("h.0.mlp.fc.weight"), None, rows, 6, 7);
         for (activation_gelu, a) in [(true, activation::gelu(&fc)), (false, activation::relu(&fc))] {
             let mlp = matmul::forward(&a, &w("h.0.mlp.proj.weight"), None, rows, 7, 6);
