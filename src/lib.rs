@@ -1,4 +1,6 @@
 #![deny(unsafe_code)]
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod error;
 pub mod generate;
 pub mod gpu;

@@ -183,6 +183,12 @@ pub fn read_config(checkpoint: &Path) -> Result<RunConfig> {
     let path = checkpoint.join("config.toml");
     let text = fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
     let config = RunConfig::from_toml(&text, &path)?;
+    // A key that is left out takes its default; a whole section that is missing was lost.
+    let found: toml::Table = toml::from_str(&text).map_err(|e| Error::file(&path, e))?;
+    let whole = toml::Table::try_from(&config).map_err(|e| Error::file(&path, e))?;
+    if let Some(section) = whole.keys().find(|section| !found.contains_key(*section)) {
+        return Err(Error::file(&path, format!("has no section [{section}]: it is cut short")));
+    }
     config.validate()?;
     Ok(config)
 }

@@ -123,7 +123,12 @@ pub fn check_out(out: &Path, start: &Start) -> Result<()> {
     if out.exists() && !out.is_dir() {
         return Err(Error::file(out, "is a file, a folder is needed for the run"));
     }
-    Ok(())
+    // Said before the first step rather than when the folder is made.
+    let above = out.ancestors().skip(1).find(|path| path.exists());
+    match above.filter(|path| !path.is_dir()) {
+        Some(file) => Err(Error::file(out, format!("cannot be made: {} is a file, a folder is needed there", file.display()))),
+        None => Ok(()),
+    }
 }
 
 impl Run {

@@ -1,0 +1,167 @@
+//! The command line: arguments in, text or JSON out. The only room that reads arguments and prints.
+//!
+//! One file per subcommand. Results go to stdout, as text or with `--json` as JSON; progress, notices and errors go to stderr. An error is
+//! one line; the exit code is 2 for what the caller asked wrongly, 1 for everything else that failed, 130 for a run stopped by Ctrl-C.
+
+mod devices;
+mod eval;
+mod generate;
+mod interrupt;
+mod output;
+mod predict;
+mod progress;
+mod run_folder;
+mod tokenizer;
+mod train;
+mod train_config;
+mod train_report;
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::adapter::Request;
+use output::Output;
+
+#[derive(Debug, Parser)]
+#[command(name = "wgpt", version, about = "Trains and runs GPT-style language models on any GPU that wgpu reaches", after_help = EXAMPLES)]
+#[command(disable_help_flag = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wgpt train                         the default preset, on a text within the program
+  wgpt train --preset toy            the classic lesson: six words, a few seconds
+  wgpt predict \"to be or not to\"     the likeliest next words, by the newest run
+  wgpt generate --prompt \"My lord\" --tokens 50
+  wgpt eval --data other.txt
+  wgpt devices                       which adapters there are, which one is taken
+
+`wgpt COMMAND --help` has examples of each command.
+Exit codes: 0 done, 1 failed, 2 asked wrongly, 130 stopped by Ctrl-C.";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+struct Global {
+    /// Adapter to use: its index in `wgpt devices` or a part of its name
+    #[arg(long, global = true, value_name = "INDEX-OR-NAME")]
+    adapter: Option<String>,
+    /// Only adapters of this backend
+    #[arg(long, global = true, value_name = "BACKEND")]
+    backend: Option<Backend>,
+    /// `baseline` uses only what every WebGPU device has
+    #[arg(long, global = true, value_name = "SET")]
+    limits: Option<Limits>,
+    /// One JSON object or line per result on stdout, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress and no notices; results and errors only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Print help
+    // The short form only: clap's long one fills screens with blank lines.
+    #[arg(long, short, global = true, action = ArgAction::HelpShort)]
+    help: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Backend {
+    Vulkan,
+    Metal,
+    Dx12,
+    Gl,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Limits {
+    Baseline,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Train),
+    Predict(predict::Predict),
+    Generate(generate::Generate),
+    Eval(eval::Eval),
+    Tokenizer(tokenizer::TokenizerArgs),
+    Devices(devices::Devices),
+}
+
+/// What every command gets beside its own arguments.
+struct Context {
+    request: Request,
+    out: Output,
+}
+
+/// How a command that did not fail came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Done,
+    Interrupted,
+}
+
+impl Context {
+    fn new(global: Global) -> Context {
+        let backend = global.backend.map(|backend| match backend {
+            Backend::Vulkan => wgpu::Backend::Vulkan,
+            Backend::Metal => wgpu::Backend::Metal,
+            Backend::Dx12 => wgpu::Backend::Dx12,
+            Backend::Gl => wgpu::Backend::Gl,
+        });
+        let baseline = matches!(global.limits, Some(Limits::Baseline));
+        let request = Request { adapter: global.adapter, backend, baseline };
+        Context { request, out: Output::new(global.json, global.quiet) }
+    }
+
+    /// The adapter that the user asked for, or the best.
+    fn gpu(&self) -> Result<Gpu> {
+        pollster::block_on(Gpu::request(&self.request))
+    }
+}
+
+/// Runs the program's arguments.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return refuse_arguments(&e),
+    };
+    let context = Context::new(global);
+    let ended = match command {
+        Command::Train(args) => train::run(args, &context),
+        Command::Predict(args) => predict::run(args, &context),
+        Command::Generate(args) => generate::run(args, &context),
+        Command::Eval(args) => eval::run(args, &context),
+        Command::Tokenizer(args) => tokenizer::run(args, &context),
+        Command::Devices(args) => devices::run(args, &context),
+    };
+    match ended.and_then(|ended| context.out.finish().map(|()| ended)) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            output::error(&error.to_string());
+            ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Help and version are printed as clap writes them; an error becomes one line, with clap's tips and without its usage block.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    if error.exit_code() == 0 || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(error.exit_code() as u8);
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let message = lines.join("; ").replace(":; ", ": ");
+    output::error(&format!("{} (see `wgpt --help`)", message.trim_start_matches("error: ")));
+    ExitCode::from(2)
+}

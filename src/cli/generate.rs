@@ -1,0 +1,83 @@
+//! `wgpt generate`: text as it comes.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::run_folder::load;
+use super::{Context, Ended};
+use crate::error::Result;
+use crate::generate::{Sampler, Sampling};
+
+/// Continue a text, shown as it comes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt generate --prompt \"My lord\"
+  wgpt generate --run runs/toy --prompt hello --tokens 10 --greedy
+  wgpt generate --prompt \"To be\" --temperature 1.1 --top-k 40 --seed 7
+  wgpt generate --ids 12,7,9 --json     {\"prompt_ids\", \"ids\", \"text\"}: ids and text are what is new
+
+The same run, prompt and --seed give the same text on the same adapter.")]
+pub struct Generate {
+    /// The text to continue
+    #[arg(long, value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
+    prompt: Option<String>,
+    /// Token ids in place of a text
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',')]
+    ids: Vec<u32>,
+    /// The run to use [default: the newest under runs/]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// How many tokens to add
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    tokens: usize,
+    /// Below 1 for likelier text, above for wilder; 0 is --greedy
+    #[arg(long, value_name = "X", default_value_t = 0.8)]
+    temperature: f64,
+    /// Draw among the K likeliest tokens only; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Draw among the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+    /// Another seed, another text
+    #[arg(long, value_name = "N", default_value_t = 1337)]
+    seed: u64,
+    /// Always the likeliest token
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "seed"])]
+    greedy: bool,
+    /// May also draw <UNK>, which stands for every word outside the vocabulary
+    #[arg(long)]
+    unknown: bool,
+}
+
+pub fn run(args: Generate, context: &Context) -> Result<Ended> {
+    let drawn = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
+    let mut sampler = Sampler::new(if args.greedy { Sampling::greedy() } else { drawn })?;
+    let loaded = load(args.run.as_deref())?;
+    let prompt = loaded.prompt(context, args.prompt.as_deref(), &args.ids)?;
+    let gpu = context.gpu()?;
+    let mut model = loaded.generator(&gpu)?;
+    model.forbid(loaded.unknown().filter(|_| !args.unknown));
+    let mut decoder = loaded.tokenizer.decoder();
+    for &id in &prompt {
+        context.out.piece(&decoder.push(id)?);
+    }
+    let (mut ids, mut text) = (prompt.clone(), String::new());
+    for _ in 0..args.tokens {
+        if context.out.ended() {
+            break;
+        }
+        let id = sampler.draw(&model.logits(&ids)?);
+        ids.push(id);
+        let piece = decoder.push(id)?;
+        context.out.piece(&piece);
+        text.push_str(&piece);
+    }
+    let rest = decoder.finish();
+    context.out.line(&rest);
+    text.push_str(&rest);
+    context.out.object(&json!({ "prompt_ids": prompt, "ids": ids[prompt.len()..], "text": text }));
+    Ok(Ended::Done)
+}

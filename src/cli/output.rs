@@ -1,0 +1,163 @@
+//! Everything that is printed goes through here.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// Where results, progress and notices go.
+pub struct Output {
+    json: bool,
+    quiet: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Nobody reads stdout any more, as in `wgpt ... | head -1`.
+    closed: bool,
+    /// Stdout could not be written for another reason, such as a full disk.
+    failed: Option<Error>,
+}
+
+impl Output {
+    pub fn new(json: bool, quiet: bool) -> Output {
+        Output { json, quiet, state: Mutex::default() }
+    }
+
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// A line of a result for people.
+    pub fn line(&self, text: &str) {
+        self.piece(&format!("{text}\n"));
+    }
+
+    /// A piece of a result for people, shown at once.
+    pub fn piece(&self, text: &str) {
+        if !self.json {
+            self.write(text);
+        }
+    }
+
+    /// A result for programs: one line of JSON.
+    pub fn object(&self, value: &impl Serialize) {
+        if self.json {
+            match serde_json::to_string(value) {
+                Ok(line) => self.write(&format!("{line}\n")),
+                Err(e) => self.fail(Error::file("stdout", e)),
+            }
+        }
+    }
+
+    /// A line of JSON that is written already.
+    pub fn json_line(&self, line: &str) {
+        if self.json {
+            self.write(&format!("{line}\n"));
+        }
+    }
+
+    /// What may interest a person but is no result; to stderr.
+    pub fn notice(&self, text: &str) {
+        if !self.quiet {
+            // A closed stderr is no reason to stop.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// Whether notices are seen on a terminal as they come.
+    pub fn is_terminal(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// True when writing more to stdout is of no use.
+    pub fn ended(&self) -> bool {
+        let state = self.state();
+        state.closed || state.failed.is_some()
+    }
+
+    /// # Errors
+    /// The first failure to write to stdout; a reader that has gone away is none.
+    pub fn finish(&self) -> Result<()> {
+        self.state().failed.take().map_or(Ok(()), Err)
+    }
+
+    fn write(&self, text: &str) {
+        if self.ended() {
+            return;
+        }
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => self.state().closed = true,
+            Err(e) => self.fail(Error::file("stdout", format!("cannot be written: {e}"))),
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        self.state().failed.get_or_insert(error);
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// The one line that an error is.
+pub fn error(message: &str) {
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let _ = writeln!(std::io::stderr(), "error: {message}");
+}
+
+/// `1,234,567`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+/// `0.8 s`, `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 10.0 {
+        return format!("{seconds:.1} s");
+    }
+    let s = seconds.round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86400, s % 86400 / 3600),
+    }
+}
+
+/// A token for a list: as it is where it is plain, else quoted, so that blanks and line ends show.
+pub fn token(text: &str) -> String {
+    let plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if plain { text.to_owned() } else { format!("{text:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        let cases = [(0.84, "0.8 s"), (59.4, "59 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min"), (273_600.0, "3 d 4 h")];
+        cases.iter().for_each(|(s, text)| assert_eq!(duration(Duration::from_secs_f64(*s)), *text));
+    }
+
+    #[test]
+    fn blanks_in_tokens_show() {
+        assert_eq!([" how", "how", "\n", ""].map(token), ["\" how\"", "how", "\"\\n\"", "\"\""]);
+    }
+}

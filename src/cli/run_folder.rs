@@ -1,0 +1,140 @@
+//! Finding runs in folders: the one named, or the newest; and what a command needs of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::Context;
+use crate::error::{Error, Result};
+use crate::generate::Generator;
+use crate::gpu::Gpu;
+use crate::gpu::compile::Options;
+use crate::gpu::wait::block_on;
+use crate::model::params;
+use crate::text::{Tokenizer, UNKNOWN};
+use crate::train::RunConfig;
+use crate::train::checkpoint::{self, Which};
+
+/// Where runs are, unless `--out` says otherwise.
+pub const RUNS: &str = "runs";
+
+/// The best checkpoint of a run, read.
+pub struct Loaded {
+    pub run: PathBuf,
+    pub step: u64,
+    pub config: RunConfig,
+    pub tokenizer: Tokenizer,
+    pub weights: Vec<Vec<f32>>,
+}
+
+/// The folder that `--run` names, or the newest run under [`RUNS`].
+///
+/// # Errors
+/// [`Error::File`] when there is none.
+pub fn named_or_newest(run: Option<&Path>) -> Result<PathBuf> {
+    match run {
+        Some(run) => Ok(run.to_path_buf()),
+        None => newest(Path::new(RUNS)),
+    }
+}
+
+/// The run in `runs` whose last checkpoint is the youngest.
+fn newest(runs: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
+    let saved = |run: PathBuf| {
+        let time: SystemTime = fs::metadata(run.join("checkpoints").join("latest")).and_then(|m| m.modified()).ok()?;
+        Some((time, run))
+    };
+    let newest = entries.filter_map(saved).max();
+    newest
+        .map(|(_, run)| run)
+        .ok_or_else(|| Error::file(runs, "no run with a checkpoint is here: make one with `wgpt train`, or name one with --run"))
+}
+
+/// Reads the checkpoint with the lowest validation loss of the run that `--run` names, or of the newest.
+///
+/// # Errors
+/// [`Error::File`] for a run without checkpoint, or one that is damaged.
+pub fn load(run: Option<&Path>) -> Result<Loaded> {
+    let run = named_or_newest(run)?;
+    let path = checkpoint::find(&run, Which::Best)?;
+    let step = checkpoint::read_meta(&path)?.step;
+    let (config, tokenizer) = (checkpoint::read_config(&path)?, checkpoint::read_tokenizer(&path)?);
+    if tokenizer.vocab_size() > config.model.vocab_size {
+        let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
+        return Err(Error::file(&path, format!("its tokenizer has {tokens} tokens, its model only {rows}")));
+    }
+    let weights = checkpoint::read_weights(&path, &params::table(&config.model))?;
+    Ok(Loaded { run, step, config, tokenizer, weights })
+}
+
+impl Loaded {
+    /// One line that says what is used.
+    pub fn describe(&self) -> String {
+        format!("{}, step {}", self.run.display(), self.step)
+    }
+
+    /// The id of `<UNK>`, if the tokenizer has one: it comes last.
+    pub fn unknown(&self) -> Option<u32> {
+        let last = self.tokenizer.vocab_size() as u32 - 1;
+        self.tokenizer.token(last).is_ok_and(|token| token == UNKNOWN).then_some(last)
+    }
+
+    /// The model on the device, ready to predict.
+    pub fn generator(&self, gpu: &Gpu) -> Result<Continuation> {
+        let generator = block_on(gpu, Generator::new(gpu, &self.config.model, &self.weights, &Options::default()))?;
+        let rows = self.config.model.vocab_size as u32;
+        let nameless = (0..rows).filter(|&id| self.tokenizer.token(id).is_err()).collect();
+        Ok(Continuation { generator, never: nameless })
+    }
+
+    /// The ids of a prompt: those given, or those of a text, whose unknown words are said once.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an empty prompt or an id out of range.
+    pub fn prompt(&self, context: &Context, text: Option<&str>, ids: &[u32]) -> Result<Vec<u32>> {
+        let ids = match text {
+            Some(text) => {
+                let (ids, unknown) = self.tokenizer.encode_counting_unknown(text)?;
+                if !unknown.is_empty() {
+                    context.out.notice(&unknown_words(&unknown));
+                }
+                ids
+            }
+            None => ids.to_vec(),
+        };
+        crate::generate::check_ids(&ids, self.tokenizer.vocab_size())?;
+        let seen = self.config.model.seq_len;
+        if ids.len() > seen {
+            context.out.notice(&format!("note: the prompt has {} tokens, the model sees the last {seen}", ids.len()));
+        }
+        Ok(ids)
+    }
+}
+
+/// At most a handful of them by name.
+fn unknown_words(unknown: &[String]) -> String {
+    let named: Vec<String> = unknown.iter().take(5).map(|word| format!("{word:?}")).collect();
+    let more = if unknown.len() > 5 { format!(" and {} more", unknown.len() - 5) } else { String::new() };
+    format!("note: not in the vocabulary, read as <UNK>: {}{more}", named.join(", "))
+}
+
+/// A model that continues token sequences, without ids that its tokenizer has no token for.
+pub struct Continuation {
+    generator: Generator,
+    never: Vec<u32>,
+}
+
+impl Continuation {
+    /// Never predicts `id` either.
+    pub fn forbid(&mut self, id: Option<u32>) {
+        self.never.extend(id);
+    }
+
+    /// The logits (V) of the token after `ids`.
+    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        let mut logits = self.generator.logits(ids)?;
+        self.never.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
+        Ok(logits)
+    }
+}

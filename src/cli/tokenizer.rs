@@ -1,0 +1,169 @@
+//! `wgpt tokenizer`: byte-level BPE from files, ids for text and back.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::count;
+use super::run_folder::named_or_newest;
+use super::{Context, Ended};
+use crate::error::{Error, Result, bytes};
+use crate::text::{Tokenizer, encode_file_to_tokens, read_text, train_bpe_files};
+use crate::train::checkpoint::{self, Which};
+
+/// Train a byte-level BPE, turn text into token ids and back
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wgpt tokenizer train --size 1024 --out bpe.json a.txt b.txt
+  wgpt tokenizer encode --tokenizer bpe.json \"To be\"
+  wgpt tokenizer encode --tokenizer bpe.json --file a.txt --out a.tokens
+  wgpt tokenizer decode --tokenizer bpe.json 51,262
+  wgpt train --preset shakespeare-char --set tokenizer.kind=bpe --set tokenizer.path=bpe.json --out runs/bpe")]
+pub struct TokenizerArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a byte-level BPE from texts
+    Train(TrainBpe),
+    /// Token ids of a text
+    Encode(Encode),
+    /// The text of token ids
+    Decode(Decode),
+}
+
+#[derive(Debug, Args)]
+struct TrainBpe {
+    /// Tokens in all, at least 257: 256 bytes and <|endoftext|>
+    #[arg(long, value_name = "N")]
+    size: usize,
+    /// Where to write it, as a tokenizer.json
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    overwrite: bool,
+    /// Texts to count on
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Which tokenizer.
+#[derive(Debug, Args)]
+struct Source {
+    /// A tokenizer.json, GPT-2's encoder.json with vocab.bpe beside it, or a folder of either
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    tokenizer: Option<PathBuf>,
+    /// The run whose tokenizer to use [default: the newest under runs/]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Encode {
+    #[command(flatten)]
+    source: Source,
+    /// The text
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    text: Option<String>,
+    /// A file with the text
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Write the ids to a .tokens file, which `train --data` takes, however large
+    #[arg(long, value_name = "FILE.tokens", requires = "file")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Decode {
+    #[command(flatten)]
+    source: Source,
+    /// The ids, with commas or blanks between them
+    #[arg(required = true, value_delimiter = ',', value_name = "ID")]
+    ids: Vec<u32>,
+}
+
+pub fn run(args: TokenizerArgs, context: &Context) -> Result<Ended> {
+    match args.command {
+        Command::Train(args) => train(&args, context),
+        Command::Encode(args) => encode(&args, context),
+        Command::Decode(args) => decode(&args, context),
+    }?;
+    Ok(Ended::Done)
+}
+
+fn train(args: &TrainBpe, context: &Context) -> Result<()> {
+    if args.out.exists() && !args.overwrite {
+        return Err(Error::file(&args.out, "is there already: replace it with --overwrite, or name another file with --out"));
+    }
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Error::file(&args.out, format!("cannot be written: there is no folder {}", folder.display())));
+    }
+    let tokenizer = train_bpe_files(&args.files, args.size)?;
+    let json = tokenizer.to_json();
+    replace(&args.out, folder, json.as_bytes()).map_err(|e| Error::file(&args.out, format!("cannot be written: {e}")))?;
+    let (found, path) = (tokenizer.vocab_size(), args.out.display());
+    context.out.object(&json!({ "path": args.out, "vocab_size": found }));
+    context.out.line(&format!("{path}: {} tokens, {}", count(found as u64), bytes(json.len() as u64)));
+    if found < args.size {
+        context.out.notice(&format!("note: {} tokens were asked for, the text has no more pairs to merge", count(args.size as u64)));
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all.
+fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As for any new file; the process's umask still takes bits away.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+impl Source {
+    fn open(&self) -> Result<Tokenizer> {
+        match &self.tokenizer {
+            Some(path) => Tokenizer::open(path),
+            None => checkpoint::read_tokenizer(&checkpoint::find(&named_or_newest(self.run.as_deref())?, Which::Latest)?),
+        }
+    }
+}
+
+fn encode(args: &Encode, context: &Context) -> Result<()> {
+    let tokenizer = args.source.open()?;
+    if let (Some(from), Some(to)) = (&args.file, &args.out) {
+        let tokens = encode_file_to_tokens(&tokenizer, from, to)?;
+        context.out.object(&json!({ "path": to, "tokens": tokens }));
+        context.out.line(&format!("{}: {} tokens", to.display(), count(tokens)));
+        return Ok(());
+    }
+    let text = match (&args.file, &args.text) {
+        (Some(file), _) => read_text(file)?,
+        (None, text) => text.clone().unwrap_or_default(),
+    };
+    let ids = tokenizer.encode(&text)?;
+    context.out.object(&json!({ "ids": ids }));
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    context.out.line(&ids.join(","));
+    Ok(())
+}
+
+fn decode(args: &Decode, context: &Context) -> Result<()> {
+    let text = args.source.open()?.decode(&args.ids)?;
+    context.out.object(&json!({ "text": text }));
+    context.out.line(&text);
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! `wgpt train`: a run from its settings to its loss curve.
+
+use std::path::PathBuf;
+
+use super::train_config::{Plan, resolve};
+use super::train_report::{self as report, Before};
+use super::{Context, Ended, interrupt, progress::Progress};
+use crate::error::{Error, Result};
+use crate::gpu::compile::Options;
+use crate::text::{Corpus, Tokenizer};
+use crate::train::checkpoint::{self, Which};
+use crate::train::config::RunConfig;
+use crate::train::presets::{self, PRESETS};
+use crate::train::run::{Outcome, Run, Setup, Start, check_out};
+use crate::train::trainer::Trainer;
+
+/// Train a model, or go on with one
+#[derive(Debug, clap::Args)]
+#[command(after_help = help())]
+pub struct Train {
+    /// Ready-made settings; see the list below
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// A TOML file with some or all settings, as in a run's config.toml
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Texts (or .tokens files) to train on instead of the text within the program
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub data: Vec<String>,
+    /// The run's folder [default: runs/ and the preset's name]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on exactly where the run in --out stopped
+    #[arg(long, conflicts_with_all = ["overwrite", "init", "next_free"])]
+    pub resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "next_free")]
+    pub overwrite: bool,
+    /// Take the next free name if --out holds a run: runs/toy-2, runs/toy-3, ...
+    #[arg(long)]
+    pub next_free: bool,
+    /// Start from the weights of this run, with its tokenizer; its settings are the base unless --preset names others
+    #[arg(long, value_name = "RUN")]
+    pub init: Option<PathBuf>,
+    /// Updates in all, the same as --set train.steps=N
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Any setting by its name; may be given many times
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+fn help() -> String {
+    let presets: Vec<String> = PRESETS.iter().map(|(name, about)| format!("  {name:<17} {about}")).collect();
+    format!(
+        "Presets:\n{}\n\n\
+Examples:
+  wgpt train
+  wgpt train --preset shakespeare-char --data a.txt b.txt --out runs/mine
+  wgpt train --preset toy --set model.d_model=32 --set train.learning_rate=0.003 --next-free
+  wgpt train --out runs/mine --resume --steps 4000
+  wgpt train --init runs/mine --data other.txt --out runs/tuned --steps 200
+
+Settings come from the preset, then --config, --data, --set and --steps, each over the one before;
+a run's config.toml lists them all. The run's folder gets checkpoints, metrics.jsonl, loss.svg and
+loss.png. Ctrl-C stops the run and saves it, a second one ends at once. With --json, each line on
+stdout is a record of metrics, the last one the result.",
+        presets.join("\n")
+    )
+}
+
+pub fn run(args: Train, context: &Context) -> Result<Ended> {
+    let Plan { mut config, out, start, init } = resolve(&args)?;
+    check_out(&out, &start)?;
+    let (tokenizer, corpus) = corpus(&config, init.as_deref(), &out, &start)?;
+    config.model = config.model.with_vocab(tokenizer.vocab_size())?;
+    corpus.check_windows(config.model.seq_len)?;
+    let gpu = context.gpu()?;
+    let memory = Trainer::memory(&gpu, &config, &Options::default())?;
+    let bigram = report::bigram(&corpus, config.model.vocab_size)?;
+    let before = Before { config: &config, gpu: &gpu, memory: &memory, corpus: &corpus, tokenizer: &tokenizer, bigram, out: &out };
+    before.show(&context.out);
+
+    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, out, start, init }, &Options::default())?;
+    let first = run.trainer.step_count();
+    if run.setup.start == Start::Resume {
+        context.out.notice(&report::resumed(&run, &gpu)?);
+    }
+    interrupt::listen(context.out.quiet())?;
+    let mut progress = Progress::new(&context.out, &run)?;
+    let outcome = run.train(&mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
+    let trained = progress.finish();
+    // Even of a run that failed the curve tells something; what it failed of is the error to show.
+    let curve = report::draw(&run.setup.out, &run.setup.config, bigram);
+    let (outcome, best_val_loss) = (outcome?, run.best_val_loss());
+    let step = run.trainer.step_count();
+    // The device's memory is needed for the predictions below.
+    let Run { setup, .. } = run;
+    let after = report::After { setup: &setup, gpu: &gpu, step, made: step - first, trained, best_val_loss, bigram, curve: curve? };
+    match outcome {
+        Outcome::Interrupted => {
+            after.stopped(&context.out);
+            Ok(Ended::Interrupted)
+        }
+        Outcome::Finished => {
+            after.finished(context)?;
+            Ok(Ended::Done)
+        }
+    }
+}
+
+/// The run's text as tokens: a resumed run's own tokenizer, or the one whose weights are taken over, or a new one.
+fn corpus(config: &RunConfig, init: Option<&std::path::Path>, out: &std::path::Path, start: &Start) -> Result<(Tokenizer, Corpus)> {
+    let existing = match (start, init) {
+        (Start::Resume, _) => Some(checkpoint::read_tokenizer(&checkpoint::find(out, Which::Latest)?)?),
+        (_, Some(init)) => Some(checkpoint::read_tokenizer(init)?),
+        _ => None,
+    };
+    open_corpus(config, existing)
+}
+
+/// The text that a config names, within the program or in files, as tokens.
+pub fn open_corpus(config: &RunConfig, existing: Option<Tokenizer>) -> Result<(Tokenizer, Corpus)> {
+    match presets::embedded(&config.data.files) {
+        Some(text) => Corpus::build(&config.data, &[text], &config.tokenizer, existing),
+        None => match config.data.files.iter().find(|file| file.as_str() == presets::TOY_FILE) {
+            Some(file) => Err(Error::usage(format!("data.files has `{file}` beside other files: it can only stand alone"))),
+            None => Corpus::open(&config.data, &config.tokenizer, existing),
+        },
+    }
+}

@@ -1,0 +1,267 @@
+//! What `train` says before the first step and after the last.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::output::{Output, count, duration};
+use super::run_folder::{Loaded, load};
+use super::{Context, interrupt, predict};
+use crate::error::{Result, bytes};
+use crate::generate::{Sampler, Sampling};
+use crate::gpu::Gpu;
+use crate::model::session::Memory;
+use crate::text::{Bigram, Corpus, TokenStore, Tokenizer};
+use crate::train::checkpoint::{self, Which};
+use crate::train::config::RunConfig;
+use crate::train::presets::TOY_FILE;
+use crate::train::run::{Run, Setup};
+use crate::train::{metrics, plot};
+
+/// The bigram model's validation loss, of a corpus in memory that has a validation part.
+pub fn bigram(corpus: &Corpus, vocab_size: usize) -> Result<Option<f64>> {
+    if corpus.val.len() < 2 || corpus.train.vocab_size().is_some() {
+        return Ok(None);
+    }
+    Bigram::count(&corpus.train, vocab_size)?.loss(&corpus.val).map(Some)
+}
+
+/// What is known before a run.
+pub struct Before<'a> {
+    pub config: &'a RunConfig,
+    pub gpu: &'a Gpu,
+    pub memory: &'a Memory,
+    pub corpus: &'a Corpus,
+    pub tokenizer: &'a Tokenizer,
+    pub bigram: Option<f64>,
+    pub out: &'a Path,
+}
+
+impl Before<'_> {
+    pub fn show(&self, out: &Output) {
+        let rows = [
+            ("adapter", Some(adapter(self.gpu))),
+            ("", software(self.gpu)),
+            ("data", Some(self.data())),
+            ("model", Some(self.model())),
+            ("memory", Some(memory(self.memory))),
+            ("baseline", self.bigram.map(|loss| format!("a bigram model has a validation loss of {loss:.3}"))),
+            ("run", Some(self.run())),
+        ];
+        for (name, text) in rows.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+            out.notice(&format!("{name:<9} {text}"));
+        }
+    }
+
+    fn data(&self) -> String {
+        let files = match self.config.data.files.as_slice() {
+            [] => "Shakespeare, from within the program".to_owned(),
+            [file] if file == TOY_FILE => "two sentences, from within the program".to_owned(),
+            [file] => file.clone(),
+            files => format!("{} files", files.len()),
+        };
+        let [train, val] = [&self.corpus.train, &self.corpus.val].map(|part| count(part.len() as u64));
+        let (kind, vocab) = (self.tokenizer.kind(), count(self.tokenizer.vocab_size() as u64));
+        format!("{files}: {train} tokens to train on, {val} for validation; {kind} tokenizer with {vocab} tokens")
+    }
+
+    fn model(&self) -> String {
+        let m = &self.config.model;
+        let (layers, heads) = (number(m.n_layer, "layer"), number(m.n_head, "head"));
+        format!("{} parameters: {layers} of width {}, {heads}, context of {} tokens", count(m.parameters()), m.d_model, m.seq_len)
+    }
+
+    fn run(&self) -> String {
+        let (model, train) = (&self.config.model, &self.config.train);
+        let tokens = (train.batch_size * train.grad_accumulation * model.seq_len) as u64;
+        format!("{}, {} steps of {} tokens", self.out.display(), count(train.steps), count(tokens))
+    }
+}
+
+fn adapter(gpu: &Gpu) -> String {
+    let info = gpu.info();
+    let driver = if info.driver_info.is_empty() { &info.driver } else { &info.driver_info };
+    format!("{}, {} driver {driver}", info.name, info.backend)
+}
+
+/// `1 layer`, `2 layers`.
+fn number(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The warning that "the GPU" is none.
+fn software(gpu: &Gpu) -> Option<String> {
+    gpu.traits()
+        .software
+        .then(|| "SOFTWARE adapter: this runs on your CPU, many times slower than on a graphics card (see `wgpt devices`)".to_owned())
+}
+
+fn memory(memory: &Memory) -> String {
+    let mut classes = memory.classes.clone();
+    classes.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+    let classes: Vec<String> = classes.iter().map(|(class, size)| format!("{class} {}", bytes(*size))).collect();
+    format!("{}: {}", bytes(memory.total), classes.join(", "))
+}
+
+/// Where a resumed run goes on, and whether on another adapter than before.
+pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
+    let meta = checkpoint::read_meta(&checkpoint::find(&run.setup.out, Which::Latest)?)?;
+    let (name, steps) = (&gpu.info().name, run.setup.config.train.steps);
+    let done = if meta.step == steps { ", its last: --steps takes it further" } else { "" };
+    let other = if meta.adapter == *name {
+        String::new()
+    } else {
+        format!("; it was on {} before, the last digits may differ from now on", meta.adapter)
+    };
+    Ok(format!("resumed   after step {}{done}{other}", count(meta.step)))
+}
+
+/// Draws the loss curve of a run; None if there is nothing to draw yet.
+///
+/// # Errors
+/// [`crate::error::Error::File`] when it cannot be written.
+pub fn draw(out: &Path, config: &RunConfig, bigram: Option<f64>) -> Result<Option<PathBuf>> {
+    let records = metrics::read(&out.join("metrics.jsonl"))?;
+    if !records.iter().any(|record| record.loss.or(record.val_loss).is_some_and(f64::is_finite)) {
+        return Ok(None);
+    }
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    let m = &config.model;
+    let title = format!("{name}: {} of width {}, {} parameters", number(m.n_layer, "layer"), m.d_model, count(m.parameters()));
+    let (svg, png) = (out.join("loss.svg"), out.join("loss.png"));
+    plot::loss_curve(&records, &title, bigram.map(|loss| ("bigram model", loss)), &svg, &png)?;
+    Ok(Some(svg))
+}
+
+/// What is known after a run.
+pub struct After<'a> {
+    pub setup: &'a Setup,
+    pub gpu: &'a Gpu,
+    pub step: u64,
+    /// Steps of this time.
+    pub made: u64,
+    pub trained: Duration,
+    pub best_val_loss: Option<f64>,
+    pub bigram: Option<f64>,
+    pub curve: Option<PathBuf>,
+}
+
+impl After<'_> {
+    /// After Ctrl-C.
+    pub fn stopped(&self, out: &Output) {
+        let run = self.setup.out.display();
+        out.object(&self.result("stopped"));
+        out.line(&format!("stopped at step {}, saved to {run}; go on with: wgpt train --out {run} --resume", count(self.step)));
+    }
+
+    /// The figures, what the model can do now, and what may be done next.
+    pub fn finished(&self, context: &Context) -> Result<()> {
+        let out = &context.out;
+        out.object(&self.result("finished"));
+        if out.json() {
+            return Ok(());
+        }
+        if self.made > 0 {
+            out.line(&format!("\ntrained {} steps in {}", count(self.made), duration(self.trained)));
+        }
+        if let Some(line) = self.validation() {
+            out.line(&line);
+        }
+        if !out.quiet() {
+            self.show_model(context)?;
+        }
+        let run = self.setup.out.display();
+        if let Some(curve) = &self.curve {
+            out.line(&format!("\nloss curve   {} and .png", curve.display()));
+        }
+        out.line(&format!("next word    wgpt predict --run {run} \"...\""));
+        out.line(&format!("more text    wgpt generate --run {run} --prompt \"...\""));
+        out.line(&format!("train on     wgpt train --out {run} --resume --steps {}", 2 * self.setup.config.train.steps));
+        Ok(())
+    }
+
+    fn result(&self, outcome: &str) -> serde_json::Value {
+        json!({
+            "outcome": outcome, "run": self.setup.out, "step": self.step, "seconds": self.trained.as_secs_f64(),
+            "best_val_loss": self.best_val_loss, "bigram_loss": self.bigram, "loss_curve": self.curve,
+        })
+    }
+
+    fn validation(&self) -> Option<String> {
+        let best = self.best_val_loss?;
+        let versus = match self.bigram {
+            Some(bigram) if best < bigram => format!(", {:.3} nats better than a bigram model's {bigram:.3}", bigram - best),
+            Some(bigram) => format!(", {:.3} nats worse than a bigram model's {bigram:.3}", best - bigram),
+            None => String::new(),
+        };
+        Some(format!("best validation loss {best:.3} nats per token (perplexity {:.1}){versus}", best.exp()))
+    }
+
+    /// A few predictions and a sample of the best checkpoint.
+    fn show_model(&self, context: &Context) -> Result<()> {
+        let loaded = load(Some(&self.setup.out))?;
+        let mut model = loaded.generator(self.gpu)?;
+        let val = &self.setup.corpus.val;
+        let part = if val.len() > 1 { val } else { &self.setup.corpus.train };
+        let began = Instant::now();
+        context.out.line("\npredictions (then what the text says)");
+        for (seen, next) in excerpts(&loaded, part)? {
+            let shown = predict::list(&loaded, &model.logits(&seen)?, 3)?;
+            let shown: Vec<String> =
+                shown.iter().map(|p| format!("{} {:.0} %", super::output::token(&p.token), 100.0 * p.probability)).collect();
+            let text = loaded.tokenizer.decode(&seen)?.replace('\n', " ");
+            let next = super::output::token(&loaded.tokenizer.token(next)?);
+            context.out.line(&format!("  {text} -> {} ({next})", shown.join(", ")));
+        }
+        context.out.line("\nsample");
+        model.forbid(loaded.unknown());
+        let (mut ids, _) = excerpts(&loaded, part)?.swap_remove(0);
+        let mut decoder = loaded.tokenizer.decoder();
+        for &id in &ids {
+            context.out.piece(&decoder.push(id)?);
+        }
+        let mut sampler = Sampler::new(Sampling { temperature: 0.8, seed: self.setup.config.train.seed, ..Sampling::default() })?;
+        for _ in 0..sample_length(&loaded) {
+            if began.elapsed() > SAMPLE_TIME || interrupt::requested() {
+                break;
+            }
+            let id = sampler.draw(&model.logits(&ids)?);
+            ids.push(id);
+            context.out.piece(&decoder.push(id)?);
+        }
+        context.out.line(&decoder.finish());
+        Ok(())
+    }
+}
+
+/// The predictions and the sample end after this, however slow the adapter.
+const SAMPLE_TIME: Duration = Duration::from_secs(15);
+
+fn sample_length(loaded: &Loaded) -> usize {
+    let length = if loaded.tokenizer.kind() == "character" { 300 } else { 80 };
+    // The lesson's two sentences are not worth more.
+    length.min(4 * loaded.config.model.seq_len)
+}
+
+/// Three places of a text, each with what comes before and the token itself.
+fn excerpts(loaded: &Loaded, part: &TokenStore) -> Result<Vec<(Vec<u32>, u32)>> {
+    let wanted = if loaded.tokenizer.kind() == "character" { 32 } else { 8 };
+    let seen = wanted.min(loaded.config.model.seq_len).min(part.len() - 1);
+    let places = part.len() - 1 - seen;
+    let excerpt = |i: usize| {
+        let mut ids = vec![0; seen + 1];
+        let first = i * places / 2;
+        // One without unknown words is nicer to read, if there is one nearby.
+        for place in (first..=places).chain((0..first).rev()).take(500) {
+            part.read(place, &mut ids)?;
+            if loaded.unknown().is_none_or(|unknown| !ids.contains(&unknown)) {
+                break;
+            }
+        }
+        let next = ids[seen];
+        ids.truncate(seen);
+        Ok((ids, next))
+    };
+    (0..3).map(excerpt).collect()
+}

@@ -1,0 +1,165 @@
+//! Runs that are missing, taken or damaged, places that cannot be written, and a disk that fills up.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::support::{Done, Folder, small, text};
+
+#[test]
+fn runs_that_are_not_there() {
+    let folder = Folder::new("no_runs");
+    fs::create_dir_all(folder.path("runs/empty")).unwrap();
+    fs::create_dir_all(folder.path("begun/checkpoints")).unwrap();
+    folder.write("begun/config.toml", "");
+    folder.refused(1, &["predict", "hello"], &["runs", "no run with a checkpoint", "wgpt train"]);
+    folder.refused(1, &["predict", "--run", "nowhere", "hello"], &["nowhere", "no such run"]);
+    folder.refused(1, &["generate", "--run", "runs/empty", "--prompt", "a"], &["runs/empty", "no checkpoint"]);
+    folder.refused(1, &["eval", "--run", "begun"], &["begun", "no checkpoint"]);
+    folder.refused(1, &["train", "--out", "begun", "--resume"], &["begun", "no checkpoint"]);
+    folder.refused(1, &["train", "--out", "nowhere", "--resume"], &["nowhere", "no such run"]);
+    folder.refused(1, &["train", "--init", "nowhere", "--out", "new"], &["nowhere", "no such run"]);
+    folder.refused(2, &["train", "--out", "begun"], &["begun holds a run", "--resume", "--overwrite"]);
+}
+
+#[test]
+fn runs_that_are_damaged() {
+    let folder = Folder::with_toy("damaged");
+    let at = |name: &str| format!("runs/toy/checkpoints/step-300/{name}");
+    let predict = ["predict", "hello world"];
+    let resume = ["train", "--quiet", "--preset", "toy", "--resume", "--steps", "310"];
+    for name in ["model.safetensors", "optimizer.safetensors", "config.toml", "tokenizer.json", "state.json"] {
+        let whole = fs::read(folder.path(&at(name))).unwrap();
+        for length in [0, 7, whole.len() / 2, whole.len() - 3] {
+            // A TOML file cut at the end of a line is whole; a missing key would take its default.
+            if name == "config.toml" && length > 7 {
+                continue;
+            }
+            folder.write(&at(name), &whole[..length]);
+            folder.refused(1, &resume, &[name]);
+            if name != "optimizer.safetensors" {
+                folder.refused(1, &predict, &[name]);
+            }
+        }
+        fs::remove_file(folder.path(&at(name))).unwrap();
+        folder.refused(1, &resume, &[name]);
+        folder.write(&at(name), &whole);
+    }
+
+    let config = folder.read(&at("config.toml"));
+    folder.write(&at("config.toml"), config.replace("d_model = 16", "d_model = 32"));
+    folder.refused(1, &predict, &["model.safetensors", "`wte` is F32 [7, 16]", "needs F32 [7, 32]"]);
+    folder.refused(1, &resume, &["model.safetensors", "`wte` is F32 [7, 16]", "needs F32 [7, 32]"]);
+    folder.write(&at("config.toml"), config.replace("n_layer = 1", "n_layer = 2"));
+    folder.refused(1, &predict, &["model.safetensors", "has no tensor `h.1."]);
+    folder.write(&at("config.toml"), config.replace("vocab_size = 7", "vocab_size = 6"));
+    folder.refused(1, &predict, &["tokenizer has 7 tokens", "only 6"]);
+    folder.write(&at("config.toml"), config);
+    assert_eq!(folder.run(&predict).code, 0, "what was damaged is whole again");
+
+    let init = ["train", "--quiet", "--preset", "toy", "--init", "runs/toy", "--out", "runs/new", "--set", "model.d_model=32"];
+    folder.refused(1, &init, &["model.safetensors", "`wte` is F32 [7, 16]", "needs F32 [7, 32]"]);
+}
+
+#[test]
+fn a_run_that_is_there_is_not_touched() {
+    let folder = Folder::with_toy("taken");
+    folder.refused(2, &["train", "--preset", "toy"], &["runs/toy holds a run", "--resume", "--overwrite", "--out"]);
+    let resume = |set: &'static str| ["train", "--preset", "toy", "--resume", "--set", set];
+    folder.refused(2, &resume("model.n_layer=2"), &["model.n_layer = 2", "the run has 1", "--init"]);
+    folder.refused(2, &resume("train.seed=1"), &["train.seed = 1"]);
+    folder.refused(2, &resume("train.steps=200"), &["train.steps = 200", "300 steps already"]);
+    folder.write("other.txt", "hello world how are you");
+    folder.refused(2, &["train", "--preset", "toy", "--resume", "--data", "other.txt"], &["data.files", "other.txt"]);
+    folder.refused(2, &["train", "--out", "runs/toy", "--preset", "toy", "--resume"], &["--preset"]);
+    // The same file with another text in it.
+    folder.write("text.txt", text());
+    folder.ok(&small(&["--steps", "1", "--out", "mine"]));
+    folder.write("text.txt", text().replace("star", "tars"));
+    folder.refused(1, &["train", "--quiet", "--out", "mine", "--resume", "--steps", "2"], &["mine", "other data", "--init"]);
+}
+
+#[test]
+fn places_that_cannot_be_written() {
+    let folder = Folder::new("unwritable");
+    folder.write("text.txt", text());
+    folder.refused(1, &small(&["--out", "text.txt"]), &["text.txt", "is a file, a folder is needed"]);
+    folder.refused(1, &small(&["--out", "text.txt/a/run"]), &["text.txt/a/run", "text.txt is a file"]);
+    let encode = ["tokenizer", "encode", "--tokenizer", "bpe.json", "--file", "text.txt", "--out"];
+    folder.ok(&["tokenizer", "train", "--size", "260", "--out", "bpe.json", "text.txt"]);
+    folder.refused(1, &[&encode[..], &["text.txt/a.tokens"]].concat(), &["text.txt/a.tokens", "cannot be written"]);
+    folder.refused(1, &[&encode[..], &["no/a.tokens"]].concat(), &["no/a.tokens", "cannot be written"]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_reaches_no_checkpoint() {
+    let folder = Folder::new("diverged");
+    let args = ["train", "--quiet", "--preset", "toy", "--set", "train.learning_rate=1e30"];
+    folder.run(&args).assert_refused(1, &args, &["step ", "learning rate", "smaller train.learning_rate"]);
+    let checkpoints = folder.path("runs/toy/checkpoints");
+    assert!(!checkpoints.exists() || fs::read_dir(checkpoints).unwrap().count() == 0);
+}
+
+#[test]
+fn stdout_that_is_full_or_gone() {
+    let folder = Folder::with_toy("stdout");
+    if cfg!(target_os = "linux") {
+        let mut command = folder.command(&["predict", "hello"]);
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = Done::from(command.stdout(full).stderr(Stdio::piped()).output().unwrap());
+        done.assert_refused(1, &["predict > /dev/full"], &["stdout", "cannot be written", "No space left"]);
+    }
+    for args in [&["generate", "--prompt", "hello"][..], &["devices"], &["predict", "hello", "--json"], &["train", "--help"]] {
+        let mut child = folder.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let done = Done::from(child.wait_with_output().unwrap());
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{args:?}");
+    }
+}
+
+/// On a disk of 160 KiB a first run fits; with most of the rest taken, going on cannot save, and what was saved stays.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_keeps_the_last_checkpoint() {
+    let folder = Folder::new("full_disk");
+    folder.write("text.txt", text());
+    let wgpt = env!("CARGO_BIN_EXE_wgpt");
+    let train = small(&["--out", "disk/run", "--steps", "10"]).join(" ");
+    folder.write(
+        "script",
+        format!(
+            "set -u; mkdir disk; mount -t tmpfs -o size=400k tmpfs disk || exit 90\n\
+             {wgpt} {train} >first.out 2>first.err; echo $? >first.rc\n\
+             head -c 100000000 /dev/zero >disk/ballast 2>/dev/null; truncate -s -40000 disk/ballast\n\
+             cat disk/run/checkpoints/latest >latest.before\n\
+             {wgpt} train --out disk/run --resume --steps 20 --quiet >second.out 2>second.err; echo $? >second.rc\n\
+             ls disk/run/checkpoints >after; cat disk/run/checkpoints/latest >latest.after\n\
+             {wgpt} predict --run disk/run the --quiet >predict.out 2>predict.err; echo $? >predict.rc\n\
+             rm disk/ballast\n\
+             {wgpt} train --out disk/run --resume --steps 20 --quiet >third.out 2>third.err; echo $? >third.rc\n\
+             wc -l <disk/run/metrics.jsonl >lines; df -k disk >df\n"
+        ),
+    );
+    // A mount of our own, that ends with the script: root may, others may as root of a user namespace.
+    let run = |flags: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args([flags, "sh", "script"]).current_dir(&folder.0).output()
+    };
+    let mut output = run("-m").unwrap();
+    if !output.status.success() {
+        let _ = fs::remove_dir_all(folder.path("disk"));
+        output = run("-rm").unwrap();
+    }
+    assert!(output.status.success(), "this test needs a small disk, and neither root nor a user namespace may mount one: {output:?}");
+    let rc = |name: &str| folder.read(&format!("{name}.rc")).trim().to_owned();
+    assert_eq!(rc("first"), "0", "{}", folder.read("first.err"));
+    assert_eq!(rc("second"), "1", "{}", folder.read("second.out"));
+    let error = folder.read("second.err");
+    assert!(error.trim_end().lines().filter(|line| line.starts_with("error: ")).count() == 1 && error.contains("No space left"), "{error}");
+    assert!(error.contains("disk/run/"), "{error}");
+    assert_eq!(folder.read("latest.before"), "step-10\n");
+    assert_eq!(folder.read("latest.after"), "step-10\n");
+    assert_eq!(folder.read("after"), "best\nlatest\nstep-10\n", "no half of a checkpoint");
+    assert_eq!(rc("predict"), "0", "{}", folder.read("predict.err"));
+    assert_eq!(rc("third"), "0", "{}", folder.read("third.err"));
+    assert_eq!(folder.read("lines").trim(), "4", "each record once");
+}

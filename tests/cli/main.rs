@@ -1,0 +1,9 @@
+//! The binary as its users meet it: what it prints, what it writes, what it refuses.
+
+#![cfg(feature = "cli")]
+
+mod bad_input;
+mod bad_places;
+mod runs;
+mod support;
+mod use_it;
