@@ -1,0 +1,20 @@
+# Two commands: `make train` and `make test`. Each installs the software Vulkan driver where a machine has no GPU driver,
+# and says so; on a machine with a GPU, plain `cargo run --release -- train` does the same without make.
+
+.PHONY: train test driver check
+
+train: driver
+	cargo run --release --quiet -- train --next-free
+
+# One test process after another: each opens one device. Optimized, with debug assertions in this crate (see Cargo.toml).
+test: driver
+	cargo test --profile checked
+
+driver:
+	@sh .ci/driver.sh
+
+# What CI checks beside the tests.
+check:
+	cargo fmt --all -- --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
