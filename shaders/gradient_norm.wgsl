@@ -56,11 +56,8 @@ fn partial(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 @compute @workgroup_size(LANES)
 fn finish(@builtin(local_invocation_index) lane: u32) {
     var sum = 0.0;
-    for (var start = 0u; start < dims.partials; start += 65536u) {
-        let stop = min(dims.partials, start + 65536u);
-        for (var p = start + lane; p < stop; p += LANES) {
-            sum += sums[p];
-        }
+    for (var p = lane; p < dims.partials; p += LANES) {
+        sum += sums[p];
     }
     let norm = sqrt(sum_workgroup(sum, lane));
     if lane != 0u || dims.first_group != 0u {

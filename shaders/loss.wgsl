@@ -19,11 +19,8 @@ var<workgroup> lanes: array<f32, LANES>;
 @compute @workgroup_size(LANES)
 fn sum(@builtin(local_invocation_index) lane: u32) {
     var total = 0.0;
-    for (var start = 0u; start < dims.rows; start += 65536u) {
-        let stop = min(dims.rows, start + 65536u);
-        for (var r = start + lane; r < stop; r += LANES) {
-            total += losses[r];
-        }
+    for (var r = lane; r < dims.rows; r += LANES) {
+        total += losses[r];
     }
     lanes[lane] = total;
     workgroupBarrier();

@@ -1,4 +1,55 @@
+//! wgpt trains and runs GPT-style language models with WGSL compute shaders, on any GPU that wgpu reaches (Vulkan, Metal, DX12, WebGPU).
+//!
+//! # The rooms
+//!
+//! Arrows point down: [`train`] and [`generate`] use [`model`], which records [`ops`], which push kernels of [`gpu`]. Beside them stand
+//! [`text`] (tokenizers, corpora, batches) and [`reference`] (the f64 twins that say what is true), which know nothing of a GPU.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`gpu`] | kernels by naga reflection, recorded plans, memory known before allocation, replay in bounded submits |
+//! | [`ops`] | one file per operation, named as its WGSL file in `shaders/` |
+//! | [`model`] | config, parameter table, forward and its mirror backward |
+//! | [`train`] | trainer, schedule, evaluation, checkpoints, metrics, presets |
+//! | [`generate`] | logits, probabilities, sampling |
+//!
+//! A model is a list of operations. Building it *records* a [`gpu::plan::Plan`]; compiling the plan picks each kernel's variant for the
+//! adapter; the compiled plan is replayed every step and allocates nothing.
+//!
+//! # A training step
+//!
+//! ```no_run
+//! use wgpt::gpu::{Gpu, adapter::Request, compile::Options, wait::block_on};
+//! use wgpt::text::{Corpus, DataConfig};
+//! use wgpt::train::{Trainer, presets};
+//!
+//! # fn main() -> wgpt::Result<()> {
+//! let mut config = presets::preset("toy")?;
+//! let (tokenizer, corpus) = Corpus::build(&config.data, &[presets::TOY_TEXT], &config.tokenizer, None)?;
+//! config.model = config.model.with_vocab(tokenizer.vocab_size())?;
+//! let gpu = pollster::block_on(Gpu::request(&Request::default()))?;
+//! println!("{} bytes in all", Trainer::memory(&gpu, &config, &Options::default())?.total);
+//! let mut trainer = block_on(&gpu, Trainer::new(&gpu, &config, &Options::default()))?;
+//! for _ in 0..config.train.steps {
+//!     trainer.step(&corpus.train, false, &|| false)?;
+//! }
+//! for report in trainer.finish()? {
+//!     println!("step {} loss {:.4}", report.step, report.loss);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A host application lends its device with [`gpu::Gpu::from_wgpu`]; nothing but [`gpu::wait`] ever blocks, and nothing but the command
+//! line prints.
+//!
+//! # Features
+//!
+//! The core (`default-features = false`) is everything but files: bytes in, bytes out, no threads, and it builds for the web. `files` adds
+//! checkpoints, runs and memory-mapped corpora, `bpe` byte-level BPE, `plot` loss curves; `cli`, the default, is all of them and the
+//! program.
 #![deny(unsafe_code)]
+
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;
@@ -9,3 +60,5 @@ pub mod ops;
 pub mod reference;
 pub mod text;
 pub mod train;
+
+pub use error::{Error, Result};

@@ -76,17 +76,24 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
         workgroupBarrier();
         a_next = fetch_a(a_share, a_operand, k0 + K_STEP);
         b_next = fetch_b(b_share, b_operand, k0 + K_STEP);
-        for (var k = 0u; k < K_STEP; k++) {
-            let r = k * LINE + own.x;
-            let c = k * LINE + own.y;
-            let column = vec4(a_tile[r], a_tile[r + 1u], a_tile[r + 2u], a_tile[r + 3u]);
-            let row = vec4(b_tile[c], b_tile[c + 1u], b_tile[c + 2u], b_tile[c + 3u]);
-            sums[0] += column.x * row;
-            sums[1] += column.y * row;
-            sums[2] += column.z * row;
-            sums[3] += column.w * row;
+        // Two a trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total, which are then enough for 80,000 of k.
+        for (var k = 0u; k < K_STEP; k += 2u) {
+            add_product(&sums, k, own);
+            add_product(&sums, k + 1u, own);
         }
         workgroupBarrier();
     }
     return sums;
+}
+
+// Adds the product of one column of the tile of a and one row of the tile of b.
+fn add_product(sums: ptr<function, Sums>, k: u32, own: vec2<u32>) {
+    let r = k * LINE + own.x;
+    let c = k * LINE + own.y;
+    let column = vec4(a_tile[r], a_tile[r + 1u], a_tile[r + 2u], a_tile[r + 3u]);
+    let row = vec4(b_tile[c], b_tile[c + 1u], b_tile[c + 2u], b_tile[c + 3u]);
+    (*sums)[0] += column.x * row;
+    (*sums)[1] += column.y * row;
+    (*sums)[2] += column.z * row;
+    (*sums)[3] += column.w * row;
 }

@@ -44,7 +44,7 @@ pub enum Norm {
     Post,
 }
 
-/// A GPT-style model. The default is the preset `shakespeare-word`.
+/// A GPT-style model. The default is a small one, from which presets differ.
 ///
 /// In the shapes of comments elsewhere: L `n_layer`, H `n_head`, C `d_model`, F `d_ff`, T `seq_len`, V `vocab_size`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

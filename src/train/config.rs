@@ -29,7 +29,7 @@ pub enum Schedule {
     Linear,
 }
 
-/// How a model is trained. The default is the preset `shakespeare-word`.
+/// How a model is trained. The default is what presets differ from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
