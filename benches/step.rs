@@ -16,7 +16,7 @@ use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::config::{ModelConfig, Position};
 use wgpt::train::presets::preset;
-use wgpt::train::{RunConfig, Trainer};
+use wgpt::train::{RunConfig, TrainConfig, Trainer};
 
 fn main() {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
@@ -66,8 +66,7 @@ fn config(name: &str) -> RunConfig {
         let pair = name.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
         pair.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} has no {key}="))
     };
-    let mut config = RunConfig::default();
-    config.model = ModelConfig {
+    let model = ModelConfig {
         n_layer: value("layers"),
         n_head: value("heads"),
         d_model: value("d"),
@@ -77,8 +76,8 @@ fn config(name: &str) -> RunConfig {
         tied_head: false,
         ..ModelConfig::default()
     };
-    config.train.batch_size = value("batch");
-    config
+    let train = TrainConfig { batch_size: value("batch"), ..TrainConfig::default() };
+    RunConfig { model, train, ..RunConfig::default() }
 }
 
 /// Every command alone: submit, wait, sum by kernel.
@@ -89,7 +88,7 @@ fn kernels(trainer: &mut Trainer) {
         let label = session.compiled.label(index).to_owned();
         let kernel = label.rsplit(' ').next().unwrap_or(&label).to_owned();
         let begun = ProcessTime::now();
-        session.runner.run(&session.compiled, [index..index + 1], |_| Ok(()), |_| (), &|_| false).expect("a command");
+        session.runner.run(&session.compiled, std::iter::once(index..index + 1), |_| Ok(()), |_| (), &|_| false).expect("a command");
         session.runner.wait_for_all().expect("a command");
         let sum = sums.entry(kernel).or_default();
         *sum = (sum.0 + 1, sum.1 + begun.elapsed().as_secs_f64());

@@ -3,7 +3,7 @@
 //! # The rooms
 //!
 //! Arrows point down: [`train`] and [`generate`] use [`model`], which records [`ops`], which push kernels of [`gpu`]. Beside them stand
-//! [`text`] (tokenizers, corpora, batches) and [`reference`] (the f64 twins that say what is true), which know nothing of a GPU.
+//! [`text`] (tokenizers, corpora, batches) and [`mod@reference`] (the f64 twins that say what is true), which know nothing of a GPU.
 //!
 //! | room | holds |
 //! |---|---|

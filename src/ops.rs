@@ -3,6 +3,8 @@
 //! An operation is `shaders/<op>.wgsl` with the math in its header, `ops/<op>.rs`, and the f64 twin `reference/<op>.rs`. A new one adds
 //! those three files, a line to [`SOURCES`], to [`crate::reference`] and to the cases of tests/kernels.
 
+#![allow(clippy::new_without_default)] // `new` parses shaders: nothing that a `Default` should do unseen
+
 pub mod activation;
 pub mod adamw;
 pub mod attention;

@@ -68,14 +68,14 @@ impl Before<'_> {
 
     fn model(&self) -> String {
         let m = &self.config.model;
-        let (layers, heads) = (number(m.n_layer, "layer"), number(m.n_head, "head"));
+        let (layers, heads) = (number(m.n_layer as u64, "layer"), number(m.n_head as u64, "head"));
         format!("{} parameters: {layers} of width {}, {heads}, context of {} tokens", count(m.parameters()), m.d_model, m.seq_len)
     }
 
     fn run(&self) -> String {
         let (model, train) = (&self.config.model, &self.config.train);
         let tokens = (train.batch_size * train.grad_accumulation * model.seq_len) as u64;
-        format!("{}, {} steps of {} tokens", self.out.display(), count(train.steps), count(tokens))
+        format!("{}, {} of {} tokens", self.out.display(), number(train.steps, "step"), count(tokens))
     }
 }
 
@@ -86,8 +86,8 @@ fn adapter(gpu: &Gpu) -> String {
 }
 
 /// `1 layer`, `2 layers`.
-fn number(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+fn number(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// The warning that "the GPU" is none.
@@ -128,7 +128,7 @@ pub fn draw(out: &Path, config: &RunConfig, bigram: Option<f64>) -> Result<Optio
     }
     let name = out.file_name().unwrap_or_default().to_string_lossy();
     let m = &config.model;
-    let title = format!("{name}: {} of width {}, {} parameters", number(m.n_layer, "layer"), m.d_model, count(m.parameters()));
+    let title = format!("{name}: {} of width {}, {} parameters", number(m.n_layer as u64, "layer"), m.d_model, count(m.parameters()));
     let (svg, png) = (out.join("loss.svg"), out.join("loss.png"));
     plot::loss_curve(&records, &title, bigram.map(|loss| ("bigram model", loss)), &svg, &png)?;
     Ok(Some(svg))
@@ -163,7 +163,7 @@ impl After<'_> {
             return Ok(());
         }
         if self.made > 0 {
-            out.line(&format!("\ntrained {} steps in {}", count(self.made), duration(self.trained)));
+            out.line(&format!("\ntrained {} in {}", number(self.made, "step"), duration(self.trained)));
         }
         if let Some(line) = self.validation() {
             out.line(&line);

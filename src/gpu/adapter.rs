@@ -13,25 +13,30 @@ pub struct Request {
     pub baseline: bool,
 }
 
-/// All adapters of the wanted backend, in the order in which [`choose`] would take them.
+/// All adapters of the wanted backend, in the order in which [`choose`] would take them. GL is asked only by name or when nothing else
+/// is there: looking for it starts a second driver, which may complain on stderr.
 pub async fn list(request: &Request) -> Vec<wgpu::Adapter> {
-    let backends = request.backend.map_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL, wgpu::Backends::from);
+    let wanted = request.backend.map_or(wgpu::Backends::PRIMARY, wgpu::Backends::from);
+    let adapters = list_of(wanted).await;
+    if adapters.is_empty() && request.backend.is_none() { list_of(wgpu::Backends::GL).await } else { adapters }
+}
+
+async fn list_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let descriptor = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
     let mut adapters = wgpu::Instance::new(descriptor.with_env()).enumerate_adapters(backends).await;
     adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
     adapters
 }
 
-/// Real GPUs before software, primary backends before GL.
-fn rank(info: &wgpu::AdapterInfo) -> (u8, bool) {
-    let kind = match info.device_type {
+/// Real GPUs before software.
+fn rank(info: &wgpu::AdapterInfo) -> u8 {
+    match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
         wgpu::DeviceType::IntegratedGpu => 1,
         wgpu::DeviceType::VirtualGpu => 2,
         wgpu::DeviceType::Other => 3,
         wgpu::DeviceType::Cpu => 4,
-    };
-    (kind, info.backend == wgpu::Backend::Gl)
+    }
 }
 
 /// The index of the adapter to take: the one named, else the first that is large enough.

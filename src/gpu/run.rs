@@ -89,9 +89,11 @@ impl Runner {
             let Some(done) = flight.done.take() else { break };
             let began = self.last_done.map_or(flight.submitted, |last| last.max(flight.submitted));
             let seconds = done.saturating_duration_since(began).as_secs_f64();
-            // A quarter of the news: one slow first dispatch, still being compiled by the driver, must not dominate.
+            // Slower than thought counts at once, because a submit must not overrun twice; faster is believed by and by: a first
+            // dispatch is slow while the driver compiles it.
             if flight.cost > 1e5 {
-                self.pace += 0.25 * (seconds / flight.cost - self.pace);
+                let measured = seconds / flight.cost;
+                self.pace = if measured > self.pace { measured } else { self.pace + 0.25 * (measured - self.pace) };
             }
             self.last_done = Some(done);
             self.in_flight.pop_front();

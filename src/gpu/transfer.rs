@@ -14,7 +14,7 @@ pub struct Transfer {
 const PIECE: u64 = 1 << 20;
 
 impl Transfer {
-    /// Buffers that [`Transfer::new`] makes.
+    /// Staging buffers of a compiled plan.
     pub const BUFFERS: u64 = 2;
     /// Their bytes.
     pub const BYTES: u64 = 2 * PIECE;

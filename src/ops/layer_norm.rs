@@ -38,6 +38,7 @@ impl LayerNorm {
     }
 
     /// dx (rows, C) from dy (rows, C); added to dx if `add`.
+    #[allow(clippy::too_many_arguments)] // five tensors of one equation
     pub fn backward(&self, plan: &mut Plan, dy: &Tensor, x: &Tensor, weight: &Tensor, moments: &Tensor, dx: &Tensor, add: bool) {
         assert!(x.len() == dy.len() && x.len() == dx.len() && moments.len() == 2 * x.rows(), "layer_norm.backward: shapes do not fit");
         let kernel = if add { &self.backward_add } else { &self.backward };

@@ -156,7 +156,8 @@ impl Run {
         while self.trainer.step_count() < train.steps {
             let next = self.trainer.step_count() + 1;
             let save_due = next == train.steps || (train.checkpoint_every > 0 && next.is_multiple_of(train.checkpoint_every));
-            let report = next.is_multiple_of(train.log_every);
+            // Where a step takes a second or more, every one is shown.
+            let report = next.is_multiple_of(train.log_every) || self.clock.last.elapsed().as_secs() >= 1;
             if !self.trainer.step(&self.setup.corpus.train, report, stop)? {
                 return self.interrupted(observe);
             }
@@ -193,7 +194,7 @@ impl Run {
             let row = record(&report, tokens_per_second, ms);
             if self.validates(report.step) {
                 self.held = Some(row);
-            } else if report.step.is_multiple_of(self.setup.config.train.log_every) {
+            } else if report.step.is_multiple_of(self.setup.config.train.log_every) || report.step == self.setup.config.train.steps {
                 self.metrics.append(&row)?;
             }
             observe(Event::Step { report, tokens_per_second, ms });
