@@ -18,6 +18,7 @@ mod bpe_tests;
 #[cfg(feature = "bpe")]
 mod bpe_train;
 mod character;
+mod config;
 mod corpus;
 mod decoder;
 mod pieces;
@@ -37,6 +38,7 @@ pub use bpe::Bpe;
 #[cfg(all(feature = "bpe", feature = "files"))]
 pub use bpe_train::train_bpe_files;
 pub use character::Character;
+pub use config::TokenizerConfig;
 pub use corpus::{Corpus, DataConfig};
 pub use decoder::Decoder;
 pub use pieces::text_from_bytes;
@@ -45,6 +47,6 @@ pub use reader::{TextReader, read_text};
 pub use store::TokenStore;
 #[cfg(feature = "files")]
 pub use token_file::{encode_file_to_tokens, write_tokens};
-pub use tokenizer::{Tokenizer, TokenizerConfig};
+pub use tokenizer::Tokenizer;
 pub use vocabulary::UNKNOWN;
 pub use word::Word;

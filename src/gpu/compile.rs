@@ -175,7 +175,7 @@ impl Dispatch {
 
     fn grid(&self, gpu: &Gpu, options: &Options) -> Grid {
         let interface = interface(&self.kernel, gpu, options);
-        let groups = interface.groups(&self.extent).max(1);
+        let groups = self.extent.workgroups(interface.tile).max(1);
         let allowed = u64::from(gpu.limits().max_compute_workgroups_per_dimension);
         // A launch cannot be cut once it is submitted, so that none may be long: a quarter of a second on a slow adapter of its kind.
         let longest = if gpu.traits().software { 5e8 } else { 2e10 };

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 use super::Traits;
-use super::plan::Extent;
 
 /// A WGSL file with the files appended to it.
 pub struct Source {
@@ -279,15 +278,6 @@ impl Interface {
         let tile = [module.constant("ROWS_PER_GROUP"), module.constant("COLS_PER_GROUP")];
         let workgroup_size = module.naga.entry_points[index].workgroup_size;
         Interface { module: module.clone(), bindings, dims_binding, dims, dims_size, tile, workgroup_size }
-    }
-
-    /// Workgroups for an output of this extent.
-    pub fn groups(&self, extent: &Extent) -> u64 {
-        if !extent.tiled {
-            return extent.rows;
-        }
-        let tiles = |n: u64, per_group: Option<u32>| per_group.map_or(1, |p| n.div_ceil(u64::from(p)));
-        tiles(extent.rows, self.tile[0].or(Some(1))) * tiles(extent.cols, self.tile[1]) * extent.batch
     }
 }
 

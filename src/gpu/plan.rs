@@ -34,6 +34,15 @@ impl Extent {
         Extent { rows: rows as u64, cols: cols as u64, batch: 1, tiled: true }
     }
 
+    /// Workgroups that cover the extent with tiles of so many rows and columns; without columns a kernel walks that axis itself.
+    pub(crate) fn workgroups(&self, tile: [Option<u32>; 2]) -> u64 {
+        if !self.tiled {
+            return self.rows;
+        }
+        let tiles = |n: u64, per_group: Option<u32>| per_group.map_or(1, |p| n.div_ceil(u64::from(p)));
+        tiles(self.rows, tile[0].or(Some(1))) * tiles(self.cols, tile[1]) * self.batch
+    }
+
     /// Exactly this many workgroups.
     pub fn groups(count: usize) -> Extent {
         Extent { rows: count as u64, cols: 1, batch: 1, tiled: false }

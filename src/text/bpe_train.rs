@@ -6,8 +6,8 @@ use tokenizers::models::bpe::BpeTrainerBuilder;
 use tokenizers::{AddedToken, Tokenizer as Crate};
 
 use super::bpe::{Bpe, alphabet};
+use super::config::TokenizerConfig;
 use super::pieces::{PIECE, pieces};
-use super::tokenizer::TokenizerConfig;
 use crate::error::{Error, Result};
 
 /// The token that stands between documents; it has id 0 in a tokenizer trained here.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tokenizer::TokenizerConfig;
+use super::config::TokenizerConfig;
 use super::vocabulary::{Counter, UNKNOWN, Vocabulary};
 use crate::error::{Error, Result};
 

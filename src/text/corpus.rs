@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::config::TokenizerConfig;
 use super::store::TokenStore;
-use super::tokenizer::{Tokenizer, TokenizerConfig};
+use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 /// Which text to train on, and how much of its end to keep for validation.

@@ -1,77 +1,12 @@
-//! One tokenizer type for the three kinds, its settings, its file, and a decoder that streams.
+//! One tokenizer type for the three kinds, its file, and a decoder that streams.
 
 use std::collections::HashSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::character::Character;
+use super::config::TokenizerConfig;
 use super::decoder::Decoder;
 use super::word::Word;
 use crate::error::{Error, Result};
-
-/// How to make a tokenizer from a text, or where to find one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenizerConfig {
-    /// `word`, `character` or `bpe`.
-    pub kind: String,
-    /// Word only: punctuation marks are tokens of their own.
-    pub punctuation: bool,
-    /// Capitals become small letters before anything else.
-    pub lower_case: bool,
-    /// Largest vocabulary, `<UNK>` included; 0 is no limit. For `bpe` the wanted size.
-    pub max_vocab: usize,
-    /// What occurs less often gets no token; for `bpe`, no merge. 0 and 1 keep everything.
-    pub min_count: usize,
-    /// Bpe only: a `tokenizer.json`, an `encoder.json` with `vocab.bpe` beside it, or their folder, instead of training.
-    pub path: String,
-}
-
-impl Default for TokenizerConfig {
-    /// Characters, no limits: the one kind that needs no choice and loses nothing of the text.
-    fn default() -> Self {
-        TokenizerConfig {
-            kind: "character".to_string(),
-            punctuation: false,
-            lower_case: false,
-            max_vocab: 0,
-            min_count: 0,
-            path: String::new(),
-        }
-    }
-}
-
-impl TokenizerConfig {
-    /// `Err` names the key, the value found and the value needed.
-    pub fn validate(&self) -> Result<()> {
-        let usage = |message: String| Err(Error::usage(message));
-        let kind = &self.kind;
-        if !["word", "character", "bpe"].contains(&kind.as_str()) {
-            return usage(format!("tokenizer.kind is `{kind}`, it must be `word`, `character` or `bpe`"));
-        }
-        if self.punctuation && kind != "word" {
-            return usage(format!("tokenizer.punctuation is true, which only kind `word` knows; tokenizer.kind is `{kind}`"));
-        }
-        if !self.path.is_empty() {
-            if kind != "bpe" {
-                return usage(format!("tokenizer.path is `{}`, which only kind `bpe` reads; tokenizer.kind is `{kind}`", self.path));
-            }
-            if self.max_vocab != 0 || self.min_count != 0 || self.lower_case {
-                let found = "tokenizer.path loads a finished tokenizer";
-                return usage(format!("{found}: max_vocab and min_count must be 0 and lower_case false beside it"));
-            }
-        } else if kind == "bpe" && self.max_vocab < 257 {
-            let found = self.max_vocab;
-            return usage(format!(
-                "tokenizer.max_vocab is {found}, kind `bpe` needs at least 257 (256 bytes and <|endoftext|>), or a tokenizer.path"
-            ));
-        }
-        if kind != "bpe" && self.max_vocab == 1 {
-            return usage("tokenizer.max_vocab is 1, it must be 0 (no limit) or at least 2, as <UNK> takes one".to_string());
-        }
-        Ok(())
-    }
-}
 
 /// Text to token ids and back. Ids are 0 .. [`vocab_size`](Tokenizer::vocab_size).
 #[derive(Debug, Clone)]

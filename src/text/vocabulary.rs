@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::tokenizer::TokenizerConfig;
+use super::config::TokenizerConfig;
 use crate::error::{Error, Result};
 
 /// What stands for every word or character that the vocabulary lacks. It always has the last id.

@@ -56,6 +56,13 @@ pub fn preset(name: &str) -> Result<RunConfig> {
     }
 }
 
+impl Default for RunConfig {
+    /// The preset `shakespeare-word`.
+    fn default() -> RunConfig {
+        shakespeare_word()
+    }
+}
+
 fn toy() -> RunConfig {
     RunConfig {
         model: ModelConfig {
@@ -85,7 +92,7 @@ fn toy() -> RunConfig {
 
 /// The default. On Debian 12's own software Vulkan two CPU cores train it in about two and a half minutes, which is its measure: few
 /// words, few tokens, a head of its own (which learns pairs of words soonest), and a high rate.
-pub(super) fn shakespeare_word() -> RunConfig {
+fn shakespeare_word() -> RunConfig {
     RunConfig {
         model: ModelConfig { tied_head: false, ..ModelConfig::default() },
         train: TrainConfig {

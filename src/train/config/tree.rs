@@ -1,0 +1,174 @@
+//! Reading, setting and comparing configs by the TOML tree that serde makes of them: no second list of keys.
+
+use std::path::Path;
+
+use toml::{Table, Value, de::DeTable};
+
+use super::{RunConfig, suggestion};
+use crate::error::{Error, Result};
+
+impl RunConfig {
+    /// The whole config as TOML, every key written.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a number that TOML cannot hold, which `validate` refuses.
+    pub fn to_toml(&self) -> Result<String> {
+        self.tree()?; // the writer of text would let through a number that no reader takes
+        toml::to_string(self).map_err(|e| Error::usage(format!("the config cannot be written as TOML: {e}")))
+    }
+
+    /// The config in `text`; keys that it leaves out are as in the default preset. Does not `validate`.
+    ///
+    /// # Errors
+    /// As [`RunConfig::overlay`].
+    pub fn from_toml(text: &str, origin: &Path) -> Result<RunConfig> {
+        let mut config = RunConfig::default();
+        config.overlay(text, origin)?;
+        Ok(config)
+    }
+
+    /// Takes over the keys that `text` has and leaves the others as they are. Does not `validate`.
+    ///
+    /// # Errors
+    /// [`Error::File`] with `origin`, the line, the key and what is needed; `self` is then unchanged.
+    pub fn overlay(&mut self, text: &str, origin: &Path) -> Result<()> {
+        let at = |offset: usize, problem: &str| {
+            let line = 1 + text.bytes().take(offset).filter(|b| *b == b'\n').count();
+            Error::file(origin, format!("line {line}: {}", problem.trim().replace('\n', ", ")))
+        };
+        let syntax = |e: toml::de::Error| at(e.span().map_or(0, |span| span.start), e.message());
+        // Twice: the first keeps where each key stands, the second has plain values.
+        let places = DeTable::parse(text).map_err(syntax)?;
+        let mut values: Table = toml::from_str(text).map_err(syntax)?;
+        let mut config = self.clone();
+        for (section, content) in places.get_ref() {
+            let (start, section): (usize, &str) = (section.span().start, section.get_ref());
+            let keys = content.get_ref().as_table();
+            let keys = keys.ok_or_else(|| at(start, &config.misplaced(section)))?;
+            config.section(section).map_err(|problem| at(start, &problem))?;
+            for key in keys.keys() {
+                let (start, key): (usize, &str) = (key.span().start, key.get_ref());
+                let value = values.get_mut(section).and_then(|s| s.as_table_mut()?.remove(key));
+                let done = value.map_or(Ok(()), |value| config.assign(section, key, value));
+                done.map_err(|problem| at(start, &problem))?;
+            }
+        }
+        *self = config;
+        Ok(())
+    }
+
+    /// Sets one key from `section.key=value`; the value is read as the key's type and needs no quotes, a list is
+    /// written `a,b` or as in TOML. Does not `validate`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that suggests the nearest key, or names the value found and the type needed.
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let Some((path, text)) = assignment.split_once('=') else {
+            let path = assignment.trim();
+            return Err(Error::usage(format!("`{path}` sets nothing: write section.key=value, such as train.steps=2000")));
+        };
+        let (path, text) = (path.trim(), text.trim());
+        let (section, key) = path.split_once('.').ok_or_else(|| Error::usage(self.misplaced(path)))?;
+        let present = self.tree()?.get(section).and_then(|s| s.get(key)).cloned();
+        let value = match &present {
+            Some(like) => parse_like(like, text).ok_or_else(|| Error::usage(refusal(path, text, like)))?,
+            None => Value::Boolean(true), // any: there is no such key, as `assign` says
+        };
+        self.assign(section, key, value).map_err(Error::usage)
+    }
+
+    /// The keys whose values differ, as (`section.key`, value here, value in `other`), values as TOML writes them.
+    ///
+    /// # Errors
+    /// As [`RunConfig::to_toml`].
+    pub fn differences(&self, other: &RunConfig) -> Result<Vec<(String, String, String)>> {
+        let (old, new) = (self.tree()?, other.tree()?);
+        let values = paths(&old).map(|(section, key)| (format!("{section}.{key}"), &old[section][key], &new[section][key]));
+        let differing = values.filter(|(_, old, new)| old != new);
+        Ok(differing.map(|(path, old, new)| (path, old.to_string(), new.to_string())).collect())
+    }
+
+    fn tree(&self) -> Result<Table> {
+        Table::try_from(self).map_err(|e| Error::usage(format!("the config cannot be written as TOML: {e}")))
+    }
+
+    /// The tree, of which `section` is known to be a part.
+    fn section(&self, section: &str) -> Result<Table, String> {
+        let tree = self.tree().map_err(|e| e.to_string())?;
+        let names = tree.keys().map(String::as_str);
+        if tree.contains_key(section) { Ok(tree) } else { Err(format!("unknown section `{section}`: {}", suggestion(section, names))) }
+    }
+
+    /// Gives one key another value of its own type. The error is a clause for the caller to complete.
+    fn assign(&mut self, section: &str, key: &str, value: Value) -> Result<(), String> {
+        let mut tree = self.section(section)?;
+        let Some(keys) = tree.get_mut(section).and_then(Value::as_table_mut) else { return Ok(()) };
+        let Some(old) = keys.get_mut(key) else {
+            return Err(format!("unknown key `{key}` in [{section}]: {}", suggestion(key, keys.keys().map(String::as_str))));
+        };
+        let value = match (&*old, value) {
+            (Value::Float(_), Value::Integer(whole)) => Value::Float(whole as f64),
+            (_, value) => value,
+        };
+        let (path, found) = (format!("{section}.{key}"), value.to_string());
+        let refused = refusal(&path, &found, old);
+        if !old.same_type(&value) {
+            return Err(refused);
+        }
+        *old = value;
+        *self = Value::Table(tree).try_into().map_err(|e: toml::de::Error| match e.message().split_once(", expected ") {
+            Some((unknown, names)) if unknown.starts_with("unknown variant") => format!("{path} = {found}: needs {names}"),
+            _ => refused,
+        })?;
+        Ok(())
+    }
+
+    /// For a name that stands where a section should: what was meant.
+    fn misplaced(&self, name: &str) -> String {
+        let tree = self.tree().unwrap_or_default();
+        if tree.contains_key(name) {
+            return format!("`{name}` is a section, it takes no value of its own");
+        }
+        let near = |key: &str| strsim::jaro_winkler(name, key);
+        let best = paths(&tree).max_by(|(_, a), (_, b)| near(a).total_cmp(&near(b)));
+        let (section, key) = best.unwrap_or_default();
+        format!("`{name}` stands in no section: did you mean `{section}.{key}`?")
+    }
+}
+
+/// Every (section, key) of a config's tree.
+fn paths(tree: &Table) -> impl Iterator<Item = (&str, &str)> {
+    let sections = tree.iter().filter_map(|(section, content)| Some((section.as_str(), content.as_table()?)));
+    sections.flat_map(|(section, keys)| keys.keys().map(move |key| (section, key.as_str())))
+}
+
+/// `text` read as a value of the same type as `like`.
+fn parse_like(like: &Value, text: &str) -> Option<Value> {
+    match like {
+        Value::String(_) => {
+            let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+            Some(Value::String(bare.unwrap_or(text).to_string()))
+        }
+        Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
+        Value::Integer(_) => text.replace('_', "").parse().ok().map(Value::Integer),
+        Value::Float(_) => text.replace('_', "").parse().ok().map(Value::Float),
+        Value::Array(_) if text.starts_with('[') => toml::from_str::<Table>(&format!("list = {text}")).ok()?.remove("list"),
+        Value::Array(_) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Some(Value::Array(items.map(|item| Value::String(item.to_string())).collect()))
+        }
+        Value::Datetime(_) | Value::Table(_) => None,
+    }
+}
+
+fn refusal(path: &str, found: &str, like: &Value) -> String {
+    let needed = match like {
+        Value::String(_) => "text in quotes",
+        Value::Boolean(_) => "true or false",
+        Value::Integer(_) => "a whole number, 0 or more",
+        Value::Float(_) => "a number",
+        Value::Array(_) => "a list of texts",
+        Value::Datetime(_) | Value::Table(_) => "a value that cannot be set",
+    };
+    format!("{path} = {found}: needs {needed}")
+}
