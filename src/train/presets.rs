@@ -96,13 +96,13 @@ fn shakespeare_word() -> RunConfig {
     RunConfig {
         model: ModelConfig { tied_head: false, ..ModelConfig::default() },
         train: TrainConfig {
-            steps: 900,
+            steps: 800,
             batch_size: 20,
             learning_rate: 4e-3,
             warmup_steps: 30,
             weight_decay: 0.3,
-            eval_every: 300,
-            checkpoint_every: 300,
+            eval_every: 200,
+            checkpoint_every: 200,
             ..TrainConfig::default()
         },
         tokenizer: TokenizerConfig { kind: "word".into(), punctuation: true, max_vocab: 1024, ..TokenizerConfig::default() },
