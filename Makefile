@@ -1,6 +1,9 @@
 # Two commands: `make train` and `make test`. Each installs the software Vulkan driver where a machine has no GPU driver,
 # and says so; on a machine with a GPU, plain `cargo run --release -- train` does the same without make.
 
+# Without a session Mesa's drivers grumble on stderr that this is not set; any folder will do.
+export XDG_RUNTIME_DIR ?= /tmp
+
 .PHONY: train test driver check
 
 train: driver

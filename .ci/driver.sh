@@ -4,8 +4,10 @@
 set -eu
 [ "$(uname -s)" = Linux ] || exit 0
 
-loader() { ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || ls /usr/lib/*/libvulkan.so.1 /usr/lib/libvulkan.so.1 >/dev/null 2>&1; }
-manifest() { ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 || [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]; }
+# Whether any of the files given is there; a pattern without a match stays as it is and is not.
+any() { for file; do [ -e "$file" ] && return; done; return 1; }
+loader() { any /usr/lib/*/libvulkan.so.1 /usr/lib/libvulkan.so.1 /usr/lib64/libvulkan.so.1; }
+manifest() { [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] || any /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; }
 
 if loader && manifest; then exit 0; fi
 echo "driver: this machine has no Vulkan driver; installing Mesa's software driver (mesa-vulkan-drivers), which runs on the CPU" >&2
