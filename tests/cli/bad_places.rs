@@ -127,7 +127,8 @@ fn a_full_disk_keeps_the_last_checkpoint() {
     folder.write(
         "script",
         format!(
-            "set -u; mkdir disk; mount -t tmpfs -o size=400k tmpfs disk || exit 90\n\
+            "set -u; export XDG_RUNTIME_DIR=${{XDG_RUNTIME_DIR:-/tmp}} # without it Mesa prints errors of its own\n\
+             mkdir disk; mount -t tmpfs -o size=400k tmpfs disk || exit 90\n\
              {wgpt} {train} >first.out 2>first.err; echo $? >first.rc\n\
              head -c 100000000 /dev/zero >disk/ballast 2>/dev/null; truncate -s -40000 disk/ballast\n\
              cat disk/run/checkpoints/latest >latest.before\n\
