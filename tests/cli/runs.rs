@@ -138,7 +138,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         }
     }
     assert!(begun(), "no step within a minute: {:?}", child.kill());
-    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let interrupted = std::process::Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
     assert!(interrupted.success());
     let done = Done::from(child.wait_with_output().unwrap());
     assert_eq!(done.code, 130, "{done:?}");
