@@ -21,23 +21,8 @@ struct Dims {
 @group(0) @binding(5) var<storage, read_write> records: array<vec2<f32>>; //  (records): loss, norm
 @group(0) @binding(6) var<storage, read_write> state: State;
 
-const LANES: u32 = 64u;
 const ROWS_PER_GROUP: u32 = 16384u; // elements of a tile
 const QUADS: u32 = ROWS_PER_GROUP / 4u;
-
-var<workgroup> lanes: array<f32, LANES>;
-
-fn sum_workgroup(value: f32, lane: u32) -> f32 {
-    lanes[lane] = value;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
-    return lanes[0];
-}
 
 @compute @workgroup_size(LANES)
 fn partial(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -47,7 +32,7 @@ fn partial(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     for (var i = tile * QUADS + lane; i < stop; i += LANES) {
         squares += grads[i] * grads[i];
     }
-    let total = sum_workgroup(dot(squares, vec4(1.0)), lane);
+    let total = sum_lanes(dot(squares, vec4(1.0)), lane);
     if lane == 0u {
         partials[dims.first + tile] = total;
     }
@@ -59,7 +44,7 @@ fn finish(@builtin(local_invocation_index) lane: u32) {
     for (var p = lane; p < dims.partials; p += LANES) {
         sum += sums[p];
     }
-    let norm = sqrt(sum_workgroup(sum, lane));
+    let norm = sqrt(sum_lanes(sum, lane));
     if lane != 0u || dims.first_group != 0u {
         return;
     }

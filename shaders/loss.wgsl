@@ -12,26 +12,15 @@ struct Dims {
 @group(0) @binding(2) var<storage, read> losses: array<f32>; //               (rows)
 @group(0) @binding(3) var<storage, read_write> records: array<vec2<f32>>; //  (records)
 
-const LANES: u32 = 64u;
-
-var<workgroup> lanes: array<f32, LANES>;
-
 @compute @workgroup_size(LANES)
 fn sum(@builtin(local_invocation_index) lane: u32) {
     var total = 0.0;
     for (var r = lane; r < dims.rows; r += LANES) {
         total += losses[r];
     }
-    lanes[lane] = total;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-        if lane < half {
-            lanes[lane] += lanes[lane + half];
-        }
-        workgroupBarrier();
-    }
+    total = sum_lanes(total, lane);
     if lane == 0u && dims.first_group == 0u {
         let before = select(records[step.record].x, 0.0, step.fresh == 1u);
-        records[step.record].x = before + lanes[0] * step.target_scale;
+        records[step.record].x = before + total * step.target_scale;
     }
 }

@@ -1,8 +1,6 @@
 // Rows by workgroup: LANES invocations share a row and combine through workgroup memory, always in the same order. LANES comes from
 // lanes_8.wgsl or lanes_64.wgsl. Every invocation of the workgroup must call these, in uniform control flow.
 
-const ROWS_PER_GROUP: u32 = 1u;
-
 var<workgroup> lanes: array<f32, LANES>;
 
 fn sum_lanes(value: f32, lane: u32) -> f32 {

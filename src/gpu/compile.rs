@@ -36,7 +36,6 @@ pub struct Compiled {
     pub(crate) buffers: Vec<wgpu::Buffer>,
     pub layout: Layout,
     pub transfer: Transfer,
-    dims: wgpu::Buffer,
     /// Chosen variants, by kernel file.
     pub variants: Vec<(String, String)>,
 }
@@ -117,7 +116,7 @@ impl Plan {
         transfer.write(gpu, &dims, 0, &blocks).await?;
         gpu.check()?;
         let variants = self.chosen_variants(gpu, options);
-        Ok(Compiled { gpu: gpu.clone(), commands, phases, layout: needs.layout, transfer, dims, variants, buffers })
+        Ok(Compiled { gpu: gpu.clone(), commands, phases, layout: needs.layout, transfer, variants, buffers })
     }
 
     fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
@@ -391,11 +390,6 @@ impl Compiled {
     pub fn buffer_named(&self, name: &str) -> Option<&wgpu::Buffer> {
         let index = self.layout.labels.iter().position(|label| label == name)?;
         Some(&self.buffers[index])
-    }
-
-    /// Bytes of the block that holds all `Dims`.
-    pub fn dims_bytes(&self) -> u64 {
-        self.dims.size()
     }
 
     /// Writes a tensor; `data` is as long as the tensor.

@@ -159,11 +159,6 @@ impl Plan {
         tensor
     }
 
-    /// The storage of a tensor, as an index for [`Plan::clear`].
-    pub fn storage_of(&self, tensor: &Tensor) -> usize {
-        tensor.storage
-    }
-
     /// Records one dispatch. `bindings` are by name, in any order.
     ///
     /// # Panics

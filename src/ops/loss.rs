@@ -1,11 +1,12 @@
 //! The step's loss from the rows' losses.
 
-use super::STEP;
+use super::{LANES, LANES_64, STEP};
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::{Extent, Plan};
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source = Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP], variants: SINGLE };
+pub const SOURCE: Source =
+    Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP, LANES, LANES_64], variants: SINGLE };
 
 pub struct Loss {
     sum: Kernel,
