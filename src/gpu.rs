@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod compile;
+pub mod extent;
 pub mod kernel;
 pub mod memory;
 pub mod plan;

@@ -90,8 +90,8 @@ const LANES_64: &str = include_str!("../shaders/shared/lanes_64.wgsl");
 
 /// Kernels whose workgroups share a row; they append [`LANES`] too.
 const BY_ROW: &[Variant] = &[
-    Variant { name: "lanes_8", text: include_str!("../shaders/shared/lanes_8.wgsl"), runs: |_| true, suits: |traits| traits.software },
-    Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_| true },
+    Variant { name: "lanes_8", text: include_str!("../shaders/shared/lanes_8.wgsl"), runs: |_| true, suits: |traits, _| traits.software },
+    Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
 ];
 
 /// Number of vec4 elements that hold `len` elements.

@@ -145,7 +145,7 @@ impl Plan {
     fn chosen_variants(&self, gpu: &Gpu, options: &Options) -> Vec<(String, String)> {
         let mut chosen: Vec<(String, String)> = vec![];
         for dispatch in self.dispatches() {
-            let interface = interface(&dispatch.kernel, gpu, options);
+            let interface = interface(dispatch, gpu, options);
             let row = (dispatch.kernel.file().to_owned(), interface.module.variant.name.to_owned());
             if !chosen.contains(&row) {
                 chosen.push(row);
@@ -155,9 +155,11 @@ impl Plan {
     }
 }
 
-fn interface<'k>(kernel: &'k Kernel, gpu: &Gpu, options: &Options) -> &'k Interface {
+/// The variant that a dispatch takes.
+fn interface<'d>(dispatch: &'d Dispatch, gpu: &Gpu, options: &Options) -> &'d Interface {
+    let kernel = &dispatch.kernel;
     let wanted = options.variants.iter().find(|(file, _)| file == kernel.file()).map(|(_, variant)| variant.as_str());
-    &kernel.interfaces()[kernel.choose(gpu.traits(), wanted)]
+    &kernel.interfaces()[kernel.choose(gpu.traits(), &dispatch.extent, wanted)]
 }
 
 impl Grid {
@@ -173,7 +175,7 @@ impl Dispatch {
     }
 
     fn grid(&self, gpu: &Gpu, options: &Options) -> Grid {
-        let interface = interface(&self.kernel, gpu, options);
+        let interface = interface(self, gpu, options);
         let groups = self.extent.workgroups(interface.tile).max(1);
         let allowed = u64::from(gpu.limits().max_compute_workgroups_per_dimension);
         // A launch cannot be cut once it is submitted, so that none may be long: a quarter of a second on a slow adapter of its kind.
@@ -198,7 +200,8 @@ struct Builder<'a> {
     dims: &'a wgpu::Buffer,
     /// Contents of the dims buffer.
     blocks: Vec<u8>,
-    pipelines: HashMap<String, Arc<Built>>,
+    /// By kernel and variant.
+    pipelines: HashMap<(String, &'static str), Arc<Built>>,
 }
 
 impl Builder<'_> {
@@ -225,7 +228,7 @@ impl Builder<'_> {
     }
 
     fn launches(&mut self, dispatch: &Dispatch, label: &str, commands: &mut Vec<Command>) {
-        let interface = interface(&dispatch.kernel, self.gpu, self.options);
+        let interface = interface(dispatch, self.gpu, self.options);
         let built = self.pipeline(&dispatch.kernel, interface);
         let bind_group = self.bind_group(dispatch, interface, &built.layout, label);
         let grid = dispatch.grid(self.gpu, self.options);
@@ -276,7 +279,8 @@ impl Builder<'_> {
     }
 
     fn pipeline(&mut self, kernel: &Kernel, interface: &Interface) -> Arc<Built> {
-        if let Some(built) = self.pipelines.get(kernel.name()) {
+        let key = (kernel.name().to_owned(), interface.module.variant.name);
+        if let Some(built) = self.pipelines.get(&key) {
             return built.clone();
         }
         let device = self.gpu.device();
@@ -294,7 +298,7 @@ impl Builder<'_> {
             cache: None,
         });
         let built = Arc::new(Built { pipeline, layout });
-        self.pipelines.insert(kernel.name().to_owned(), built.clone());
+        self.pipelines.insert(key, built.clone());
         built
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 use super::Traits;
+use super::extent::Extent;
 
 /// A WGSL file with the files appended to it.
 pub struct Source {
@@ -28,12 +29,12 @@ pub struct Variant {
     pub text: &'static str,
     /// Whether an adapter can run this variant at all.
     pub runs: fn(&Traits) -> bool,
-    /// Whether it is the default there; the first such variant that runs is taken.
-    pub suits: fn(&Traits) -> bool,
+    /// Whether it is the default there for a dispatch of that extent; the first such variant that runs is taken.
+    pub suits: fn(&Traits, &Extent) -> bool,
 }
 
 /// The variant list of a file that has only one form.
-pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| true, suits: |_| true }];
+pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| true, suits: |_, _| true }];
 
 /// A parsed and validated [`Source`], in all its variants.
 pub struct KernelFile {
@@ -207,12 +208,12 @@ impl Kernel {
         })
     }
 
-    /// The variant an adapter runs: `wanted` by name if given, else the first that suits it.
-    pub fn choose(&self, traits: &Traits, wanted: Option<&str>) -> usize {
+    /// The variant an adapter runs for a dispatch: `wanted` by name if given, else the first that suits.
+    pub fn choose(&self, traits: &Traits, extent: &Extent, wanted: Option<&str>) -> usize {
         let able = |i: &usize| (self.0.interfaces[*i].module.variant.runs)(traits);
         let all = 0..self.0.interfaces.len();
         let named = all.clone().find(|i| able(i) && wanted == Some(self.0.interfaces[*i].module.variant.name));
-        let suited = all.clone().find(|i| able(i) && (self.0.interfaces[*i].module.variant.suits)(traits));
+        let suited = all.clone().find(|i| able(i) && (self.0.interfaces[*i].module.variant.suits)(traits, extent));
         named.or(suited).or_else(|| all.clone().rev().find(able)).unwrap_or(self.0.interfaces.len() - 1)
     }
 }

@@ -6,53 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::extent::Extent;
 use super::kernel::{Access, Kernel, Value};
 use super::tensor::{Dtype, Tensor, padded};
 
 /// A named stretch of a plan that is run as one: `forward`, `apply`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Phase(pub &'static str);
-
-/// The logical size of a dispatch's output; the variant's tile makes it a grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    pub rows: u64,
-    pub cols: u64,
-    pub batch: u64,
-    /// False where the kernel maps workgroups to work by itself: `rows` is then their number.
-    pub tiled: bool,
-}
-
-impl Extent {
-    /// `rows` outputs of a kernel that walks the other axis itself, or `rows` elements of an elementwise kernel.
-    pub fn rows(rows: usize) -> Extent {
-        Extent { rows: rows as u64, cols: 1, batch: 1, tiled: true }
-    }
-
-    /// An output matrix.
-    pub fn matrix(rows: usize, cols: usize) -> Extent {
-        Extent { rows: rows as u64, cols: cols as u64, batch: 1, tiled: true }
-    }
-
-    /// Workgroups that cover the extent with tiles of so many rows and columns; without columns a kernel walks that axis itself.
-    pub(crate) fn workgroups(&self, tile: [Option<u32>; 2]) -> u64 {
-        if !self.tiled {
-            return self.rows;
-        }
-        let tiles = |n: u64, per_group: Option<u32>| per_group.map_or(1, |p| n.div_ceil(u64::from(p)));
-        tiles(self.rows, tile[0].or(Some(1))) * tiles(self.cols, tile[1]) * self.batch
-    }
-
-    /// Exactly this many workgroups.
-    pub fn groups(count: usize) -> Extent {
-        Extent { rows: count as u64, cols: 1, batch: 1, tiled: false }
-    }
-
-    /// `batch` independent outputs of `rows`.
-    pub fn batched(rows: usize, batch: usize) -> Extent {
-        Extent { rows: rows as u64, cols: 1, batch: batch as u64, tiled: true }
-    }
-}
 
 /// How long a storage must keep its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Activations of the feed-forward layer: tanh-GELU and ReLU.
 
 use super::quads;
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =

@@ -1,8 +1,9 @@
 //! AdamW over segments of the parameter pool.
 
 use super::{STATE, STEP, quads};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =

@@ -1,8 +1,9 @@
 //! Causal multi-head attention by streaming softmax, with its backward by recomputation.
 
 use super::{RANDOM, STEP};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value, Variant};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =
@@ -13,9 +14,9 @@ const VARIANTS: &[Variant] = &[
         name: "rows_broadcast",
         text: include_str!("../../shaders/shared/rows_broadcast.wgsl"),
         runs: |traits| traits.subgroup == Some(8),
-        suits: |traits| traits.software,
+        suits: |traits, _| traits.software,
     },
-    Variant { name: "rows_memory", text: include_str!("../../shaders/shared/rows_memory.wgsl"), runs: |_| true, suits: |_| true },
+    Variant { name: "rows_memory", text: include_str!("../../shaders/shared/rows_memory.wgsl"), runs: |_| true, suits: |_, _| true },
 ];
 
 pub struct Attention {

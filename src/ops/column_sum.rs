@@ -1,7 +1,8 @@
 //! Column sums in two stages of fixed order: the gradient of biases.
 
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =

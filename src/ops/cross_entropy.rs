@@ -1,8 +1,9 @@
 //! Cross-entropy over the vocabulary and its gradient, written over the logits.
 
 use super::{BY_ROW, LANES, STEP};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =

@@ -1,8 +1,9 @@
 //! Inverted dropout from counter-based random numbers; the backward recomputes the mask.
 
 use super::{RANDOM, STEP};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =

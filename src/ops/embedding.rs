@@ -1,7 +1,8 @@
 //! Embedding lookup and its deterministic backward; tables split by rows at the binding limit.
 
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source = Source { file: "embedding", text: include_str!("../../shaders/embedding.wgsl"), shared: &[], variants: SINGLE };

@@ -1,8 +1,9 @@
 //! The norm of all gradients, clipping, and whether the step may be applied.
 
 use super::{LANES, LANES_64, STATE, STEP, quads};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source = Source {

@@ -2,8 +2,9 @@
 
 use super::column_sum::{CHUNK, ColumnSum};
 use super::{BY_ROW, LANES};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =

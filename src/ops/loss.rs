@@ -1,8 +1,9 @@
 //! The step's loss from the rows' losses.
 
 use super::{LANES, LANES_64, STEP};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source =

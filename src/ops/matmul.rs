@@ -1,7 +1,8 @@
 //! The matrix products of a linear layer and their derivatives.
 
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Variant};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source = Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[], variants: VARIANTS };
@@ -12,15 +13,15 @@ const VARIANTS: &[Variant] = &[
         name: "tile_broadcast",
         text: include_str!("../../shaders/shared/tile_broadcast.wgsl"),
         runs: |traits| traits.subgroup == Some(8),
-        suits: |traits| traits.software,
+        suits: |traits, _| traits.software,
     },
     Variant {
         name: "tile_registers",
         text: include_str!("../../shaders/shared/tile_registers.wgsl"),
         runs: |_| true,
-        suits: |traits| traits.software,
+        suits: |traits, _| traits.software,
     },
-    Variant { name: "tile_shared", text: include_str!("../../shaders/shared/tile_shared.wgsl"), runs: |_| true, suits: |_| true },
+    Variant { name: "tile_shared", text: include_str!("../../shaders/shared/tile_shared.wgsl"), runs: |_| true, suits: |_, _| true },
 ];
 
 pub struct Matmul {

@@ -1,7 +1,8 @@
 //! Positional encoding: sinusoidal, computed in the shader, or learned.
 
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source = Source { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[], variants: SINGLE };

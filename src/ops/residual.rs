@@ -1,8 +1,9 @@
 //! The residual connection.
 
 use super::quads;
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source = Source { file: "residual", text: include_str!("../../shaders/residual.wgsl"), shared: &[], variants: SINGLE };

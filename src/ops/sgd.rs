@@ -2,8 +2,9 @@
 
 use super::adamw::Segment;
 use super::{STATE, STEP, quads};
+use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
-use crate::gpu::plan::{Extent, Plan};
+use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 pub const SOURCE: Source = Source { file: "sgd", text: include_str!("../../shaders/sgd.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
