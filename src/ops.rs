@@ -22,6 +22,7 @@ pub mod sgd;
 pub mod step;
 
 use crate::gpu::kernel::{Source, Variant};
+use crate::gpu::tensor::Dtype;
 
 /// Every WGSL file with its variants.
 pub const SOURCES: &[&Source] = &[
@@ -93,6 +94,14 @@ const BY_ROW: &[Variant] = &[
     Variant { name: "lanes_8", text: include_str!("../shaders/shared/lanes_8.wgsl"), runs: |_| true, suits: |traits, _| traits.software },
     Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
 ];
+
+/// What is appended to kernels that touch activations: `Quad`, `unpack` and `pack` of a storage type.
+pub fn storage(activations: Dtype) -> &'static str {
+    match activations {
+        Dtype::Bf16 => include_str!("../shaders/shared/store_bf16.wgsl"),
+        Dtype::F32 | Dtype::U32 => include_str!("../shaders/shared/store_f32.wgsl"),
+    }
+}
 
 /// Number of vec4 elements that hold `len` elements.
 fn quads(len: usize) -> usize {

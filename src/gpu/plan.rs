@@ -66,11 +66,17 @@ pub struct Plan {
     pub(crate) works: Vec<Work>,
     phase: Option<Phase>,
     scope: Vec<String>,
+    activations: Dtype,
 }
 
 impl Plan {
     pub fn new() -> Plan {
         Plan::default()
+    }
+
+    /// A plan whose [`Plan::tensor`]s are stored so.
+    pub fn with_activations(activations: Dtype) -> Plan {
+        Plan { activations, ..Plan::default() }
     }
 
     /// What is pushed from now on belongs to this phase.
@@ -88,7 +94,12 @@ impl Plan {
 
     /// A tensor that lives from its first write to its last read in a step.
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Tensor {
-        self.add(name, shape, Dtype::F32, Keep::Step, "activations")
+        self.add(name, shape, self.activations, Keep::Step, "activations")
+    }
+
+    /// The same in f32 whatever the storage of activations: sums and moments, which would lose too much.
+    pub fn statistic(&mut self, name: &str, shape: &[usize]) -> Tensor {
+        self.add(name, shape, Dtype::F32, Keep::Step, "statistics")
     }
 
     /// A tensor that keeps its contents and has a buffer of its own.
@@ -97,7 +108,7 @@ impl Plan {
     }
 
     fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, keep: Keep, class: &'static str) -> Tensor {
-        let storage = self.storage(name, padded(shape.iter().product()), keep, class);
+        let storage = self.storage(name, padded(shape.iter().product(), dtype), keep, class);
         self.view(storage, name, shape, dtype, 0)
     }
 

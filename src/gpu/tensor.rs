@@ -3,11 +3,24 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// What a storage element is. Every one is four bytes wide; packed types are `U32` words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a tensor's elements are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dtype {
+    #[default]
     F32,
     U32,
+    /// The upper half of an f32, two in a word.
+    Bf16,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub fn size(self) -> u64 {
+        match self {
+            Dtype::F32 | Dtype::U32 => 4,
+            Dtype::Bf16 => 2,
+        }
+    }
 }
 
 /// A view of one storage of a [`super::plan::Plan`]: a name, a shape, and where it begins.
@@ -34,7 +47,7 @@ impl Tensor {
 
     /// Size in bytes, padded to the 16 that a `vec4<f32>` load may touch.
     pub fn bytes(&self) -> u64 {
-        padded(self.len())
+        padded(self.len(), self.dtype)
     }
 
     /// Rows of a matrix: all axes but the last.
@@ -54,7 +67,7 @@ impl fmt::Debug for Tensor {
     }
 }
 
-/// Bytes of `elements` words, padded to a multiple of 16.
-pub fn padded(elements: usize) -> u64 {
-    (elements as u64 * 4).next_multiple_of(16)
+/// Bytes of so many elements, padded to a multiple of 16.
+pub fn padded(elements: usize, dtype: Dtype) -> u64 {
+    (elements as u64 * dtype.size()).next_multiple_of(16)
 }

@@ -1,7 +1,7 @@
 //! gradient_norm.partial, .finish
 
-use wgpt::gpu::kernel::KernelFile;
 use wgpt::gpu::extent::Extent;
+use wgpt::gpu::kernel::KernelFile;
 use wgpt::gpu::tensor::Tensor;
 use wgpt::ops::gradient_norm::{GradientNorm, SOURCE, TILE};
 use wgpt::ops::step::{State, Step};

@@ -1,0 +1,10 @@
+// Activations stored as they are computed. Kernels touch them in quads of four neighbours, through these, so that storage is a variant.
+alias Quad = vec4<f32>;
+
+fn unpack(quad: Quad) -> vec4<f32> {
+    return quad;
+}
+
+fn pack(values: vec4<f32>) -> Quad {
+    return values;
+}
