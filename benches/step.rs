@@ -1,7 +1,7 @@
 //! A whole training step and its kernels, timed on this machine's adapter.
 //!
 //!     cargo bench --bench step -- shakespeare-char 20
-//!     cargo bench --bench step -- vocab=512,ctx=64,d=128,heads=4,layers=4,batch=16 20
+//!     cargo bench --bench step -- S 20
 //!
 //! First steps on random tokens, in tokens per second of wall and of CPU time; then every command of the plan alone, summed by kernel.
 //! On software adapters read the CPU column, and shares rather than times.
@@ -14,15 +14,16 @@ use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
-use wgpt::model::config::{ModelConfig, Position};
-use wgpt::train::presets::preset;
-use wgpt::train::{RunConfig, TrainConfig, Trainer};
+use wgpt::train::Trainer;
+
+#[path = "common/shapes.rs"]
+mod shapes;
 
 fn main() {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
     let name = words.next().unwrap_or("shakespeare-char".into());
     let steps: u32 = words.next().and_then(|word| word.parse().ok()).unwrap_or(10);
-    let config = config(&name);
+    let config = shapes::config(&name).expect("a shape");
     let gpu = pollster::block_on(Gpu::request(&Request::default())).expect("an adapter");
     println!("{} ({})", gpu.info().name, gpu.info().driver_info);
     let begun = (Instant::now(), ProcessTime::now());
@@ -51,33 +52,6 @@ fn main() {
     println!("tokens: {:.0} per second, {:.0} per CPU-second", tokens as f64 / wall, tokens as f64 / cpu);
     println!("GFLOP: {:.2} per second, {:.2} per CPU-second", flops / wall / 1e9, flops / cpu / 1e9);
     kernels(&mut trainer);
-}
-
-/// A preset, or a shape as `vocab=..,ctx=..,d=..,heads=..,layers=..,batch=..`.
-fn config(name: &str) -> RunConfig {
-    if !name.contains('=') {
-        let mut config = preset(name).expect("a preset");
-        if config.model.vocab_size == 0 {
-            config.model.vocab_size = if config.tokenizer.kind == "character" { 77 } else { config.tokenizer.max_vocab.max(8) };
-        }
-        return config;
-    }
-    let value = |key: &str| -> usize {
-        let pair = name.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-        pair.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} has no {key}="))
-    };
-    let model = ModelConfig {
-        n_layer: value("layers"),
-        n_head: value("heads"),
-        d_model: value("d"),
-        seq_len: value("ctx"),
-        vocab_size: value("vocab"),
-        position: Position::Learned,
-        tied_head: false,
-        ..ModelConfig::default()
-    };
-    let train = TrainConfig { batch_size: value("batch"), ..TrainConfig::default() };
-    RunConfig { model, train, ..RunConfig::default() }
 }
 
 /// Every command alone: submit, wait, sum by kernel.
