@@ -9,51 +9,58 @@
 //   forward            y, mean, rstd
 //   backward           dx  = …
 //   backward_add       dx += …           the residual stream's gradient passes by the norm
-//   backward_weight    partials of dweight over chunks of CHUNK rows, for column_sum.finish; dbias is a column sum of dy
+//   backward_weight    partials of dweight and dbias over chunks of CHUNK rows
+//   finish             dweight += Σ partials, and dbias; two stages of fixed order are as parallel as a GPU likes, and always the same bits
+//
+// Everything is in quads of four columns: C is a multiple of four.
 
 struct Dims {
     first_group: u32,
-    rows: u32,
-    cols: u32,
-    has_bias: u32, // without one, `bias` is bound to weight and not read
+    rows: u32, //     in `finish`, chunks
+    quads: u32, //    C / 4
+    has_bias: u32, // without one, `bias` is bound to weight and not used, and `dbias` to dweight
     eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> x: array<f32>; //               (rows, C)
-@group(0) @binding(2) var<storage, read> weight: array<f32>; //          (C)
-@group(0) @binding(3) var<storage, read> bias: array<f32>; //            (C)
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; //         (rows, C)
-@group(0) @binding(5) var<storage, read_write> moments: array<f32>; //   (rows, 2): mean, rstd
-@group(0) @binding(6) var<storage, read> saved: array<f32>; //           (rows, 2), the moments
-@group(0) @binding(7) var<storage, read> dy: array<f32>; //              (rows, C)
-@group(0) @binding(8) var<storage, read_write> dx: array<f32>; //        (rows, C)
-@group(0) @binding(9) var<storage, read_write> partials: array<f32>; //  (chunks, C)
+@group(0) @binding(1) var<storage, read> x: array<Quad>; //                     (rows, C)
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>; //           (C)
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; //             (C)
+@group(0) @binding(4) var<storage, read_write> y: array<Quad>; //               (rows, C)
+@group(0) @binding(5) var<storage, read_write> moments: array<vec2<f32>>; //    (rows): mean, rstd
+@group(0) @binding(6) var<storage, read> saved: array<vec2<f32>>; //            (rows), the moments
+@group(0) @binding(7) var<storage, read> dy: array<Quad>; //                    (rows, C)
+@group(0) @binding(8) var<storage, read_write> dx: array<Quad>; //              (rows, C)
+@group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>; //   (chunks, 2, C): of dweight, of dbias
+@group(0) @binding(10) var<storage, read> sums: array<vec4<f32>>; //            (chunks, 2, C), the partials
+@group(0) @binding(11) var<storage, read_write> dweight: array<vec4<f32>>; //   (C)
+@group(0) @binding(12) var<storage, read_write> dbias: array<vec4<f32>>; //     (C)
 
 @compute @workgroup_size(LANES)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = dims.first_group + workgroup.x;
-    let at = min(row, dims.rows - 1u) * dims.cols;
-    var sum = 0.0;
-    for (var c = lane; c < dims.cols; c += LANES) {
-        sum += x[at + c];
+    let at = min(row, dims.rows - 1u) * dims.quads;
+    let cols = f32(dims.quads * 4u);
+    var sum = vec4(0.0);
+    for (var q = lane; q < dims.quads; q += LANES) {
+        sum += unpack(x[at + q]);
     }
-    let mean = sum_lanes(sum, lane) / f32(dims.cols);
-    var squares = 0.0;
-    for (var c = lane; c < dims.cols; c += LANES) {
-        let d = x[at + c] - mean;
+    let mean = sum_lanes(across(sum), lane) / cols;
+    var squares = vec4(0.0);
+    for (var q = lane; q < dims.quads; q += LANES) {
+        let d = unpack(x[at + q]) - mean;
         squares += d * d;
     }
-    let rstd = 1.0 / sqrt(sum_lanes(squares, lane) / f32(dims.cols) + dims.eps);
+    let rstd = 1.0 / sqrt(sum_lanes(across(squares), lane) / cols + dims.eps);
     if row >= dims.rows {
         return;
     }
-    for (var c = lane; c < dims.cols; c += LANES) {
-        y[at + c] = (x[at + c] - mean) * rstd * weight[c] + select(0.0, bias[c], dims.has_bias == 1u);
+    for (var q = lane; q < dims.quads; q += LANES) {
+        let shift = select(vec4(0.0), bias[q], dims.has_bias == 1u);
+        y[at + q] = pack((unpack(x[at + q]) - mean) * rstd * weight[q] + shift);
     }
     if lane == 0u {
-        moments[row * 2u] = mean;
-        moments[row * 2u + 1u] = rstd;
+        moments[row] = vec2(mean, rstd);
     }
 }
 
@@ -72,8 +79,8 @@ struct Row {
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = row_means(workgroup.x, lane);
     if row.row < dims.rows {
-        for (var c = row.lane; c < dims.cols; c += LANES) {
-            dx[row.at + c] = gradient(row, c);
+        for (var q = row.lane; q < dims.quads; q += LANES) {
+            dx[row.at + q] = pack(gradient(row, q));
         }
     }
 }
@@ -82,8 +89,8 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
 fn backward_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = row_means(workgroup.x, lane);
     if row.row < dims.rows {
-        for (var c = row.lane; c < dims.cols; c += LANES) {
-            dx[row.at + c] += gradient(row, c);
+        for (var q = row.lane; q < dims.quads; q += LANES) {
+            dx[row.at + q] = pack(unpack(dx[row.at + q]) + gradient(row, q));
         }
     }
 }
@@ -93,43 +100,70 @@ fn row_means(group: u32, lane: u32) -> Row {
     row.row = dims.first_group + group;
     row.lane = lane;
     let r = min(row.row, dims.rows - 1u);
-    row.at = r * dims.cols;
-    row.mean = saved[r * 2u];
-    row.rstd = saved[r * 2u + 1u];
-    var sum_g = 0.0;
-    var sum_g_x = 0.0;
-    for (var c = row.lane; c < dims.cols; c += LANES) {
-        let g = dy[row.at + c] * weight[c];
+    let cols = f32(dims.quads * 4u);
+    row.at = r * dims.quads;
+    row.mean = saved[r].x;
+    row.rstd = saved[r].y;
+    var sum_g = vec4(0.0);
+    var sum_g_x = vec4(0.0);
+    for (var q = row.lane; q < dims.quads; q += LANES) {
+        let g = unpack(dy[row.at + q]) * weight[q];
         sum_g += g;
-        sum_g_x += g * (x[row.at + c] - row.mean) * row.rstd;
+        sum_g_x += g * (unpack(x[row.at + q]) - row.mean) * row.rstd;
     }
-    row.mean_g = sum_lanes(sum_g, row.lane) / f32(dims.cols);
-    row.mean_g_x = sum_lanes(sum_g_x, row.lane) / f32(dims.cols);
+    row.mean_g = sum_lanes(across(sum_g), row.lane) / cols;
+    row.mean_g_x = sum_lanes(across(sum_g_x), row.lane) / cols;
     return row;
 }
 
-fn gradient(row: Row, c: u32) -> f32 {
-    let normal = (x[row.at + c] - row.mean) * row.rstd;
-    return row.rstd * (dy[row.at + c] * weight[c] - row.mean_g - normal * row.mean_g_x);
+fn gradient(row: Row, q: u32) -> vec4<f32> {
+    let normal = (unpack(x[row.at + q]) - row.mean) * row.rstd;
+    return row.rstd * (unpack(dy[row.at + q]) * weight[q] - row.mean_g - normal * row.mean_g_x);
 }
 
-const CHUNK: u32 = 64u;
-const WEIGHT_COLS: u32 = 64u;
+fn across(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}
 
-// One workgroup sums one chunk of rows for 64 columns.
-@compute @workgroup_size(64)
+const CHUNK: u32 = 32u;
+const WEIGHT_QUADS: u32 = 64u;
+
+// One workgroup sums one chunk of rows for 64 quads of columns.
+@compute @workgroup_size(WEIGHT_QUADS)
 fn backward_weight(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let col_tiles = (dims.cols + WEIGHT_COLS - 1u) / WEIGHT_COLS;
+    let tiles = (dims.quads + WEIGHT_QUADS - 1u) / WEIGHT_QUADS;
     let group = dims.first_group + workgroup.x;
-    let chunk = group / col_tiles;
-    let c = group % col_tiles * WEIGHT_COLS + local;
-    if c >= dims.cols {
+    let chunk = group / tiles;
+    let q = group % tiles * WEIGHT_QUADS + local;
+    if q >= dims.quads {
         return;
     }
-    var sum = 0.0;
+    var of_weight = vec4(0.0);
+    var of_bias = vec4(0.0);
     let stop = min(dims.rows, (chunk + 1u) * CHUNK);
     for (var r = chunk * CHUNK; r < stop; r++) {
-        sum += dy[r * dims.cols + c] * (x[r * dims.cols + c] - saved[r * 2u]) * saved[r * 2u + 1u];
+        let g = unpack(dy[r * dims.quads + q]);
+        of_weight += g * (unpack(x[r * dims.quads + q]) - saved[r].x) * saved[r].y;
+        of_bias += g;
     }
-    partials[chunk * dims.cols + c] = sum;
+    partials[2u * chunk * dims.quads + q] = of_weight;
+    partials[(2u * chunk + 1u) * dims.quads + q] = of_bias;
+}
+
+@compute @workgroup_size(WEIGHT_QUADS)
+fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let q = (dims.first_group + workgroup.x) * WEIGHT_QUADS + local;
+    if q >= dims.quads {
+        return;
+    }
+    var of_weight = vec4(0.0);
+    var of_bias = vec4(0.0);
+    for (var chunk = 0u; chunk < dims.rows; chunk++) {
+        of_weight += sums[2u * chunk * dims.quads + q];
+        of_bias += sums[(2u * chunk + 1u) * dims.quads + q];
+    }
+    dweight[q] += of_weight;
+    if dims.has_bias == 1u {
+        dbias[q] += of_bias;
+    }
 }

@@ -1,46 +1,64 @@
-// The matrix products of a linear layer: y = x Wᵀ + bias forward, and its two derivatives.
+// The matrix products of a linear layer, y = x Wᵀ + bias, its two derivatives, and what else is elementwise at their outputs.
 //
-//   forward             y[r, c]  = Σ_k a[r, k] · b[c, k]              a = x (rows, inner),   b = W (cols, inner)
-//   forward_bias        y[r, c]  = Σ_k a[r, k] · b[c, k] + bias[c]
-//   backward_input      y[r, c]  = Σ_k a[r, k] · b[k, c]              a = dy (rows, inner),  b = W (inner, cols):  dx = dy W
-//   backward_input_add  y[r, c] += Σ_k a[r, k] · b[k, c]
-//   backward_weight     y[r, c] += Σ_k a[k, r] · b[k, c]              a = dy (inner, rows),  b = x (inner, cols):  dW += dyᵀ x
+//   forward                  y[r, c]  = Σ_k a[r, k] · b[c, k]              a = x (rows, inner),   b = W (cols, inner)
+//   forward_bias             y[r, c]  = Σ_k a[r, k] · b[c, k] + bias[c]
+//   forward_activate         y        = the same, bias or not              activated = activation(y)
+//   forward_residual         y        = residual + keep · (the same)       keep: inverted dropout as in dropout.wgsl, 1 without
+//   backward_input           y[r, c]  = Σ_k a[r, k] · b[k, c]              a = dy (rows, inner),  b = W (inner, cols):  dx = dy W
+//   backward_input_add       y[r, c] += Σ_k a[r, k] · b[k, c]
+//   backward_input_activate  y        = activation′(before) · Σ …          activated = activation(before), which need not be kept till then
+//   backward_weight          dweight[r, c] += Σ_k a[k, r] · b[k, c]        a = dy (inner, rows),  b = x (inner, cols):  dW += dyᵀ x
+//   backward_weight_bias     the same, and dbias[r] += Σ_k a[k, r]
 //
 // One workgroup computes one tile of y, ROWS_PER_GROUP x COLS_PER_GROUP, and sums over k in ascending order, so the result
 // depends neither on the grid nor on how a grid is cut into slices. How a tile is computed is the variant's business
 // (shared/tile_*.wgsl): it defines
 //
-//   WORKGROUP, ROWS_PER_GROUP, COLS_PER_GROUP    invocations of a workgroup, and the tile it computes
-//   ROWS_PER_THREAD, COL_STEP                    an invocation computes ROWS_PER_THREAD rows, and columns c + 0..3 · COL_STEP
-//   thread_corner(thread)                        (first row, first column) of an invocation's outputs within the tile
-//   tile_product(corner, thread, a, b)           the invocation's sums; corner is that of the tile
+//   WORKGROUP, ROWS_PER_GROUP, COLS_PER_GROUP       invocations of a workgroup, and the tile it computes
+//   ROWS_PER_THREAD                                 an invocation computes so many rows of four neighbouring columns
+//   thread_corner(thread)                           (first row, first column) of an invocation's outputs within the tile
+//   tile_product(corner, thread, a, b, row_sums)    the invocation's sums; corner is that of the tile
+//   RowSums, store_row_sums(corner, thread, sums)   sums of a over k, by the way, and how those of a whole tile reach dbias
+//
+// Matrices are touched in quads of four columns, and strides count quads. A matrix whose columns are no multiple of four is stored with
+// padded rows; what is stored in the padding of y is the last column again, and what lies in that of a's inner axis is not used.
 
 struct Dims {
     first_group: u32, // the tile of workgroup 0: a slice of the grid starts here
     rows: u32,
     cols: u32,
     inner: u32,
-    a_stride: u32, // elements from one stored row of a to the next
-    a_first: u32,  // element of a at which the matrix begins
+    a_stride: u32, // quads from one stored row of a to the next
+    a_first: u32,  // quad of a at which the matrix begins
     b_stride: u32,
     b_first: u32,
     y_stride: u32,
     y_first: u32,
+    has_bias: u32, //   without one, `bias` is bound to b and not used
+    relu: u32, //       1 for ReLU, 0 for GELU
+    dropout: u32, //    1 if outputs are dropped
+    stream: u32, //     which dropout of the model
+    per_sample: u32, // outputs of one sample
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> a: array<f32>; //       (rows, inner) or (inner, rows)
-@group(0) @binding(2) var<storage, read> b: array<f32>; //       (cols, inner) or (inner, cols)
-@group(0) @binding(3) var<storage, read> bias: array<f32>; //    (cols)
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // (rows, cols)
+@group(0) @binding(1) var<uniform> step: Step;
+@group(0) @binding(2) var<storage, read> a: array<Quad>; //                      (rows, inner) or (inner, rows)
+@group(0) @binding(3) var<storage, read> b: array<Quad>; //                      (cols, inner) or (inner, cols)
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>; //              (cols)
+@group(0) @binding(5) var<storage, read> residual: array<Quad>; //               (rows, cols), laid out as y, like the next two
+@group(0) @binding(6) var<storage, read> before: array<Quad>; //                 (rows, cols), y of forward_activate
+@group(0) @binding(7) var<storage, read_write> activated: array<Quad>; //        (rows, cols)
+@group(0) @binding(8) var<storage, read_write> y: array<Quad>; //                (rows, cols)
+@group(0) @binding(9) var<storage, read_write> dweight: array<vec4<f32>>; //     (rows, cols)
+@group(0) @binding(10) var<storage, read_write> dbias: array<vec4<f32>>; //      (rows)
 
-// An operand seen as (outer, inner), whichever way it is stored: element (o, k) lies at first + o · outer + k · inner.
+// An operand seen as (outer, inner), whichever way it is stored; first and stride count quads.
 struct Operand {
     first: u32,
+    stride: u32,
     outer_size: u32,
-    outer: u32,
-    inner: u32,
-    by_row: bool, // stored (outer, inner): inner is 1
+    by_row: bool, // stored (outer, inner)
 }
 
 alias Sums = array<vec4<f32>, ROWS_PER_THREAD>;
@@ -48,47 +66,127 @@ alias Sums = array<vec4<f32>, ROWS_PER_THREAD>;
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    store(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_rows()));
+    var row_sums: RowSums;
+    store(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_rows(), &row_sums));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    store_with_bias(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_rows()));
+    var row_sums: RowSums;
+    var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
+    let corner = tile + thread_corner(thread);
+    let add = bias_quad(corner.y);
+    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
+        if inside(corner, i) {
+            y[place(corner, i)] = pack(sums[0] + add);
+        }
+        sums = moved_up(sums);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn forward_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let tile = tile_corner(group.x);
+    var row_sums: RowSums;
+    var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
+    let corner = tile + thread_corner(thread);
+    let add = select(vec4(0.0), bias_quad(corner.y), dims.has_bias == 1u);
+    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
+        if inside(corner, i) {
+            // The activation of what is stored, so that the backward's is the same.
+            let stored = pack(sums[0] + add);
+            y[place(corner, i)] = stored;
+            activated[place(corner, i)] = pack(activation(unpack(stored), dims.relu == 1u));
+        }
+        sums = moved_up(sums);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn forward_residual(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let tile = tile_corner(group.x);
+    var row_sums: RowSums;
+    var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
+    let corner = tile + thread_corner(thread);
+    let add = select(vec4(0.0), bias_quad(corner.y), dims.has_bias == 1u);
+    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
+        if inside(corner, i) {
+            let at = place(corner, i);
+            y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sums[0] + add));
+        }
+        sums = moved_up(sums);
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    store(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_cols()));
+    var row_sums: RowSums;
+    store(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_cols(), &row_sums));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input_add(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    store_added(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_cols()));
+    var row_sums: RowSums;
+    var sums = tile_product(tile, thread, a_rows(), b_cols(), &row_sums);
+    let corner = tile + thread_corner(thread);
+    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
+        if inside(corner, i) {
+            let at = place(corner, i);
+            y[at] = pack(unpack(y[at]) + sums[0]);
+        }
+        sums = moved_up(sums);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn backward_input_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let tile = tile_corner(group.x);
+    var row_sums: RowSums;
+    var sums = tile_product(tile, thread, a_rows(), b_cols(), &row_sums);
+    let corner = tile + thread_corner(thread);
+    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
+        if inside(corner, i) {
+            let at = place(corner, i);
+            let x = unpack(before[at]);
+            y[at] = pack(sums[0] * activation_slope(x, dims.relu == 1u));
+            activated[at] = pack(activation(x, dims.relu == 1u));
+        }
+        sums = moved_up(sums);
+    }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    store_added(tile + thread_corner(thread), tile_product(tile, thread, a_cols(), b_cols()));
+    var row_sums: RowSums;
+    add_to_weight(tile + thread_corner(thread), tile_product(tile, thread, a_cols(), b_cols(), &row_sums));
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let tile = tile_corner(group.x);
+    var row_sums: RowSums;
+    add_to_weight(tile + thread_corner(thread), tile_product(tile, thread, a_cols(), b_cols(), &row_sums));
+    store_row_sums(tile, thread, row_sums);
 }
 
 fn a_rows() -> Operand {
-    return Operand(dims.a_first, dims.rows, dims.a_stride, 1u, true);
+    return Operand(dims.a_first, dims.a_stride, dims.rows, true);
 }
 
 fn a_cols() -> Operand {
-    return Operand(dims.a_first, dims.rows, 1u, dims.a_stride, false);
+    return Operand(dims.a_first, dims.a_stride, dims.rows, false);
 }
 
 fn b_rows() -> Operand {
-    return Operand(dims.b_first, dims.cols, dims.b_stride, 1u, true);
+    return Operand(dims.b_first, dims.b_stride, dims.cols, true);
 }
 
 fn b_cols() -> Operand {
-    return Operand(dims.b_first, dims.cols, 1u, dims.b_stride, false);
+    return Operand(dims.b_first, dims.b_stride, dims.cols, false);
 }
 
 const PANEL: u32 = 8u;
@@ -105,38 +203,67 @@ fn tile_corner(index: u32) -> vec2<u32> {
     return vec2(first + within % height, within / height) * vec2(ROWS_PER_GROUP, COLS_PER_GROUP);
 }
 
-// Each of these stores an invocation's rows one at a time, always from sums[0], then moves the rest up: a loop, which compilers
+const FOUR: vec4<u32> = vec4(0u, 1u, 2u, 3u);
+
+// Tiles that read operands in blocks of four outer indices by four of k, as four quads: by row a quad of k for each outer index, else a
+// quad of outer indices for each k. The first quads of a block, for k = 0. Outer indices past the end of the matrix repeat its last one:
+// they are computed, never stored.
+fn block_begin(operand: Operand, outer: u32) -> vec4<u32> {
+    let last = operand.outer_size - 1u;
+    if operand.by_row {
+        return operand.first + min(outer + FOUR, vec4(last)) * operand.stride;
+    }
+    return vec4(operand.first + min(outer, last) / 4u);
+}
+
+// The same for another k, a multiple of four.
+fn block_at(operand: Operand, begin: vec4<u32>, k: u32) -> vec4<u32> {
+    if operand.by_row {
+        return begin + k / 4u;
+    }
+    return begin + min(k + FOUR, vec4(dims.inner - 1u)) * operand.stride;
+}
+
+// A block's quads made to hold one k each, for four outer indices.
+fn by_k(operand: Operand, block: mat4x4<f32>) -> mat4x4<f32> {
+    if operand.by_row {
+        return transpose(block);
+    }
+    return block;
+}
+
+// The same with zeros for each k past the end.
+fn by_k_within(operand: Operand, block: mat4x4<f32>, k: u32) -> mat4x4<f32> {
+    let m = by_k(operand, block);
+    let zero = vec4(0.0);
+    return mat4x4(
+        m[0],
+        select(zero, m[1], k + 1u < dims.inner),
+        select(zero, m[2], k + 2u < dims.inner),
+        select(zero, m[3], k + 3u < dims.inner),
+    );
+}
+
+// Each epilogue stores an invocation's rows one at a time, always from sums[0], then moves the rest up: a loop, which compilers
 // may unroll, without an index into registers, which they handle badly.
 fn store(corner: vec2<u32>, product: Sums) {
     var sums = product;
     for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        store_row(corner.x + i, corner.y, sums[0]);
+        if inside(corner, i) {
+            y[place(corner, i)] = pack(sums[0]);
+        }
         sums = moved_up(sums);
     }
 }
 
-fn store_with_bias(corner: vec2<u32>, product: Sums) {
+fn add_to_weight(corner: vec2<u32>, product: Sums) {
     var sums = product;
-    let c = min(columns(corner.y), vec4(dims.cols - 1u));
-    let add = vec4(bias[c.x], bias[c.y], bias[c.z], bias[c.w]);
     for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        store_row(corner.x + i, corner.y, sums[0] + add);
+        if inside(corner, i) {
+            dweight[place(corner, i)] += sums[0];
+        }
         sums = moved_up(sums);
     }
-}
-
-fn store_added(corner: vec2<u32>, product: Sums) {
-    var sums = product;
-    let c = min(columns(corner.y), vec4(dims.cols - 1u)) + dims.y_first;
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        let at = c + min(corner.x + i, dims.rows - 1u) * dims.y_stride;
-        store_row(corner.x + i, corner.y, sums[0] + vec4(y[at.x], y[at.y], y[at.z], y[at.w]));
-        sums = moved_up(sums);
-    }
-}
-
-fn columns(first: u32) -> vec4<u32> {
-    return first + vec4(0u, 1u, 2u, 3u) * COL_STEP;
 }
 
 fn moved_up(sums: Sums) -> Sums {
@@ -147,12 +274,29 @@ fn moved_up(sums: Sums) -> Sums {
     return result;
 }
 
-fn store_row(r: u32, first_column: u32, values: vec4<f32>) {
-    let c = columns(first_column);
-    let at = dims.y_first + r * dims.y_stride + c;
-    let inside = vec4(r < dims.rows) & (c < vec4(dims.cols));
-    if inside.x { y[at.x] = values.x; }
-    if inside.y { y[at.y] = values.y; }
-    if inside.z { y[at.z] = values.z; }
-    if inside.w { y[at.w] = values.w; }
+fn inside(corner: vec2<u32>, i: u32) -> bool {
+    return corner.x + i < dims.rows && corner.y < dims.cols;
+}
+
+// The quad of row corner.x + i at column corner.y.
+fn place(corner: vec2<u32>, i: u32) -> u32 {
+    return dims.y_first + (corner.x + i) * dims.y_stride + corner.y / 4u;
+}
+
+fn bias_quad(column: u32) -> vec4<f32> {
+    return bias[min(column, dims.cols - 1u) / 4u];
+}
+
+// Dropout's factors on four neighbours, of which `element` is the first.
+fn keep(element: u32) -> vec4<f32> {
+    if dims.dropout == 0u {
+        return vec4(1.0);
+    }
+    let index = step.first_sample * dims.per_sample + element + FOUR;
+    return vec4(
+        keep_factor(index.x, dims.stream, step),
+        keep_factor(index.y, dims.stream, step),
+        keep_factor(index.z, dims.stream, step),
+        keep_factor(index.w, dims.stream, step),
+    );
 }

@@ -133,7 +133,8 @@ impl Generator {
         let slot = self.session.model.inputs.slot(Step::default().with_dropout(0.0), &frame, &[], &[], &pick);
         self.session.run(&slot, &[FORWARD, PREDICT], PREDICT, None, &|| false)?;
         let logits = self.session.model.logits.clone().expect("an inference model has logits");
-        let logits = block_on(&self.session.gpu, self.session.compiled.read::<f32>(&logits))?;
+        let mut logits = block_on(&self.session.gpu, self.session.compiled.read::<f32>(&logits))?;
+        logits.truncate(self.session.model.config.vocab_size);
         match logits.iter().position(|logit| !logit.is_finite()) {
             Some(id) => Err(Error::Diverged(format!("the logit of token {id} is {}: the weights of this model are damaged", logits[id]))),
             None => Ok(logits),

@@ -44,7 +44,7 @@ pub struct Model {
     pub records: Tensor,
     /// The block of [`State`].
     pub state: Tensor,
-    /// Of an inference plan: (picks, V), the logits of the picked rows.
+    /// Of an inference plan: (picks, V padded to a multiple of 4), the logits of the picked rows.
     pub logits: Option<Tensor>,
     pub ops: Ops,
 }
@@ -145,7 +145,7 @@ impl Model {
         let inputs = inputs::Inputs::new(&mut plan, config, batch, picks);
         let records = plan.kept("records", &[RECORDS, 2], Dtype::F32, "results");
         let state = plan.kept("state", &[State::WORDS], Dtype::U32, "results");
-        let ops = Ops::new(config.head_size());
+        let ops = Ops::new(config.head_size(), Dtype::F32);
         Ok(Model { config: config.clone(), plan, inputs, pools, records, state, logits: None, ops })
     }
 }

@@ -4,11 +4,8 @@
 //! those three files, a line to [`SOURCES`], to [`crate::reference`] and to the cases of tests/kernels.
 
 #![allow(clippy::new_without_default)] // `new` parses shaders: nothing that a `Default` should do unseen
-
-pub mod activation;
 pub mod adamw;
 pub mod attention;
-pub mod column_sum;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
@@ -17,7 +14,6 @@ pub mod layer_norm;
 pub mod loss;
 pub mod matmul;
 pub mod position;
-pub mod residual;
 pub mod sgd;
 pub mod step;
 
@@ -26,10 +22,8 @@ use crate::gpu::tensor::Dtype;
 
 /// Every WGSL file with its variants.
 pub const SOURCES: &[&Source] = &[
-    &activation::SOURCE,
     &adamw::SOURCE,
     &attention::SOURCE,
-    &column_sum::SOURCE,
     &cross_entropy::SOURCE,
     &dropout::SOURCE,
     &embedding::SOURCE,
@@ -38,16 +32,13 @@ pub const SOURCES: &[&Source] = &[
     &loss::SOURCE,
     &matmul::SOURCE,
     &position::SOURCE,
-    &residual::SOURCE,
     &sgd::SOURCE,
 ];
 
 /// All operations, their shaders parsed once.
 pub struct Ops {
-    pub activation: activation::Activation,
     pub adamw: adamw::AdamW,
     pub attention: attention::Attention,
-    pub column_sum: column_sum::ColumnSum,
     pub cross_entropy: cross_entropy::CrossEntropy,
     pub dropout: dropout::Dropout,
     pub embedding: embedding::Embedding,
@@ -56,27 +47,24 @@ pub struct Ops {
     pub loss: loss::Loss,
     pub matmul: matmul::Matmul,
     pub position: position::Position,
-    pub residual: residual::Residual,
     pub sgd: sgd::Sgd,
 }
 
 impl Ops {
-    /// `head_size` is D, the size of one attention head, which sizes that kernel's registers.
-    pub fn new(head_size: usize) -> Ops {
+    /// `head_size` is D, the size of one attention head, which sizes that kernel's registers; `activations` is how activations, and what
+    /// they are multiplied with, are stored.
+    pub fn new(head_size: usize, activations: Dtype) -> Ops {
         Ops {
-            activation: activation::Activation::new(),
             adamw: adamw::AdamW::new(),
             attention: attention::Attention::new(head_size),
-            column_sum: column_sum::ColumnSum::new(),
-            cross_entropy: cross_entropy::CrossEntropy::new(),
+            cross_entropy: cross_entropy::CrossEntropy::new(activations),
             dropout: dropout::Dropout::new(),
             embedding: embedding::Embedding::new(),
             gradient_norm: gradient_norm::GradientNorm::new(),
-            layer_norm: layer_norm::LayerNorm::new(),
+            layer_norm: layer_norm::LayerNorm::new(activations),
             loss: loss::Loss::new(),
-            matmul: matmul::Matmul::new(),
+            matmul: matmul::Matmul::new(activations),
             position: position::Position::new(),
-            residual: residual::Residual::new(),
             sgd: sgd::Sgd::new(),
         }
     }
@@ -84,6 +72,7 @@ impl Ops {
 
 const STEP: &str = include_str!("../shaders/shared/step.wgsl");
 const STATE: &str = include_str!("../shaders/shared/state.wgsl");
+const ACTIVATION: &str = include_str!("../shaders/shared/activation.wgsl");
 const RANDOM: &str = include_str!("../shaders/shared/random.wgsl");
 
 const LANES: &str = include_str!("../shaders/shared/lanes.wgsl");

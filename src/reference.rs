@@ -11,7 +11,6 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
-pub mod column_sum;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;

@@ -16,7 +16,7 @@ use wgpt::train::trainer::record;
 use wgpt::train::{RunConfig, TrainConfig, Trainer, evaluate};
 
 fn small() -> ModelConfig {
-    ModelConfig { n_layer: 2, n_head: 2, d_model: 6, d_ff: 10, seq_len: 5, vocab_size: 11, ..ModelConfig::default() }
+    ModelConfig { n_layer: 2, n_head: 2, d_model: 8, d_ff: 12, seq_len: 5, vocab_size: 11, ..ModelConfig::default() }
 }
 
 fn run_config(model: ModelConfig, train: TrainConfig) -> RunConfig {
@@ -125,7 +125,7 @@ fn head_chunks_add_up() {
     let config = ModelConfig { vocab_size: 65_600, n_layer: 1, d_model: 4, n_head: 1, d_ff: 4, seq_len: 80, ..small() };
     let batch = 2;
     let text = record(&run_config(config.clone(), TrainConfig { batch_size: batch, ..TrainConfig::default() }), gpu().limits()).unwrap();
-    let chunks = text.plan.to_string().lines().filter(|line| line.contains("cross_entropy.backward")).count();
+    let chunks = text.plan.to_string().lines().filter(|line| line.contains("cross_entropy.forward_backward")).count();
     assert!(chunks > 1, "{chunks} chunk");
     let train = TrainConfig { batch_size: batch, ..TrainConfig::default() };
     let mut trainer = block_on(gpu(), Trainer::new(gpu(), &run_config(config.clone(), train), &Options::default())).unwrap();
@@ -148,6 +148,25 @@ fn head_chunks_add_up() {
     let squares: f64 = grads.iter().flatten().map(|&g| f64::from(g) * f64::from(g)).sum();
     let slope = (loss_at(1e-3) - loss_at(-1e-3)) / 2e-3;
     assert!((slope / squares - 1.0).abs() < 1e-3, "slope {slope}, squared gradient {squares}");
+}
+
+/// What a step costs in dispatches, whatever the device: per layer forward and backward together, per chunk of the head, and the rest.
+#[test]
+fn dispatches_are_few() {
+    for norm in [Norm::Pre, Norm::Post] {
+        let config = ModelConfig { norm, vocab_size: 65_600, n_layer: 3, seq_len: 80, ..small() };
+        let model = record(&run_config(config, TrainConfig { batch_size: 2, ..TrainConfig::default() }), gpu().limits()).unwrap();
+        let labels: Vec<String> =
+            model.plan.works().iter().filter(|work| work.phase != wgpt::model::EVALUATE).map(|work| work.label()).collect();
+        let count = |holds: &dyn Fn(&str) -> bool| labels.iter().filter(|label| holds(label)).count();
+        let layers: Vec<usize> = (0..3).map(|l| count(&|label| label.starts_with(&format!("h.{l}")))).collect();
+        let chunks = count(&|label| label.ends_with("cross_entropy.forward_backward"));
+        let head = count(&|label| label.starts_with("head ") && !label.ends_with("loss.sum"));
+        let rest = labels.len() - layers.iter().sum::<usize>() - head;
+        assert!(layers.iter().all(|&n| n > 12 && n <= 24), "{layers:?} dispatches in the layers");
+        assert!(chunks > 1 && head == 4 * chunks, "{head} dispatches in {chunks} chunks");
+        assert!(rest <= 16, "{rest} dispatches besides: {labels:#?}");
+    }
 }
 
 fn corpus() -> TokenStore {

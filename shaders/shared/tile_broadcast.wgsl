@@ -1,61 +1,88 @@
 // matmul.wgsl for software adapters: a 32 x 32 tile of y by one subgroup of 8 invocations, which must be the adapter's only subgroup
 // size (optional feature SUBGROUP). No workgroup memory, no barrier.
 //
-// Such adapters turn a load into 8 scalar loads, each with its own checks, so multiply-adds per load decide. Here 8 loads feed 1024
-// multiply-adds: for each k an invocation loads 4 columns of b, and 4 rows of a that it hands to the other seven.
+// Such adapters turn a load into 8 scalar loads, each with its own checks, so multiply-adds per load decide. Here 8 quads feed 4096
+// multiply-adds: for four k an invocation loads 4 neighbouring columns of b, and 4 rows of a that it hands to the other seven.
 
 const WORKGROUP: u32 = 8u;
 const ROWS_PER_GROUP: u32 = 32u;
 const COLS_PER_GROUP: u32 = 32u;
 const ROWS_PER_THREAD: u32 = 32u;
-const COL_STEP: u32 = 8u;
 
-// Mesa 22.3's lavapipe ends all loops of an invocation, nested or not, after 65,535 trips in total, silently; so a long axis is walked
-// two steps a trip, and `inner` may reach 131,000 there. A short one is not, which would cost every product a fifth of its speed.
-const LONG: u32 = 60000u;
+alias RowSums = vec4<f32>; // of the rows that the invocation loads
 
 fn thread_corner(thread: u32) -> vec2<u32> {
-    return vec2(0u, thread);
+    return vec2(0u, thread * 4u);
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand) -> Sums {
+fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
     var sums: Sums;
-    // Rows and columns past the end of the matrix repeat its last one: they are computed, never stored.
-    let i = vec4(0u, 1u, 2u, 3u) * 8u + thread;
-    let a_first = a_operand.first + min(corner.x + i, vec4(a_operand.outer_size - 1u)) * a_operand.outer;
-    let b_first = b_operand.first + min(corner.y + i, vec4(b_operand.outer_size - 1u)) * b_operand.outer;
-    var k = 0u;
-    if dims.inner > LONG {
-        for (; k + 1u < dims.inner; k += 2u) {
-            add_product(&sums, a_first + k * a_operand.inner, b_first + k * b_operand.inner);
-            add_product(&sums, a_first + (k + 1u) * a_operand.inner, b_first + (k + 1u) * b_operand.inner);
-        }
-    }
-    for (; k < dims.inner; k++) {
-        add_product(&sums, a_first + k * a_operand.inner, b_first + k * b_operand.inner);
+    let a_begin = block_begin(a_operand, corner.x + thread * 4u);
+    let b_begin = block_begin(b_operand, corner.y + thread * 4u);
+    for (var k = 0u; k < dims.inner; k += 4u) {
+        // All loads first: with loads between the sums lavapipe is a quarter slower.
+        let a_at = block_at(a_operand, a_begin, k);
+        let b_at = block_at(b_operand, b_begin, k);
+        let a_block = mat4x4(unpack(a[a_at.x]), unpack(a[a_at.y]), unpack(a[a_at.z]), unpack(a[a_at.w]));
+        let b_block = mat4x4(unpack(b[b_at.x]), unpack(b[b_at.y]), unpack(b[b_at.z]), unpack(b[b_at.w]));
+        let columns = by_k_within(a_operand, a_block, k);
+        let rows = by_k(b_operand, b_block);
+        add_product(&sums, columns[0], rows[0]);
+        add_product(&sums, columns[1], rows[1]);
+        add_product(&sums, columns[2], rows[2]);
+        add_product(&sums, columns[3], rows[3]);
+        *row_sums += columns[0] + columns[1] + columns[2] + columns[3];
     }
     return sums;
 }
 
-// Adds the outer product of 32 elements of a and 32 of b, of which each invocation loads four.
-fn add_product(sums: ptr<function, Sums>, a_at: vec4<u32>, b_at: vec4<u32>) {
-    // All loads first: with loads between the sums lavapipe is a quarter slower.
-    let column = vec4(a[a_at.x], a[a_at.y], a[a_at.z], a[a_at.w]);
-    let row = vec4(b[b_at.x], b[b_at.y], b[b_at.z], b[b_at.w]);
-    add_eight(sums, 0u, column.x, row);
-    add_eight(sums, 8u, column.y, row);
-    add_eight(sums, 16u, column.z, row);
-    add_eight(sums, 24u, column.w, row);
+// Adds the outer product of 32 elements of a and 32 of b, of which each invocation holds four neighbours.
+fn add_product(sums: ptr<function, Sums>, column: vec4<f32>, row: vec4<f32>) {
+    let c0 = subgroupBroadcast(column, 0u);
+    (*sums)[0] += c0.x * row;
+    (*sums)[1] += c0.y * row;
+    (*sums)[2] += c0.z * row;
+    (*sums)[3] += c0.w * row;
+    let c1 = subgroupBroadcast(column, 1u);
+    (*sums)[4] += c1.x * row;
+    (*sums)[5] += c1.y * row;
+    (*sums)[6] += c1.z * row;
+    (*sums)[7] += c1.w * row;
+    let c2 = subgroupBroadcast(column, 2u);
+    (*sums)[8] += c2.x * row;
+    (*sums)[9] += c2.y * row;
+    (*sums)[10] += c2.z * row;
+    (*sums)[11] += c2.w * row;
+    let c3 = subgroupBroadcast(column, 3u);
+    (*sums)[12] += c3.x * row;
+    (*sums)[13] += c3.y * row;
+    (*sums)[14] += c3.z * row;
+    (*sums)[15] += c3.w * row;
+    let c4 = subgroupBroadcast(column, 4u);
+    (*sums)[16] += c4.x * row;
+    (*sums)[17] += c4.y * row;
+    (*sums)[18] += c4.z * row;
+    (*sums)[19] += c4.w * row;
+    let c5 = subgroupBroadcast(column, 5u);
+    (*sums)[20] += c5.x * row;
+    (*sums)[21] += c5.y * row;
+    (*sums)[22] += c5.z * row;
+    (*sums)[23] += c5.w * row;
+    let c6 = subgroupBroadcast(column, 6u);
+    (*sums)[24] += c6.x * row;
+    (*sums)[25] += c6.y * row;
+    (*sums)[26] += c6.z * row;
+    (*sums)[27] += c6.w * row;
+    let c7 = subgroupBroadcast(column, 7u);
+    (*sums)[28] += c7.x * row;
+    (*sums)[29] += c7.y * row;
+    (*sums)[30] += c7.z * row;
+    (*sums)[31] += c7.w * row;
 }
 
-// Adds eight rows of it, for which each invocation holds one element of the column.
-fn add_eight(sums: ptr<function, Sums>, first: u32, column: f32, row: vec4<f32>) {
-    (*sums)[first] += subgroupBroadcast(column, 0u) * row;
-    (*sums)[first + 1u] += subgroupBroadcast(column, 1u) * row;
-    (*sums)[first + 2u] += subgroupBroadcast(column, 2u) * row;
-    (*sums)[first + 3u] += subgroupBroadcast(column, 3u) * row;
-    (*sums)[first + 4u] += subgroupBroadcast(column, 4u) * row;
-    (*sums)[first + 5u] += subgroupBroadcast(column, 5u) * row;
-    (*sums)[first + 6u] += subgroupBroadcast(column, 6u) * row;
-    (*sums)[first + 7u] += subgroupBroadcast(column, 7u) * row;
+fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
+    let first = corner.x + thread * 4u;
+    if corner.y == 0u && first < dims.rows {
+        dbias[first / 4u] += sums;
+    }
 }

@@ -1,45 +1,48 @@
 // matmul.wgsl for software adapters without tile_broadcast.wgsl's subgroups: each invocation keeps 8 x 4 sums in registers and loads its
-// operands straight from memory, 12 loads for 32 multiply-adds. No workgroup memory, no barrier, no optional feature.
+// operands straight from memory, 12 quads for 128 multiply-adds. No workgroup memory, no barrier, no optional feature.
 
 const WORKGROUP: u32 = 8u;
 const ROWS_PER_GROUP: u32 = 8u;
 const COLS_PER_GROUP: u32 = 32u;
 const ROWS_PER_THREAD: u32 = 8u;
-const COL_STEP: u32 = 8u;
 
-// Mesa 22.3's lavapipe ends all loops of an invocation, nested or not, after 65,535 trips in total, silently; so a long axis is walked
-// two steps a trip, and `inner` may reach 131,000 there. A short one is not, as in tile_broadcast.wgsl.
-const LONG: u32 = 60000u;
-
-fn thread_corner(thread: u32) -> vec2<u32> {
-    return vec2(0u, thread);
+// Of the tile's eight rows, in every invocation.
+struct RowSums {
+    low: vec4<f32>,
+    high: vec4<f32>,
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand) -> Sums {
+fn thread_corner(thread: u32) -> vec2<u32> {
+    return vec2(0u, thread * 4u);
+}
+
+fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
     var sums: Sums;
-    // Rows and columns past the end of the matrix repeat its last one: they are computed, never stored.
-    let rows = corner.x + vec4(0u, 1u, 2u, 3u);
-    let a_low = a_operand.first + min(rows, vec4(a_operand.outer_size - 1u)) * a_operand.outer;
-    let a_high = a_operand.first + min(rows + 4u, vec4(a_operand.outer_size - 1u)) * a_operand.outer;
-    let b_first = b_operand.first + min(columns(corner.y + thread), vec4(b_operand.outer_size - 1u)) * b_operand.outer;
-    var k = 0u;
-    if dims.inner > LONG {
-        for (; k + 1u < dims.inner; k += 2u) {
-            add_product(&sums, a_low + k * a_operand.inner, a_high + k * a_operand.inner, b_first + k * b_operand.inner);
-            add_product(&sums, a_low + (k + 1u) * a_operand.inner, a_high + (k + 1u) * a_operand.inner, b_first + (k + 1u) * b_operand.inner);
-        }
-    }
-    for (; k < dims.inner; k++) {
-        add_product(&sums, a_low + k * a_operand.inner, a_high + k * a_operand.inner, b_first + k * b_operand.inner);
+    let low_begin = block_begin(a_operand, corner.x);
+    let high_begin = block_begin(a_operand, corner.x + 4u);
+    let b_begin = block_begin(b_operand, corner.y + thread * 4u);
+    for (var k = 0u; k < dims.inner; k += 4u) {
+        // All loads first: with loads between the sums lavapipe is up to a quarter slower.
+        let low_at = block_at(a_operand, low_begin, k);
+        let high_at = block_at(a_operand, high_begin, k);
+        let b_at = block_at(b_operand, b_begin, k);
+        let low_block = mat4x4(unpack(a[low_at.x]), unpack(a[low_at.y]), unpack(a[low_at.z]), unpack(a[low_at.w]));
+        let high_block = mat4x4(unpack(a[high_at.x]), unpack(a[high_at.y]), unpack(a[high_at.z]), unpack(a[high_at.w]));
+        let b_block = mat4x4(unpack(b[b_at.x]), unpack(b[b_at.y]), unpack(b[b_at.z]), unpack(b[b_at.w]));
+        let low = by_k_within(a_operand, low_block, k);
+        let high = by_k_within(a_operand, high_block, k);
+        let rows = by_k(b_operand, b_block);
+        add_product(&sums, low[0], high[0], rows[0]);
+        add_product(&sums, low[1], high[1], rows[1]);
+        add_product(&sums, low[2], high[2], rows[2]);
+        add_product(&sums, low[3], high[3], rows[3]);
+        (*row_sums).low += low[0] + low[1] + low[2] + low[3];
+        (*row_sums).high += high[0] + high[1] + high[2] + high[3];
     }
     return sums;
 }
 
-fn add_product(sums: ptr<function, Sums>, low_at: vec4<u32>, high_at: vec4<u32>, b_at: vec4<u32>) {
-    // All loads first: with loads between the sums lavapipe is up to a quarter slower.
-    let low = vec4(a[low_at.x], a[low_at.y], a[low_at.z], a[low_at.w]);
-    let high = vec4(a[high_at.x], a[high_at.y], a[high_at.z], a[high_at.w]);
-    let row = vec4(b[b_at.x], b[b_at.y], b[b_at.z], b[b_at.w]);
+fn add_product(sums: ptr<function, Sums>, low: vec4<f32>, high: vec4<f32>, row: vec4<f32>) {
     // Written out: SwiftShader does not unroll loops, and an index it must compute keeps the sums in memory, four times slower.
     (*sums)[0] += low.x * row;
     (*sums)[1] += low.y * row;
@@ -49,4 +52,14 @@ fn add_product(sums: ptr<function, Sums>, low_at: vec4<u32>, high_at: vec4<u32>,
     (*sums)[5] += high.y * row;
     (*sums)[6] += high.z * row;
     (*sums)[7] += high.w * row;
+}
+
+fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
+    if corner.y > 0u || thread > 0u {
+        return;
+    }
+    dbias[corner.x / 4u] += sums.low;
+    if corner.x + 4u < dims.rows {
+        dbias[corner.x / 4u + 1u] += sums.high;
+    }
 }

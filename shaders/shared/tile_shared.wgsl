@@ -1,12 +1,11 @@
 // matmul.wgsl for GPUs: a 64 x 64 tile of y, its operands passed through workgroup memory 16 elements of k at a time.
 // Each of 256 invocations keeps 4 x 4 sums in registers, so that two reads of four neighbours feed 16 multiply-adds, and fetches
-// its share of the next 16 elements before it multiplies the present ones: small products fill few waves and must hide memory themselves.
+// its quads of the next 16 elements before it multiplies the present ones: small products fill few waves and must hide memory themselves.
 
 const WORKGROUP: u32 = 256u;
 const ROWS_PER_GROUP: u32 = 64u;
 const COLS_PER_GROUP: u32 = 64u;
 const ROWS_PER_THREAD: u32 = 4u;
-const COL_STEP: u32 = 1u;
 
 const TILE: u32 = 64u;
 const K_STEP: u32 = 16u;
@@ -15,45 +14,47 @@ const LINE: u32 = TILE + 4u; // one k of a tile, padded against bank conflicts; 
 var<workgroup> a_tile: array<f32, K_STEP * LINE>;
 var<workgroup> b_tile: array<f32, K_STEP * LINE>;
 
-// The four elements of an operand's tile that an invocation fetches.
+alias RowSums = vec4<f32>; // of the quads that the invocation fetches
+
+// The quad of an operand's tile that an invocation fetches.
 struct Share {
-    at: vec4<u32>,    // where they lie in memory for the first 16 of k
-    k: vec4<u32>,     // their k within the tile
-    place: vec4<u32>, // where they go in workgroup memory
+    begin: u32, // where its row in memory begins, or for an operand stored by column its place in the row k = 0
+    k: u32,     // its k within the tile, or its first
+    place: u32, // where it goes in workgroup memory
 }
 
 // Neighbouring invocations fetch neighbours in memory: along k from an operand stored by row, else across.
 fn share_of(thread: u32, corner: u32, operand: Operand) -> Share {
-    let i = vec4(0u, 1u, 2u, 3u);
-    var outer = vec4(thread % TILE);
-    var k = thread / TILE + i * (WORKGROUP / TILE);
-    if operand.by_row {
-        outer = thread / K_STEP + i * (WORKGROUP / K_STEP);
-        k = vec4(thread % K_STEP);
-    }
     // Rows and columns past the end of the matrix repeat its last one: they are computed, never stored.
-    let from_outer = min(corner + outer, vec4(operand.outer_size - 1u)) * operand.outer;
-    return Share(operand.first + from_outer + k * operand.inner, k, k * LINE + outer);
+    let last = operand.outer_size - 1u;
+    if operand.by_row {
+        let outer = thread / 4u;
+        let k = thread % 4u * 4u;
+        return Share(operand.first + min(corner + outer, last) * operand.stride, k, k * LINE + outer);
+    }
+    let outer = thread % 16u * 4u;
+    let k = thread / 16u;
+    return Share(operand.first + min(corner + outer, last) / 4u, k, k * LINE + outer);
 }
 
+// The share of the 16 elements from k on; past the end of k it is zeros of a and anything of b.
 fn fetch_a(share: Share, operand: Operand, k: u32) -> vec4<f32> {
-    let at = share.at + k * operand.inner;
     if k + K_STEP <= dims.inner {
-        return vec4(a[at.x], a[at.y], a[at.z], a[at.w]);
+        return unpack(a[quad_at(share, operand, k + share.k)]);
     }
-    let inside = k + share.k < vec4(dims.inner);
-    let safe = select(vec4(operand.first), at, inside);
-    return select(vec4(0.0), vec4(a[safe.x], a[safe.y], a[safe.z], a[safe.w]), inside);
+    let quad = unpack(a[quad_at(share, operand, min(k + share.k, dims.inner - 1u))]);
+    return select(vec4(0.0), quad, k + share.k + select(vec4(0u), FOUR, operand.by_row) < vec4(dims.inner));
 }
 
 fn fetch_b(share: Share, operand: Operand, k: u32) -> vec4<f32> {
-    let at = share.at + k * operand.inner;
     if k + K_STEP <= dims.inner {
-        return vec4(b[at.x], b[at.y], b[at.z], b[at.w]);
+        return unpack(b[quad_at(share, operand, k + share.k)]);
     }
-    let inside = k + share.k < vec4(dims.inner);
-    let safe = select(vec4(operand.first), at, inside);
-    return select(vec4(0.0), vec4(b[safe.x], b[safe.y], b[safe.z], b[safe.w]), inside);
+    return unpack(b[quad_at(share, operand, min(k + share.k, dims.inner - 1u))]);
+}
+
+fn quad_at(share: Share, operand: Operand, k: u32) -> u32 {
+    return share.begin + select(k * operand.stride, k / 4u, operand.by_row);
 }
 
 fn thread_corner(thread: u32) -> vec2<u32> {
@@ -61,22 +62,29 @@ fn thread_corner(thread: u32) -> vec2<u32> {
     return vec2(thread / 16u % 16u, thread % 16u) * 4u;
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand) -> Sums {
+fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
     var sums: Sums;
     let own = thread_corner(thread);
     let a_share = share_of(thread, corner.x, a_operand);
     let b_share = share_of(thread, corner.y, b_operand);
+    let a_step = select(1u, LINE, a_operand.by_row);
+    let b_step = select(1u, LINE, b_operand.by_row);
     var a_next = fetch_a(a_share, a_operand, 0u);
     var b_next = fetch_b(b_share, b_operand, 0u);
     for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
-        for (var i = 0u; i < 4u; i++) {
-            a_tile[a_share.place[i]] = a_next[i];
-            b_tile[b_share.place[i]] = b_next[i];
-        }
+        a_tile[a_share.place] = a_next.x;
+        a_tile[a_share.place + a_step] = a_next.y;
+        a_tile[a_share.place + 2u * a_step] = a_next.z;
+        a_tile[a_share.place + 3u * a_step] = a_next.w;
+        b_tile[b_share.place] = b_next.x;
+        b_tile[b_share.place + b_step] = b_next.y;
+        b_tile[b_share.place + 2u * b_step] = b_next.z;
+        b_tile[b_share.place + 3u * b_step] = b_next.w;
+        *row_sums += a_next;
         workgroupBarrier();
         a_next = fetch_a(a_share, a_operand, k0 + K_STEP);
         b_next = fetch_b(b_share, b_operand, k0 + K_STEP);
-        // Two a trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total, which are then enough for 80,000 of k.
+        // Two a trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total, which are then enough for 116,000 of k.
         for (var k = 0u; k < K_STEP; k += 2u) {
             add_product(&sums, k, own);
             add_product(&sums, k + 1u, own);
@@ -96,4 +104,25 @@ fn add_product(sums: ptr<function, Sums>, k: u32, own: vec2<u32>) {
     (*sums)[1] += column.y * row;
     (*sums)[2] += column.z * row;
     (*sums)[3] += column.w * row;
+}
+
+// The invocations of one column of quads hold the sums of every sixteenth k: they meet in a_tile, which tile_product has left.
+// Every invocation must call this. An operand stored by column, as that of a weight's gradient is.
+fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
+    let at = thread / 16u * LINE + thread % 16u * 4u;
+    a_tile[at] = sums.x;
+    a_tile[at + 1u] = sums.y;
+    a_tile[at + 2u] = sums.z;
+    a_tile[at + 3u] = sums.w;
+    workgroupBarrier();
+    let first = corner.x + thread * 4u;
+    if corner.y > 0u || thread >= 16u || first >= dims.rows {
+        return;
+    }
+    var total = vec4(0.0);
+    for (var k = 0u; k < K_STEP; k++) {
+        let line = k * LINE + thread * 4u;
+        total += vec4(a_tile[line], a_tile[line + 1u], a_tile[line + 2u], a_tile[line + 3u]);
+    }
+    dbias[first / 4u] += total;
 }

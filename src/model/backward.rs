@@ -71,10 +71,10 @@ impl Recorder<'_> {
     fn feed_forward_backward(&self, plan: &mut Plan, l: usize, h: Both, a: &BlockActs, x: &Tensor, dy: &Tensor, dx: &Tensor, add: bool) {
         plan.scoped("mlp", |plan| {
             let dy = self.dropped_gradient(plan, 3 * l as u32 + 3, dy);
-            let dact = plan.tensor("dact", &a.act.shape);
-            self.linear_backward(plan, (&h.0.mlp_proj, &h.1.mlp_proj), &dy, &a.act, &dact, false);
-            let dfc = plan.tensor("dfc", &a.fc.shape);
-            self.ops.activation.backward(plan, self.activation(), &dact, &a.fc, &dfc);
+            let (act, dfc) = (plan.tensor("act", &a.fc.shape), plan.tensor("dfc", &a.fc.shape));
+            let (w, g) = (&h.0.mlp_proj, &h.1.mlp_proj);
+            self.ops.matmul.backward_input_activate(plan, self.activation(), &dy, &w.weight, &a.fc, &act, &dfc);
+            self.ops.matmul.backward_weight(plan, Block::whole(&dy), Block::whole(&act), &g.weight, g.bias.as_ref());
             self.linear_backward(plan, (&h.0.fc, &h.1.fc), &dfc, x, dx, add);
         });
     }
@@ -95,16 +95,13 @@ impl Recorder<'_> {
     /// dx from dy, and the gradients of weight and bias.
     #[allow(clippy::too_many_arguments)] // five tensors of one equation
     fn norm_backward(&self, plan: &mut Plan, (w, g): (&Layer, &Layer), dy: &Tensor, x: &Tensor, a: &NormActs, dx: &Tensor, add: bool) {
-        self.ops.layer_norm.backward_weight(plan, &self.ops.column_sum, dy, x, &a.moments, &g.weight, g.bias.as_ref());
+        self.ops.layer_norm.backward_weight(plan, dy, x, &a.moments, &g.weight, g.bias.as_ref());
         self.ops.layer_norm.backward(plan, dy, x, &w.weight, &a.moments, dx, add);
     }
 
     /// dx (rows, in) from dy (rows, out), and the gradients of weight and bias.
     fn linear_backward(&self, plan: &mut Plan, (w, g): (&Layer, &Layer), dy: &Tensor, x: &Tensor, dx: &Tensor, add: bool) {
-        self.ops.matmul.backward_weight(plan, Block::whole(dy), Block::whole(x), Block::whole(&g.weight));
-        if let Some(bias) = &g.bias {
-            self.ops.column_sum.forward(plan, dy, bias);
-        }
+        self.ops.matmul.backward_weight(plan, Block::whole(dy), Block::whole(x), &g.weight, g.bias.as_ref());
         self.ops.matmul.backward_input(plan, Block::whole(dy), Block::whole(&w.weight), Block::whole(dx), add);
     }
 

@@ -106,13 +106,31 @@ impl ModelConfig {
             format!("needs at most {MAX_SIZE}, or 0 for the tokenizer's"),
         )?;
         need((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "needs a probability from 0 to below 1")?;
-        self.validate_heads()
+        self.validate_heads()?;
+        self.validate_quads()
+    }
+
+    /// Shaders touch rows in quads of four numbers.
+    fn validate_quads(&self) -> Result<()> {
+        let (c, h, f) = (self.d_model, self.n_head, self.d_ff());
+        let advice = |n: usize| format!("needs a multiple of 4, such as {}", n.next_multiple_of(4));
+        need(c.is_multiple_of(4), "model.d_model", c, advice(c))?;
+        need(f.is_multiple_of(4), "model.d_ff", f, advice(f))?;
+        if (c / h).is_multiple_of(4) {
+            return Ok(());
+        }
+        let fewer = (1..=h).rev().find(|n| c.is_multiple_of(4 * n) && c / n <= MAX_HEAD_SIZE);
+        let advice = fewer.map_or_else(|| format!("model.d_model = {}", 4 * h), |n| format!("model.n_head = {n}"));
+        Err(Error::usage(format!(
+            "model.d_model = {c} over model.n_head = {h} makes heads of {}, which must be a multiple of 4: try {advice}",
+            c / h
+        )))
     }
 
     fn validate_heads(&self) -> Result<()> {
         let (c, h) = (self.d_model, self.n_head);
         if c % h != 0 {
-            let (below, above) = (c / h * h, c.div_ceil(h) * h);
+            let (below, above) = (c / (4 * h) * 4 * h, c.div_ceil(4 * h) * 4 * h);
             let advice = if below == 0 { above.to_string() } else { format!("{below} or {above}") };
             return Err(Error::usage(format!("model.d_model = {c} is not divisible by model.n_head = {h}: try {advice}")));
         }
@@ -227,8 +245,8 @@ mod tests {
     #[test]
     fn refuses_with_a_way_out() {
         let of = |d_model, n_head| ModelConfig { d_model, n_head, ..gpt2() };
-        assert_eq!(refusal(of(100, 7)), "model.d_model = 100 is not divisible by model.n_head = 7: try 98 or 105");
-        assert_eq!(refusal(of(3, 7)), "model.d_model = 3 is not divisible by model.n_head = 7: try 7");
+        assert_eq!(refusal(of(100, 7)), "model.d_model = 100 is not divisible by model.n_head = 7: try 84 or 112");
+        assert_eq!(refusal(of(3, 7)), "model.d_model = 3 is not divisible by model.n_head = 7: try 28");
         assert_eq!(
             refusal(of(1024, 2)),
             "model.d_model = 1024 over model.n_head = 2 makes heads of 512, at most 256 are possible: try model.n_head = 4"
@@ -243,13 +261,20 @@ mod tests {
             assert!(refusal(config).starts_with(&format!("model.{key} = 16777217: needs ")));
         }
         assert!(gpt2().validate().is_ok());
-        assert!(of(257, 257).validate().is_ok());
+        assert!(of(260, 65).validate().is_ok());
+        assert_eq!(
+            refusal(of(256, 128)),
+            "model.d_model = 256 over model.n_head = 128 makes heads of 2, which must be a multiple of 4: try model.n_head = 64"
+        );
+        assert_eq!(refusal(of(66, 1)), "model.d_model = 66: needs a multiple of 4, such as 68");
+        assert_eq!(refusal(ModelConfig { d_ff: 5, ..gpt2() }), "model.d_ff = 5: needs a multiple of 4, such as 8");
     }
 
     #[test]
     fn largest_sizes_do_not_overflow() {
         for (n, valid) in [(MAX_SIZE, true), (usize::MAX, false)] {
-            let huge = ModelConfig { n_layer: n, n_head: n, d_model: n, d_ff: n, seq_len: n, vocab_size: n, ..ModelConfig::default() };
+            let huge =
+                ModelConfig { n_layer: n, n_head: n / 256, d_model: n, d_ff: n, seq_len: n, vocab_size: n, ..ModelConfig::default() };
             assert_eq!(huge.validate().is_ok(), valid);
             assert_eq!(huge.parameters(), u64::MAX);
             assert_eq!(huge.flops_per_token(), u64::MAX);

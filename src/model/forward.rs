@@ -6,8 +6,7 @@ use super::config::{self, Norm};
 use super::params::{BlockWeights, Layer, Weights};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
-use crate::ops::activation::Kind;
-use crate::ops::matmul::Block;
+use crate::ops::matmul::{Activation, Block, Drop};
 
 impl Recorder<'_> {
     /// Records embedding and blocks; the result (B · T, C) goes to the head.
@@ -43,35 +42,33 @@ impl Recorder<'_> {
 
     fn pre_norm_block(&self, plan: &mut Plan, l: usize, h: &BlockWeights, a: &BlockActs, x: &Tensor) {
         self.norm(plan, &h.ln_1, x, &a.ln_1);
-        self.attend(plan, l, h, a, &a.ln_1.y);
-        self.ops.residual.add(plan, x, &a.attn_out, &a.sum_1);
+        self.attend(plan, l, h, a, &a.ln_1.y, x);
         self.norm(plan, &h.ln_2, &a.sum_1, &a.ln_2);
-        self.feed_forward(plan, l, h, a, &a.ln_2.y);
-        self.ops.residual.add(plan, &a.sum_1, &a.mlp_out, &a.sum_2);
+        self.feed_forward(plan, l, h, a, &a.ln_2.y, &a.sum_1);
     }
 
     fn post_norm_block(&self, plan: &mut Plan, l: usize, h: &BlockWeights, a: &BlockActs, x: &Tensor) {
-        self.attend(plan, l, h, a, x);
-        self.ops.residual.add(plan, x, &a.attn_out, &a.sum_1);
+        self.attend(plan, l, h, a, x, x);
         self.norm(plan, &h.ln_1, &a.sum_1, &a.ln_1);
-        self.feed_forward(plan, l, h, a, &a.ln_1.y);
-        self.ops.residual.add(plan, &a.ln_1.y, &a.mlp_out, &a.sum_2);
+        self.feed_forward(plan, l, h, a, &a.ln_1.y, &a.ln_1.y);
         self.norm(plan, &h.ln_2, &a.sum_2, &a.ln_2);
     }
 
-    fn attend(&self, plan: &mut Plan, l: usize, h: &BlockWeights, a: &BlockActs, x: &Tensor) {
+    /// sum_1 = residual + the attention over x, projected.
+    fn attend(&self, plan: &mut Plan, l: usize, h: &BlockWeights, a: &BlockActs, x: &Tensor, residual: &Tensor) {
         plan.scoped("attn", |plan| {
             self.linear(plan, &h.qkv, x, &a.qkv);
             self.ops.attention.forward(plan, self.attention(l), &self.inputs.step, &a.qkv, &a.attn, &a.lse);
-            self.linear_dropped(plan, 3 * l as u32 + 2, &h.attn_proj, &a.attn, &a.attn_out);
+            self.linear_residual(plan, 3 * l as u32 + 2, &h.attn_proj, &a.attn, residual, &a.sum_1);
         });
     }
 
-    fn feed_forward(&self, plan: &mut Plan, l: usize, h: &BlockWeights, a: &BlockActs, x: &Tensor) {
+    /// sum_2 = residual + the feed-forward of x.
+    fn feed_forward(&self, plan: &mut Plan, l: usize, h: &BlockWeights, a: &BlockActs, x: &Tensor, residual: &Tensor) {
         plan.scoped("mlp", |plan| {
-            self.linear(plan, &h.fc, x, &a.fc);
-            self.ops.activation.forward(plan, self.activation(), &a.fc, &a.act);
-            self.linear_dropped(plan, 3 * l as u32 + 3, &h.mlp_proj, &a.act, &a.mlp_out);
+            let act = plan.tensor("act", &a.fc.shape);
+            self.ops.matmul.forward_activate(plan, self.activation(), x, &h.fc.weight, h.fc.bias.as_ref(), &a.fc, &act);
+            self.linear_residual(plan, 3 * l as u32 + 3, &h.mlp_proj, &act, residual, &a.sum_2);
         });
     }
 
@@ -83,14 +80,10 @@ impl Recorder<'_> {
         self.ops.matmul.forward(plan, Block::whole(x), Block::whole(&layer.weight), layer.bias.as_ref(), Block::whole(y));
     }
 
-    /// A linear layer whose output passes dropout, if the model has any.
-    fn linear_dropped(&self, plan: &mut Plan, stream: u32, layer: &Layer, x: &Tensor, y: &Tensor) {
-        if self.config.dropout == 0.0 {
-            return self.linear(plan, layer, x, y);
-        }
-        let undropped = plan.tensor("undropped", &y.shape);
-        self.linear(plan, layer, x, &undropped);
-        self.dropped(plan, stream, &undropped, y);
+    /// y = residual + dropout(a linear layer of x).
+    fn linear_residual(&self, plan: &mut Plan, stream: u32, layer: &Layer, x: &Tensor, residual: &Tensor, y: &Tensor) {
+        let dropout = Drop { stream, samples: self.batch, step: &self.inputs.step, on: self.config.dropout > 0.0 };
+        self.ops.matmul.forward_residual(plan, dropout, x, &layer.weight, layer.bias.as_ref(), residual, y);
     }
 
     /// y = dropout(x); nothing without dropout, where both are one tensor.
@@ -100,10 +93,10 @@ impl Recorder<'_> {
         }
     }
 
-    pub(super) fn activation(&self) -> Kind {
+    pub(super) fn activation(&self) -> Activation {
         match self.config.activation {
-            config::Activation::Gelu => Kind::Gelu,
-            config::Activation::Relu => Kind::Relu,
+            config::Activation::Gelu => Activation::Gelu,
+            config::Activation::Relu => Activation::Relu,
         }
     }
 }

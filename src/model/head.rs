@@ -14,11 +14,11 @@ impl Recorder<'_> {
     /// Losses of all rows, without gradients, into this step's record.
     pub(crate) fn evaluate(&self, plan: &mut Plan, w: &Weights, hidden: &Tensor, records: &Tensor) {
         plan.scoped("head", |plan| {
-            let losses = plan.tensor("losses", &[hidden.rows()]);
+            let losses = plan.statistic("losses", &[hidden.rows()]);
             for (first, rows) in self.chunks(hidden) {
-                let (logits, lse) = self.chunk_tensors(plan, rows);
-                let chunk = Chunk { rows, first, logits: &logits, lse: &lse };
+                let logits = plan.tensor("logits", &[rows, self.padded_vocab()]);
                 self.logits(plan, w, Block::rows(hidden, first, rows), &logits);
+                let chunk = Chunk { rows, first, vocab: self.config.vocab_size, logits: &logits };
                 self.ops.cross_entropy.forward(plan, chunk, self.targets(), &losses);
             }
             self.ops.loss.sum(plan, &self.inputs.step, &losses, records);
@@ -28,20 +28,19 @@ impl Recorder<'_> {
     /// Losses of all rows, the gradient of the head's weights, and that of `hidden`, which is returned.
     pub(crate) fn head(&self, plan: &mut Plan, w: &Weights, grads: &Weights, hidden: &Tensor, records: &Tensor) -> Tensor {
         plan.scoped("head", |plan| {
-            let losses = plan.tensor("losses", &[hidden.rows()]);
+            let losses = plan.statistic("losses", &[hidden.rows()]);
             let dhidden = plan.tensor("dhidden", &hidden.shape);
             for (first, rows) in self.chunks(hidden) {
-                let (logits, lse) = self.chunk_tensors(plan, rows);
-                let chunk = Chunk { rows, first, logits: &logits, lse: &lse };
+                let logits = plan.tensor("logits", &[rows, self.padded_vocab()]);
                 let x = Block::rows(hidden, first, rows);
                 self.logits(plan, w, x.clone(), &logits);
-                self.ops.cross_entropy.forward(plan, chunk, self.targets(), &losses);
-                self.ops.cross_entropy.backward(plan, chunk, &self.inputs.step, self.targets());
+                let chunk = Chunk { rows, first, vocab: self.config.vocab_size, logits: &logits };
+                self.ops.cross_entropy.forward_backward(plan, chunk, &self.inputs.step, self.targets(), &losses);
                 let dx = Block::rows(&dhidden, first, rows);
                 let mut col = 0;
                 for (part, dpart) in w.lm_head.iter().zip(&grads.lm_head) {
                     let dlogits = Block::rows(&logits, 0, rows).columns(col, part.rows());
-                    self.ops.matmul.backward_weight(plan, dlogits.clone(), x.clone(), Block::whole(dpart));
+                    self.ops.matmul.backward_weight(plan, dlogits.clone(), x.clone(), dpart, None);
                     self.ops.matmul.backward_input(plan, dlogits, Block::whole(part), dx.clone(), col > 0);
                     col += part.rows();
                 }
@@ -51,13 +50,13 @@ impl Recorder<'_> {
         })
     }
 
-    /// Logits (picks, V) of the rows of `hidden` that the inputs pick.
+    /// Logits (picks, V, padded to whole quads) of the rows of `hidden` that the inputs pick.
     pub(crate) fn predict(&self, plan: &mut Plan, w: &Weights, hidden: &Tensor, picks: usize) -> Tensor {
         plan.scoped("head", |plan| {
             let picked = plan.tensor("picked", &[picks, self.config.d_model]);
             let rows = self.inputs.picks.as_ref().expect("an inference plan has picks");
             self.ops.embedding.forward(plan, rows, std::slice::from_ref(hidden), 1.0, &picked);
-            let logits = plan.kept("logits", &[picks, self.config.vocab_size], crate::gpu::tensor::Dtype::F32, "results");
+            let logits = plan.kept("logits", &[picks, self.padded_vocab()], crate::gpu::tensor::Dtype::F32, "results");
             self.logits(plan, w, Block::whole(&picked), &logits);
             logits
         })
@@ -77,14 +76,14 @@ impl Recorder<'_> {
         self.inputs.targets.as_ref().expect("a training plan has targets")
     }
 
-    /// Logits and lse of a chunk.
-    fn chunk_tensors(&self, plan: &mut Plan, rows: usize) -> (Tensor, Tensor) {
-        (plan.tensor("logits", &[rows, self.config.vocab_size]), plan.tensor("lse", &[rows]))
+    /// Columns of a stored row of logits: whole quads.
+    fn padded_vocab(&self) -> usize {
+        self.config.vocab_size.next_multiple_of(4)
     }
 
     /// (first row, rows) of each chunk.
     fn chunks(&self, hidden: &Tensor) -> Vec<(usize, usize)> {
-        let most = (CHUNK_BYTES / 4 / self.config.vocab_size).max(1);
+        let most = (CHUNK_BYTES / 4 / self.padded_vocab()).max(1);
         let rows = hidden.rows();
         (0..rows).step_by(most).map(|first| (first, most.min(rows - first))).collect()
     }

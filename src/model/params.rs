@@ -230,12 +230,14 @@ fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
                 segments.push(vec![]);
                 used = 0;
             }
-            let fitting = rows.min((limit / row_bytes) as usize);
+            // Logits are touched four columns at a time, so that a part begins with one of four.
+            let most = (limit / row_bytes) as usize;
+            let fitting = if rows <= most { rows } else { most / 4 * 4 };
             if fitting == 0 {
                 let advice = "take a smaller model.d_model".into();
                 return Err(Error::Limit {
-                    what: format!("a row of `{}`", param.name),
-                    needed: bytes(row_bytes),
+                    what: format!("four rows of `{}`", param.name),
+                    needed: bytes(4 * row_bytes),
                     allowed: bytes(limit),
                     advice,
                 });

@@ -1,17 +1,17 @@
 //! Cross-entropy over the vocabulary and its gradient, written over the logits.
 
-use super::{BY_ROW, LANES, STEP};
+use super::{BY_ROW, LANES, STEP, quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
-use crate::gpu::tensor::Tensor;
+use crate::gpu::tensor::{Dtype, Tensor};
 
 pub const SOURCE: Source =
     Source { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP, LANES], variants: BY_ROW };
 
 pub struct CrossEntropy {
     forward: Kernel,
-    backward: Kernel,
+    forward_backward: Kernel,
 }
 
 /// Some rows of all: their logits, and where their targets and losses begin.
@@ -20,43 +20,43 @@ pub struct Chunk<'a> {
     pub rows: usize,
     /// First of the chunk's rows among all.
     pub first: usize,
-    /// (rows or more, V)
+    /// V, the columns that are no padding.
+    pub vocab: usize,
+    /// (rows or more, V padded to a multiple of 4)
     pub logits: &'a Tensor,
-    /// (rows or more)
-    pub lse: &'a Tensor,
 }
 
 impl CrossEntropy {
-    pub fn new() -> CrossEntropy {
-        let file = KernelFile::load(&SOURCE);
-        CrossEntropy { forward: file.kernel("forward"), backward: file.kernel("backward") }
+    /// With logits stored as `activations`.
+    pub fn new(activations: Dtype) -> CrossEntropy {
+        let file = KernelFile::with_constants(&SOURCE, storage(activations));
+        CrossEntropy { forward: file.kernel("forward"), forward_backward: file.kernel("forward_backward") }
     }
 
-    /// The chunk's losses and lse; a target that is no id has loss 0.
+    /// The chunk's losses; a target that is no id has loss 0.
     pub fn forward(&self, plan: &mut Plan, chunk: Chunk, targets: &Tensor, losses: &Tensor) {
-        chunk.check(targets);
-        assert!(losses.len() == targets.len(), "cross_entropy.forward: shapes do not fit");
-        let flops = 4 * (chunk.rows * chunk.logits.cols()) as u64;
-        let bindings = [("targets", targets), ("logits", chunk.logits), ("losses", losses), ("lse", chunk.lse)];
+        chunk.check(targets, losses);
+        let flops = 4 * (chunk.rows * chunk.vocab) as u64;
+        let bindings = [("targets", targets), ("logits", chunk.logits), ("losses", losses)];
         plan.push(&self.forward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
     }
 
-    /// The gradient over the logits, in place.
-    pub fn backward(&self, plan: &mut Plan, chunk: Chunk, step: &Tensor, targets: &Tensor) {
-        chunk.check(targets);
-        let flops = 4 * (chunk.rows * chunk.logits.cols()) as u64;
-        let bindings = [("step", step), ("targets", targets), ("saved", chunk.lse), ("dlogits", chunk.logits)];
-        plan.push(&self.backward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
+    /// The same, and their gradient over the logits, in place.
+    pub fn forward_backward(&self, plan: &mut Plan, chunk: Chunk, step: &Tensor, targets: &Tensor, losses: &Tensor) {
+        chunk.check(targets, losses);
+        let flops = 8 * (chunk.rows * chunk.vocab) as u64;
+        let bindings = [("step", step), ("targets", targets), ("losses", losses), ("dlogits", chunk.logits)];
+        plan.push(&self.forward_backward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
     }
 }
 
 impl Chunk<'_> {
-    fn check(&self, targets: &Tensor) {
-        let fits = self.first + self.rows <= targets.len() && self.rows <= self.logits.rows() && self.rows <= self.lse.len();
-        assert!(fits, "cross_entropy: the chunk does not fit its tensors");
+    fn check(&self, targets: &Tensor, losses: &Tensor) {
+        let rows = self.first + self.rows <= targets.len() && losses.len() == targets.len() && self.rows <= self.logits.rows();
+        assert!(rows && self.logits.cols() == 4 * quads(self.vocab), "cross_entropy: the chunk does not fit its tensors");
     }
 
     fn dims(&self) -> [(&'static str, Value); 3] {
-        [("rows", self.rows.into()), ("cols", self.logits.cols().into()), ("first", self.first.into())]
+        [("rows", self.rows.into()), ("cols", self.vocab.into()), ("first", self.first.into())]
     }
 }

@@ -1,11 +1,10 @@
 //! Layer normalization over the last axis.
 
-use super::column_sum::{CHUNK, ColumnSum};
-use super::{BY_ROW, LANES};
+use super::{BY_ROW, LANES, quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
-use crate::gpu::tensor::Tensor;
+use crate::gpu::tensor::{Dtype, Tensor};
 
 pub const SOURCE: Source =
     Source { file: "layer_norm", text: include_str!("../../shaders/layer_norm.wgsl"), shared: &[LANES], variants: BY_ROW };
@@ -13,21 +12,30 @@ pub const SOURCE: Source =
 /// GPT-2's and PyTorch's ε.
 pub const EPS: f32 = 1e-5;
 
+/// Rows that one workgroup of the first stage of a weight's gradient sums; `CHUNK` in the shader, held to it by a test.
+pub const CHUNK: usize = 32;
+
+/// Quads of columns that one workgroup sums; `WEIGHT_QUADS` in the shader.
+pub const WEIGHT_QUADS: usize = 64;
+
 pub struct LayerNorm {
     forward: Kernel,
     backward: Kernel,
     backward_add: Kernel,
     backward_weight: Kernel,
+    finish: Kernel,
 }
 
 impl LayerNorm {
-    pub fn new() -> LayerNorm {
-        let file = KernelFile::load(&SOURCE);
+    /// With activations stored as `activations`.
+    pub fn new(activations: Dtype) -> LayerNorm {
+        let file = KernelFile::with_constants(&SOURCE, storage(activations));
         LayerNorm {
             forward: file.kernel("forward"),
             backward: file.kernel("backward"),
             backward_add: file.kernel("backward_add"),
             backward_weight: file.kernel("backward_weight"),
+            finish: file.kernel("finish"),
         }
     }
 
@@ -35,7 +43,7 @@ impl LayerNorm {
     pub fn forward(&self, plan: &mut Plan, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: &Tensor, moments: &Tensor) {
         assert!(x.len() == y.len() && weight.len() == x.cols() && moments.len() == 2 * x.rows(), "layer_norm.forward: shapes do not fit");
         let bindings = [("x", x), ("weight", weight), ("bias", bias.unwrap_or(weight)), ("y", y), ("moments", moments)];
-        plan.push(&self.forward, Extent::rows(x.rows()), 8 * x.len() as u64, &dims(x, bias.is_some()), &bindings);
+        plan.push(&self.forward, Extent::rows(x.rows()), 8 * x.len() as u64, &dims(x, x.rows(), bias.is_some()), &bindings);
     }
 
     /// dx (rows, C) from dy (rows, C); added to dx if `add`.
@@ -44,33 +52,26 @@ impl LayerNorm {
         assert!(x.len() == dy.len() && x.len() == dx.len() && moments.len() == 2 * x.rows(), "layer_norm.backward: shapes do not fit");
         let kernel = if add { &self.backward_add } else { &self.backward };
         let bindings = [("dy", dy), ("x", x), ("weight", weight), ("saved", moments), ("dx", dx)];
-        plan.push(kernel, Extent::rows(x.rows()), 14 * x.len() as u64, &dims(x, false), &bindings);
+        plan.push(kernel, Extent::rows(x.rows()), 14 * x.len() as u64, &dims(x, x.rows(), false), &bindings);
     }
 
     /// dweight (C) += Σ dy · x̂, and dbias (C) += Σ dy.
-    #[allow(clippy::too_many_arguments)] // five tensors of one equation, and where the partials are summed
-    pub fn backward_weight(
-        &self,
-        plan: &mut Plan,
-        column_sum: &ColumnSum,
-        dy: &Tensor,
-        x: &Tensor,
-        moments: &Tensor,
-        dweight: &Tensor,
-        dbias: Option<&Tensor>,
-    ) {
+    #[allow(clippy::too_many_arguments)] // five tensors of one equation
+    pub fn backward_weight(&self, plan: &mut Plan, dy: &Tensor, x: &Tensor, moments: &Tensor, dweight: &Tensor, dbias: Option<&Tensor>) {
         assert!(x.len() == dy.len() && dweight.len() == x.cols(), "layer_norm.backward_weight: shapes do not fit");
-        let partials = plan.tensor("partials", &[x.rows().div_ceil(CHUNK), x.cols()]);
-        let groups = partials.rows() * x.cols().div_ceil(64);
+        let chunks = x.rows().div_ceil(CHUNK);
+        let tiles = quads(x.cols()).div_ceil(WEIGHT_QUADS);
+        let partials = plan.statistic("partials", &[chunks, 2, x.cols()]);
         let bindings = [("dy", dy), ("x", x), ("saved", moments), ("partials", &partials)];
-        plan.push(&self.backward_weight, Extent::groups(groups), 5 * x.len() as u64, &dims(x, false), &bindings);
-        column_sum.finish(plan, &partials, dweight);
-        if let Some(dbias) = dbias {
-            column_sum.forward(plan, dy, dbias);
-        }
+        let rows = dims(x, x.rows(), dbias.is_some());
+        plan.push(&self.backward_weight, Extent::groups(chunks * tiles), 5 * x.len() as u64, &rows, &bindings);
+        let bindings = [("sums", &partials), ("dweight", dweight), ("dbias", dbias.unwrap_or(dweight))];
+        let chunks = dims(x, chunks, dbias.is_some());
+        plan.push(&self.finish, Extent::groups(tiles), partials.len() as u64, &chunks, &bindings);
     }
 }
 
-fn dims(x: &Tensor, has_bias: bool) -> [(&'static str, Value); 4] {
-    [("rows", x.rows().into()), ("cols", x.cols().into()), ("has_bias", has_bias.into()), ("eps", EPS.into())]
+fn dims(x: &Tensor, rows: usize, has_bias: bool) -> [(&'static str, Value); 4] {
+    assert!(x.cols().is_multiple_of(4), "layer_norm: {} columns are no whole quads", x.cols());
+    [("rows", rows.into()), ("quads", quads(x.cols()).into()), ("has_bias", has_bias.into()), ("eps", EPS.into())]
 }

@@ -1,11 +1,13 @@
-//! The matrix products of a linear layer and their derivatives.
+//! The matrix products of a linear layer and their derivatives, with what is elementwise at their outputs.
 
+use super::{ACTIVATION, RANDOM, STEP, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source, Variant};
+use crate::gpu::kernel::{Kernel, KernelFile, Source, Value, Variant};
 use crate::gpu::plan::Plan;
-use crate::gpu::tensor::Tensor;
+use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source = Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[], variants: VARIANTS };
+pub const SOURCE: Source =
+    Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[STEP, RANDOM, ACTIVATION], variants: VARIANTS };
 
 /// On software adapters loads are dear and barriers dearer; on GPUs it is the other way round.
 const VARIANTS: &[Variant] = &[
@@ -27,12 +29,37 @@ const VARIANTS: &[Variant] = &[
 pub struct Matmul {
     forward: Kernel,
     forward_bias: Kernel,
+    forward_activate: Kernel,
+    forward_residual: Kernel,
     backward_input: Kernel,
     backward_input_add: Kernel,
+    backward_input_activate: Kernel,
     backward_weight: Kernel,
+    backward_weight_bias: Kernel,
 }
 
-/// A block of a stored matrix: `rows` x `cols` elements from (`row`, `col`) on.
+/// Which non-linearity a feed-forward layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    Gelu,
+    Relu,
+}
+
+/// Inverted dropout of a layer's output, with the mask of [`super::dropout::Dropout`].
+#[derive(Clone, Copy)]
+pub struct Drop<'a> {
+    /// Which dropout of the model.
+    pub stream: u32,
+    /// Samples among the output's rows.
+    pub samples: usize,
+    /// The block of [`super::step::Step`].
+    pub step: &'a Tensor,
+    /// Off: nothing is dropped.
+    pub on: bool,
+}
+
+/// A block of a stored matrix: `rows` x `cols` elements from (`row`, `col`) on. The matrix has whole quads of columns, and `col` begins
+/// one.
 #[derive(Clone)]
 pub struct Block<'a> {
     pub tensor: &'a Tensor,
@@ -58,69 +85,182 @@ impl<'a> Block<'a> {
         Block { col: self.col + col, cols, ..self }
     }
 
+    /// In quads.
     fn stride(&self) -> usize {
-        self.tensor.cols()
+        let cols = self.tensor.cols();
+        assert!(cols.is_multiple_of(4), "{:?}: its rows are no whole quads", self.tensor);
+        cols / 4
     }
 
+    /// In quads.
     fn first(&self) -> usize {
-        assert!(
-            self.row + self.rows <= self.tensor.rows() && self.col + self.cols <= self.tensor.cols(),
-            "block outside {:?}",
-            self.tensor
-        );
-        self.row * self.stride() + self.col
+        let inside = self.row + self.rows <= self.tensor.rows() && self.col + self.cols <= self.tensor.cols();
+        assert!(inside && self.col.is_multiple_of(4), "a block from column {} outside {:?}, or between its quads", self.col, self.tensor);
+        self.row * self.stride() + self.col / 4
     }
 }
 
+/// One dispatch, as far as its kernels differ.
+#[derive(Default)]
+struct Job<'a> {
+    inner: usize,
+    has_bias: bool,
+    relu: bool,
+    dropout: Option<Drop<'a>>,
+    /// Bound beside a and b, y's own first.
+    bindings: Vec<(&'static str, &'a Tensor)>,
+}
+
 impl Matmul {
-    pub fn new() -> Matmul {
-        let file = KernelFile::load(&SOURCE);
+    /// With operands and activations stored as `activations`.
+    pub fn new(activations: Dtype) -> Matmul {
+        let file = KernelFile::with_constants(&SOURCE, storage(activations));
         Matmul {
             forward: file.kernel("forward"),
             forward_bias: file.kernel("forward_bias"),
+            forward_activate: file.kernel("forward_activate"),
+            forward_residual: file.kernel("forward_residual"),
             backward_input: file.kernel("backward_input"),
             backward_input_add: file.kernel("backward_input_add"),
+            backward_input_activate: file.kernel("backward_input_activate"),
             backward_weight: file.kernel("backward_weight"),
+            backward_weight_bias: file.kernel("backward_weight_bias"),
         }
     }
 
-    /// y (rows, out) = x (rows, in) · weightᵀ + bias, weight (out, in), bias (out).
+    /// y (rows, out) = x (rows, in) · weightᵀ + bias, weight (out, in), bias (out). Without a bias `out` may be any number: the last quad
+    /// of a row of y is filled with finite numbers.
     pub fn forward(&self, plan: &mut Plan, x: Block, weight: Block, bias: Option<&Tensor>, y: Block) {
-        assert!(x.cols == weight.cols && x.rows == y.rows && weight.rows == y.cols, "matmul.forward: shapes do not fit");
-        match bias {
-            Some(bias) => self.push(plan, &self.forward_bias, x.cols, [&x, &weight, &y], Some(bias)),
-            None => self.push(plan, &self.forward, x.cols, [&x, &weight, &y], None),
-        }
+        let mut job = Job { inner: inner(&x, &weight, bias, &y), bindings: vec![("y", y.tensor)], ..Job::default() };
+        job.bindings.extend(bias.map(|bias| ("bias", bias)));
+        let kernel = if bias.is_some() { &self.forward_bias } else { &self.forward };
+        push(plan, kernel, [&x, &weight, &y], job);
     }
 
-    /// dx (rows, in) = dy (rows, out) · weight; added to dx if `add`.
+    /// y (rows, out) = x · weightᵀ + bias, and activated (rows, out) its activation.
+    #[allow(clippy::too_many_arguments)] // four tensors of one equation, and which it is
+    pub fn forward_activate(
+        &self,
+        plan: &mut Plan,
+        kind: Activation,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        y: &Tensor,
+        activated: &Tensor,
+    ) {
+        let [x, weight, y] = [x, weight, y].map(Block::whole);
+        assert!(activated.len() == y.tensor.len(), "matmul.forward_activate: shapes do not fit");
+        let job = Job {
+            inner: inner(&x, &weight, bias, &y),
+            has_bias: bias.is_some(),
+            relu: kind == Activation::Relu,
+            bindings: vec![("y", y.tensor), ("bias", bias.unwrap_or(weight.tensor)), ("activated", activated)],
+            ..Job::default()
+        };
+        push(plan, &self.forward_activate, [&x, &weight, &y], job);
+    }
+
+    /// y (rows, out) = residual (rows, out) + dropout(x · weightᵀ + bias).
+    #[allow(clippy::too_many_arguments)] // five tensors of one equation
+    pub fn forward_residual(
+        &self,
+        plan: &mut Plan,
+        dropout: Drop,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        residual: &Tensor,
+        y: &Tensor,
+    ) {
+        let [x, weight, y] = [x, weight, y].map(Block::whole);
+        assert!(residual.len() == y.tensor.len() && y.rows.is_multiple_of(dropout.samples), "matmul.forward_residual: shapes do not fit");
+        let job = Job {
+            inner: inner(&x, &weight, bias, &y),
+            has_bias: bias.is_some(),
+            dropout: Some(dropout),
+            bindings: vec![("y", y.tensor), ("bias", bias.unwrap_or(weight.tensor)), ("residual", residual), ("step", dropout.step)],
+            ..Job::default()
+        };
+        push(plan, &self.forward_residual, [&x, &weight, &y], job);
+    }
+
+    /// dx (rows, in) = dy (rows, out) · weight; added to dx if `add`. `out` may be any number.
     pub fn backward_input(&self, plan: &mut Plan, dy: Block, weight: Block, dx: Block, add: bool) {
-        assert!(dy.cols == weight.rows && dy.rows == dx.rows && weight.cols == dx.cols, "matmul.backward_input: shapes do not fit");
+        check_input_gradient(&dy, &weight, &dx);
         let kernel = if add { &self.backward_input_add } else { &self.backward_input };
-        self.push(plan, kernel, dy.cols, [&dy, &weight, &dx], None);
+        push(plan, kernel, [&dy, &weight, &dx], Job { inner: dy.cols, bindings: vec![("y", dx.tensor)], ..Job::default() });
     }
 
-    /// dweight (out, in) += dyᵀ · x, summed over rows.
-    pub fn backward_weight(&self, plan: &mut Plan, dy: Block, x: Block, dweight: Block) {
-        assert!(dy.rows == x.rows && dy.cols == dweight.rows && x.cols == dweight.cols, "matmul.backward_weight: shapes do not fit");
-        self.push(plan, &self.backward_weight, dy.rows, [&dy, &x, &dweight], None);
+    /// dbefore (rows, in) = (dy (rows, out) · weight) times the slope of the activation at `before` (rows, in), whose activation goes to
+    /// `activated` once more.
+    #[allow(clippy::too_many_arguments)] // five tensors of one equation, and which it is
+    pub fn backward_input_activate(
+        &self,
+        plan: &mut Plan,
+        kind: Activation,
+        dy: &Tensor,
+        weight: &Tensor,
+        before: &Tensor,
+        activated: &Tensor,
+        dbefore: &Tensor,
+    ) {
+        let [dy, weight, dx] = [dy, weight, dbefore].map(Block::whole);
+        check_input_gradient(&dy, &weight, &dx);
+        assert!(before.len() == dbefore.len() && activated.len() == dbefore.len(), "matmul.backward_input_activate: shapes do not fit");
+        let bindings = vec![("y", dbefore), ("before", before), ("activated", activated)];
+        let job = Job { inner: dy.cols, relu: kind == Activation::Relu, bindings, ..Job::default() };
+        push(plan, &self.backward_input_activate, [&dy, &weight, &dx], job);
     }
 
-    fn push(&self, plan: &mut Plan, kernel: &Kernel, inner: usize, [a, b, y]: [&Block; 3], bias: Option<&Tensor>) {
-        let dims = [
-            ("rows", y.rows.into()),
-            ("cols", y.cols.into()),
-            ("inner", inner.into()),
-            ("a_stride", a.stride().into()),
-            ("a_first", a.first().into()),
-            ("b_stride", b.stride().into()),
-            ("b_first", b.first().into()),
-            ("y_stride", y.stride().into()),
-            ("y_first", y.first().into()),
-        ];
-        let mut bindings = vec![("a", a.tensor), ("b", b.tensor), ("y", y.tensor)];
-        bindings.extend(bias.map(|bias| ("bias", bias)));
-        let flops = 2 * y.rows as u64 * y.cols as u64 * inner as u64;
-        plan.push(kernel, Extent::matrix(y.rows, y.cols), flops, &dims, &bindings);
+    /// dweight (out, in) += dyᵀ · x, summed over rows; dbias (out) += the column sums of dy (rows, out). Without dbias, `out` may be any
+    /// number.
+    pub fn backward_weight(&self, plan: &mut Plan, dy: Block, x: Block, dweight: &Tensor, dbias: Option<&Tensor>) {
+        let y = Block::whole(dweight);
+        assert!(dy.rows == x.rows && dy.cols == y.rows && x.cols == y.cols, "matmul.backward_weight: shapes do not fit");
+        let biases = dbias.is_none_or(|dbias| dbias.len() == dy.cols && dy.cols.is_multiple_of(4));
+        assert!(x.cols.is_multiple_of(4) && biases, "matmul.backward_weight: no whole quads");
+        let mut job = Job { inner: dy.rows, bindings: vec![("dweight", dweight)], ..Job::default() };
+        job.bindings.extend(dbias.map(|dbias| ("dbias", dbias)));
+        let kernel = if dbias.is_some() { &self.backward_weight_bias } else { &self.backward_weight };
+        push(plan, kernel, [&dy, &x, &y], job);
     }
+}
+
+/// The summed axis of a forward, which must be whole quads: both operands are read along it.
+fn inner(x: &Block, weight: &Block, bias: Option<&Tensor>, y: &Block) -> usize {
+    assert!(x.cols == weight.cols && x.rows == y.rows && weight.rows == y.cols, "matmul.forward: shapes do not fit");
+    let biases = bias.is_none_or(|bias| bias.len() == y.cols && y.cols.is_multiple_of(4));
+    assert!(x.cols.is_multiple_of(4) && biases, "matmul.forward: no whole quads");
+    x.cols
+}
+
+fn check_input_gradient(dy: &Block, weight: &Block, dx: &Block) {
+    let fit = dy.cols == weight.rows && dy.rows == dx.rows && weight.cols == dx.cols && dx.cols.is_multiple_of(4);
+    assert!(fit, "matmul.backward_input: shapes do not fit");
+}
+
+fn push(plan: &mut Plan, kernel: &Kernel, [a, b, y]: [&Block; 3], job: Job) {
+    let dropout = job.dropout;
+    let per_sample = dropout.map_or(0, |dropout| y.rows / dropout.samples * y.cols);
+    let dims: [(&str, Value); 14] = [
+        ("rows", y.rows.into()),
+        ("cols", y.cols.into()),
+        ("inner", job.inner.into()),
+        ("a_stride", a.stride().into()),
+        ("a_first", a.first().into()),
+        ("b_stride", b.stride().into()),
+        ("b_first", b.first().into()),
+        ("y_stride", y.stride().into()),
+        ("y_first", y.first().into()),
+        ("has_bias", job.has_bias.into()),
+        ("relu", job.relu.into()),
+        ("dropout", dropout.is_some_and(|dropout| dropout.on).into()),
+        ("stream", dropout.map_or(0, |dropout| dropout.stream).into()),
+        ("per_sample", per_sample.into()),
+    ];
+    let mut bindings = vec![("a", a.tensor), ("b", b.tensor)];
+    bindings.extend(job.bindings);
+    let flops = 2 * y.rows as u64 * y.cols as u64 * job.inner as u64;
+    plan.push(kernel, Extent::matrix(y.rows, y.cols), flops, &dims, &bindings);
 }

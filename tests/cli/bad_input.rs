@@ -54,7 +54,7 @@ fn sizes_that_cannot_be() {
     }
     refused("train.batch_size=0", &["train.batch_size = 0", "at least 1"]);
     refused("train.steps=0", &["train.steps = 0", "at least 1"]);
-    refused("model.n_head=5", &["model.d_model = 64", "model.n_head = 5", "60 or 65"]);
+    refused("model.n_head=5", &["model.d_model = 64", "model.n_head = 5", "60 or 80"]);
     refused("model.d_model=100000000000", &["model.d_model", "needs 1 to"]);
     refused("model.vocab_size=100", &["model.vocab_size = 100", "or more, the tokenizer's size"]);
     refused("model.dropout=1.5", &["model.dropout = 1.5", "0 to below 1"]);

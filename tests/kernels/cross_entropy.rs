@@ -1,5 +1,6 @@
-//! cross_entropy.forward, .backward
+//! cross_entropy.forward, .forward_backward
 
+use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::cross_entropy::{Chunk, CrossEntropy};
 use wgpt::ops::step::Step;
 use wgpt::reference::cross_entropy as twin;
@@ -9,7 +10,7 @@ use crate::harness::{POISON, Trial, bits, noise};
 
 /// Rows `first..first + rows` of `all`, in tensors that have room for one row more.
 fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
-    let cross_entropy = CrossEntropy::new();
+    let cross_entropy = CrossEntropy::new(Dtype::F32);
     let mut t = Trial::new(format!("cross_entropy {rows} of {all} from {first}, V {cols}"));
     let targets: Vec<u32> = (0..all as u32).map(|r| target(r, cols as u32)).collect();
     let step = Step { target_scale: 1.0 / 37.0, ..Step::default() };
@@ -17,25 +18,30 @@ fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
     let (losses, lse) = twin::forward(&logits[..rows * cols], chunk_targets, cols);
     let dlogits = twin::backward(&logits[..rows * cols], &lse, chunk_targets, cols, f64::from(step.target_scale));
 
+    // A row's padding is finite, here larger than any logit, and its gradient 0.
+    let wide = cols.next_multiple_of(4);
+    let top = logits.iter().fold(0.0f64, |top, x| top.max(x.abs()));
+    let pad = |rows: &[f64], fill: f64| rows.chunks(cols).flat_map(|row| [row, &vec![fill; wide - cols]].concat()).collect::<Vec<_>>();
+    let stored = pad(logits, top + 1.0);
+
     let tstep = t.step("step", step);
     let ttargets = t.words("targets", &[all], &targets);
-    let tlogits = t.input("logits", &[rows + 1, cols], logits);
-    let tlosses = t.output("losses", &[all]);
-    let tlse = t.output("lse", &[rows + 1]);
-    let chunk = Chunk { rows, first, logits: &tlogits, lse: &tlse };
+    let tlogits = t.input("logits", &[rows + 1, wide], &stored);
+    let tdlogits = t.input("dlogits", &[rows + 1, wide], &stored);
+    let [tlosses, tlosses_too] = ["losses", "losses of both"].map(|name| t.output(name, &[all]));
+    let chunk = Chunk { rows, first, vocab: cols, logits: &tlogits };
     cross_entropy.forward(&mut t.plan, chunk, &ttargets, &tlosses);
-    cross_entropy.backward(&mut t.plan, chunk, &tstep, &ttargets);
+    cross_entropy.forward_backward(&mut t.plan, Chunk { logits: &tdlogits, ..chunk }, &tstep, &ttargets, &tlosses_too);
 
     // lse and the target's logit have the size of the largest logit, and the sum of V exponentials rounds like a walk of V steps.
-    let top = logits.iter().fold(0.0f64, |top, x| top.max(x.abs()));
     let abs = 1e-6 * (1.0 + top) + 2e-7 * (cols as f64).sqrt();
-    t.expect_part(&tlosses, first, &losses, abs, 1e-6);
-    t.expect_part(&tlse, 0, &lse, abs, 1e-6);
-    t.expect_part(&tlogits, 0, &dlogits, abs / 37.0, 2e-6);
-    t.expect_words(&tlosses, 0, &vec![POISON; first]);
-    t.expect_words(&tlosses, first + rows, &vec![POISON; all - first - rows]);
-    t.expect_words(&tlse, rows, &[POISON]);
-    t.expect_words(&tlogits, rows * cols, &bits(&logits[rows * cols..]));
+    for losses_of in [&tlosses, &tlosses_too] {
+        t.expect_part(losses_of, first, &losses, abs, 1e-6);
+        t.expect_words(losses_of, 0, &vec![POISON; first]);
+        t.expect_words(losses_of, first + rows, &vec![POISON; all - first - rows]);
+    }
+    t.expect_part(&tdlogits, 0, &pad(&dlogits, 0.0), abs / 37.0, 2e-6);
+    t.expect_words(&tdlogits, rows * wide, &bits(&stored[rows * wide..]));
     t.run();
 }
 

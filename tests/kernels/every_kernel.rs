@@ -8,17 +8,28 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::{AddressSpace, ShaderStage, TypeInner};
 use wgpt::gpu::kernel::{Access, KernelFile, Module, Source};
+use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::step::{State, Step};
-use wgpt::ops::{SOURCES, attention, column_sum, gradient_norm, layer_norm};
+use wgpt::ops::{SOURCES, attention, gradient_norm, layer_norm, storage};
 
-/// All variants of a file; naga parses and validates each.
+/// All variants of a file, activations stored as f32; naga parses and validates each.
 fn load(source: &'static Source) -> KernelFile {
-    let constants = if source.file == "attention" { attention::constants(32) } else { String::new() };
-    KernelFile::with_constants(source, &constants)
+    load_stored(source, Dtype::F32)
 }
 
+fn load_stored(source: &'static Source, activations: Dtype) -> KernelFile {
+    let size = if source.file == "attention" { attention::constants(32) } else { String::new() };
+    let store = if source.text.contains("Quad") { storage(activations) } else { "" };
+    KernelFile::with_constants(source, &format!("{size}\n{store}"))
+}
+
+/// All variants of all files, in both storages of activations.
 fn modules() -> impl Iterator<Item = Arc<Module>> {
-    SOURCES.iter().flat_map(|source| load(source).modules().to_vec())
+    let of = |source: &&'static Source| {
+        let both = [Dtype::F32, Dtype::Bf16].map(|activations| load_stored(source, activations));
+        both.into_iter().flat_map(|file| file.modules().to_vec()).collect::<Vec<_>>()
+    };
+    SOURCES.iter().flat_map(of)
 }
 
 fn folder(path: &str) -> Vec<(String, String)> {
@@ -164,8 +175,8 @@ fn same_struct(name: &str, size: usize, fields: &[(String, &'static str, usize)]
 #[test]
 fn host_constants_are_the_shaders_constants() {
     for (source, constant, value) in [
-        (&column_sum::SOURCE, "CHUNK", column_sum::CHUNK),
-        (&layer_norm::SOURCE, "CHUNK", column_sum::CHUNK),
+        (&layer_norm::SOURCE, "CHUNK", layer_norm::CHUNK),
+        (&layer_norm::SOURCE, "WEIGHT_QUADS", layer_norm::WEIGHT_QUADS),
         (&gradient_norm::SOURCE, "ROWS_PER_GROUP", gradient_norm::TILE),
     ] {
         for module in load(source).modules() {
@@ -188,12 +199,14 @@ fn every_shader_is_in_the_list() {
         assert!(source.text == text, "ops/{file}.rs includes another file than shaders/{file}.wgsl");
     }
     for (file, text) in folder("shaders/shared") {
-        let appended = |source: &Source| source.shared.iter().copied().chain(source.variants.iter().map(|v| v.text)).any(|t| t == text);
+        let stores = [Dtype::F32, Dtype::Bf16].map(storage);
+        let appended =
+            |source: &Source| source.shared.iter().copied().chain(source.variants.iter().map(|v| v.text)).chain(stores).any(|t| t == text);
         assert!(SOURCES.iter().any(|source| appended(source)), "nothing appends shaders/shared/{file}.wgsl");
     }
 }
 
-/// A file of trials for each file of kernels, whose first line names all its kernels.
+/// A file of trials for each file of kernels, whose header names all its kernels.
 #[test]
 fn every_kernel_has_a_trial() {
     for source in SOURCES {
@@ -201,10 +214,10 @@ fn every_kernel_has_a_trial() {
         assert!(include_str!("main.rs").contains(&format!("\nmod {file};")), "tests/kernels/main.rs has no module {file}");
         let trials = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/kernels/{file}.rs"));
         let text = std::fs::read_to_string(trials).unwrap();
-        let first_line = text.lines().next().unwrap();
-        let named: Vec<&str> = first_line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let named: Vec<&str> = header.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for entry in load(source).entries() {
-            assert!(named.contains(&entry.as_str()), "the first line of tests/kernels/{file}.rs does not name {entry}");
+            assert!(named.contains(&entry.as_str()), "the header of tests/kernels/{file}.rs does not name {entry}");
         }
     }
 }

@@ -5,10 +5,8 @@
 mod common;
 mod harness;
 
-mod activation;
 mod adamw;
 mod attention;
-mod column_sum;
 mod cross_entropy;
 mod dropout;
 mod embedding;
@@ -18,5 +16,4 @@ mod layer_norm;
 mod loss;
 mod matmul;
 mod position;
-mod residual;
 mod sgd;

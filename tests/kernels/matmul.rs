@@ -1,74 +1,152 @@
-//! matmul.forward, .forward_bias, .backward_input, .backward_input_add, .backward_weight
+//! matmul.forward, .forward_bias, .forward_activate, .forward_residual, .backward_input, .backward_input_add, .backward_input_activate,
+//! .backward_weight, .backward_weight_bias
 
-use wgpt::ops::Ops;
-use wgpt::ops::matmul::Block;
-use wgpt::reference::matmul as twin;
+use wgpt::gpu::tensor::Dtype;
+use wgpt::ops::matmul::{Activation, Block, Drop, Matmul};
+use wgpt::ops::step::Step;
+use wgpt::reference::{dropout, matmul as twin};
 
-use crate::harness::{Trial, noise};
+use crate::harness::{Trial, noise, plus};
 
-/// y (rows, cols) from inner.
-fn trial(rows: usize, inner: usize, cols: usize) {
-    let ops = Ops::new(8);
+/// Rounding of a sum of n products grows with √n where signs are random.
+fn tolerance(n: usize) -> f64 {
+    2e-6 * (n as f64).sqrt() + 1e-6
+}
+
+/// Rows of `cols` columns, padded to whole quads with what `fill` makes of each row.
+fn padded(data: &[f64], cols: usize, fill: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    let pad = |row: &[f64]| [row, &vec![fill(row); cols.next_multiple_of(4) - cols]].concat();
+    data.chunks(cols).flat_map(pad).collect()
+}
+
+/// y (rows, cols) from inner, a multiple of 4; cols may be any number, as a vocabulary may.
+fn linear(rows: usize, inner: usize, cols: usize) {
+    let matmul = Matmul::new(Dtype::F32);
     let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols}"));
-    let (x, weight, bias, dy) = (noise(rows * inner, 1), noise(cols * inner, 2), noise(cols, 3), noise(rows * cols, 4));
+    let wide = cols.next_multiple_of(4);
+    let (x, weight, dy) = (noise(rows * inner, 1), noise(cols * inner, 2), noise(rows * cols, 4));
     let (dx_start, dweight_start) = (noise(rows * inner, 5), noise(cols * inner, 6));
     let tx = t.input("x", &[rows, inner], &x);
     let tweight = t.input("weight", &[cols, inner], &weight);
-    let tbias = t.input("bias", &[cols], &bias);
-    let tdy = t.input("dy", &[rows, cols], &dy);
-    let ty = t.output("y", &[rows, cols]);
-    let ty_bias = t.output("y_bias", &[rows, cols]);
+    // What lies in the padding of dy must not matter.
+    let tdy = t.input("dy", &[rows, wide], &padded(&dy, cols, |_| f64::NAN));
+    let ty = t.output("y", &[rows, wide]);
     let tdx = t.output("dx", &[rows, inner]);
     let tdx_added = t.input("dx_added", &[rows, inner], &dx_start);
     let tdweight = t.input("dweight", &[cols, inner], &dweight_start);
     let whole = Block::whole;
-    ops.matmul.forward(&mut t.plan, whole(&tx), whole(&tweight), None, whole(&ty));
-    ops.matmul.forward(&mut t.plan, whole(&tx), whole(&tweight), Some(&tbias), whole(&ty_bias));
-    ops.matmul.backward_input(&mut t.plan, whole(&tdy), whole(&tweight), whole(&tdx), false);
-    ops.matmul.backward_input(&mut t.plan, whole(&tdy), whole(&tweight), whole(&tdx_added), true);
-    ops.matmul.backward_weight(&mut t.plan, whole(&tdy), whole(&tx), whole(&tdweight));
+    let columns = |tensor| Block::whole(tensor).columns(0, cols);
+    matmul.forward(&mut t.plan, whole(&tx), whole(&tweight), None, columns(&ty));
+    matmul.backward_input(&mut t.plan, columns(&tdy), whole(&tweight), whole(&tdx), false);
+    matmul.backward_input(&mut t.plan, columns(&tdy), whole(&tweight), whole(&tdx_added), true);
+    matmul.backward_weight(&mut t.plan, columns(&tdy), whole(&tx), &tdweight, None);
 
-    let plus = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<_>>();
-    // Rounding of a sum of n products grows with √n where signs are random.
-    let tolerance = |n: usize| 2e-6 * (n as f64).sqrt() + 1e-6;
     let dx = twin::backward_input(&dy, &weight, rows, inner, cols);
-    let dweight = twin::backward_weight(&dy, &x, rows, inner, cols);
-    t.expect(&ty, &twin::forward(&x, &weight, None, rows, inner, cols), tolerance(inner), 1e-5);
-    t.expect(&ty_bias, &twin::forward(&x, &weight, Some(&bias), rows, inner, cols), tolerance(inner), 1e-5);
+    let y = twin::forward(&x, &weight, None, rows, inner, cols);
+    // The padding of y repeats the row's last column.
+    t.expect(&ty, &padded(&y, cols, |row| row[cols - 1]), tolerance(inner), 1e-5);
     t.expect(&tdx, &dx, tolerance(cols), 1e-5);
     t.expect(&tdx_added, &plus(&dx_start, &dx), tolerance(cols), 1e-5);
-    t.expect(&tdweight, &plus(&dweight_start, &dweight), tolerance(rows), 1e-5);
+    t.expect(&tdweight, &plus(&dweight_start, &twin::backward_weight(&dy, &x, rows, inner, cols)), tolerance(rows), 1e-5);
     t.run();
+}
+
+/// The layers of a block: all sizes but `rows` are multiples of 4.
+fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias: bool, p: f64) {
+    let matmul = Matmul::new(Dtype::F32);
+    let relu = kind == Activation::Relu;
+    let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols} {kind:?}, bias {with_bias}, dropout {p}"));
+    let step = Step { seed: 77, first_sample: 3, ..Step::default() }.with_dropout(p);
+    let (x, weight, bias, dy) = (noise(rows * inner, 1), noise(cols * inner, 2), noise(cols, 3), noise(rows * cols, 4));
+    let (residual, before) = (noise(rows * cols, 5), noise(rows * inner, 6));
+    let (dweight_start, dbias_start) = (noise(cols * inner, 7), noise(cols, 8));
+    let given = with_bias.then_some(bias.as_slice());
+
+    let tstep = t.step("step", step);
+    let tx = t.input("x", &[rows, inner], &x);
+    let tweight = t.input("weight", &[cols, inner], &weight);
+    let tbias = t.input("bias", &[cols], &bias);
+    let tdy = t.input("dy", &[rows, cols], &dy);
+    let tresidual = t.input("residual", &[rows, cols], &residual);
+    let tbefore = t.input("before", &[rows, inner], &before);
+    let [ty, ty_active, tactivated, tsum] = ["y", "y of activate", "activated", "sum"].map(|name| t.output(name, &[rows, cols]));
+    let [tdbefore, tagain] = ["dbefore", "activated again"].map(|name| t.output(name, &[rows, inner]));
+    let tdweight = t.input("dweight", &[cols, inner], &dweight_start);
+    let tdbias = t.input("dbias", &[cols], &dbias_start);
+    let tgiven = with_bias.then_some(&tbias);
+    let whole = Block::whole;
+    let drop = Drop { stream: 11, samples: rows, step: &tstep, on: p > 0.0 };
+    matmul.forward(&mut t.plan, whole(&tx), whole(&tweight), tgiven, whole(&ty));
+    matmul.forward_activate(&mut t.plan, kind, &tx, &tweight, tgiven, &ty_active, &tactivated);
+    matmul.forward_residual(&mut t.plan, drop, &tx, &tweight, tgiven, &tresidual, &tsum);
+    matmul.backward_input_activate(&mut t.plan, kind, &tdy, &tweight, &tbefore, &tagain, &tdbefore);
+    matmul.backward_weight(&mut t.plan, whole(&tdy), whole(&tx), &tdweight, Some(&tdbias));
+
+    let (y, activated) = twin::forward_activate(&x, &weight, given, rows, inner, cols, relu);
+    let index = |i: usize| 3 * cols as u32 + i as u32;
+    let factor =
+        |i: usize| if p == 0.0 { 1.0 } else { dropout::keep_factor(index(i), 11, 77, step.drop_below, f64::from(step.keep_scale)) };
+    let (_, again) = twin::forward_activate(&before, &identity(inner), None, rows, inner, inner, relu);
+    let forward = tolerance(inner) + 1e-5;
+    t.expect(&ty, &y, forward, 1e-5);
+    t.expect(&ty_active, &y, forward, 1e-5);
+    t.expect(&tactivated, &activated, 2.0 * forward, 1e-5);
+    t.expect(&tsum, &twin::forward_residual(&x, &weight, given, &residual, &factor, rows, inner, cols), 2.0 * forward, 1e-5);
+    t.expect(&tagain, &again, 5e-6, 5e-6);
+    let dbefore = twin::backward_input_activate(&dy, &weight, &before, rows, inner, cols, relu);
+    t.expect(&tdbefore, &dbefore, 2.0 * tolerance(cols), 1e-5);
+    t.expect(&tdweight, &plus(&dweight_start, &twin::backward_weight(&dy, &x, rows, inner, cols)), tolerance(rows), 1e-5);
+    t.expect(&tdbias, &plus(&dbias_start, &twin::backward_bias(&dy, rows, cols)), tolerance(rows), 1e-5);
+    t.run();
+}
+
+/// A weight that lets its input through.
+fn identity(n: usize) -> Vec<f64> {
+    (0..n * n).map(|i| if i % (n + 1) == 0 { 1.0 } else { 0.0 }).collect()
 }
 
 #[test]
 fn odd_sizes() {
-    for (rows, inner, cols) in [(1, 1, 1), (63, 17, 65), (1, 33, 200), (129, 64, 7), (65, 15, 130), (5, 200, 1)] {
-        trial(rows, inner, cols);
+    for (rows, inner, cols) in [(1, 4, 1), (63, 16, 65), (1, 32, 200), (129, 64, 7), (65, 12, 130), (5, 200, 2)] {
+        linear(rows, inner, cols);
     }
 }
 
 #[test]
+fn fused_odd_sizes() {
+    for (rows, inner, cols) in [(1, 4, 4), (63, 16, 68), (129, 36, 8), (65, 12, 132)] {
+        fused(rows, inner, cols, Activation::Gelu, true, 0.0);
+        fused(rows, inner, cols, Activation::Relu, false, 0.3);
+    }
+    fused(35, 8, 12, Activation::Gelu, true, 0.5);
+}
+
+#[test]
 fn sums_of_more_than_65_536() {
-    trial(2, 65_543, 3);
-    trial(3, 2, 65_543);
-    trial(65_543, 3, 2);
+    linear(2, 65_544, 3);
+    linear(3, 4, 65_543);
+    linear(65_543, 4, 2);
+}
+
+#[test]
+fn a_bias_of_more_than_65_536_rows() {
+    fused(65_543, 4, 4, Activation::Gelu, true, 0.1);
 }
 
 /// Blocks of larger matrices: rows and columns of a chunk of logits.
 #[test]
 fn blocks() {
-    let ops = Ops::new(8);
+    let matmul = Matmul::new(Dtype::F32);
     let mut t = Trial::new("matmul blocks");
-    let (x, weight) = (noise(9 * 11, 1), noise(6 * 11, 2));
-    let mut y = noise(5 * 10, 3);
-    let tx = t.input("x", &[9, 11], &x);
-    let tweight = t.input("weight", &[6, 11], &weight);
-    let ty = t.input("y", &[5, 10], &y);
-    ops.matmul.forward(&mut t.plan, Block::rows(&tx, 4, 5), Block::whole(&tweight), None, Block::whole(&ty).columns(3, 6));
-    let part = twin::forward(&x[4 * 11..], &weight, None, 5, 11, 6);
+    let (x, weight) = (noise(9 * 12, 1), noise(6 * 12, 2));
+    let mut y = noise(5 * 16, 3);
+    let tx = t.input("x", &[9, 12], &x);
+    let tweight = t.input("weight", &[6, 12], &weight);
+    let ty = t.input("y", &[5, 16], &y);
+    matmul.forward(&mut t.plan, Block::rows(&tx, 4, 5), Block::whole(&tweight), None, Block::whole(&ty).columns(4, 6));
+    let part = padded(&twin::forward(&x[4 * 12..], &weight, None, 5, 12, 6), 6, |row| row[5]);
     for r in 0..5 {
-        y[r * 10 + 3..r * 10 + 9].copy_from_slice(&part[r * 6..r * 6 + 6]);
+        y[r * 16 + 4..r * 16 + 12].copy_from_slice(&part[r * 8..r * 8 + 8]);
     }
     t.expect(&ty, &y, 1e-5, 1e-5);
     t.run();
