@@ -10,6 +10,7 @@ use super::memory::{self, Layout};
 use super::plan::{Action, Dispatch, Phase, Plan};
 use super::tensor::Tensor;
 use super::transfer::Transfer;
+use super::variants::{self, Choice, Class};
 use crate::error::{Error, Result};
 
 /// Offsets of `Dims` blocks and of pool slices: the largest alignment that any WebGPU device asks for.
@@ -20,8 +21,8 @@ const ALIGNMENT: u64 = 256;
 pub struct Options {
     /// Keep wgpu's bounds checks and loop guards in the shaders.
     pub checked: bool,
-    /// Variants by kernel file, as `("matmul", "tile_shared")`; files that are not named take their default.
-    pub variants: Vec<(String, String)>,
+    /// Variants by kernel and shape class; dispatches that no choice fits take their default.
+    pub variants: Vec<Choice>,
     /// Cut every dispatch into launches of at most this many workgroups; 0: as the price asks.
     pub max_groups: u32,
     /// Buffers to use for storages of these names instead of new ones, say the parameters of another plan.
@@ -36,8 +37,8 @@ pub struct Compiled {
     pub(crate) buffers: Vec<wgpu::Buffer>,
     pub layout: Layout,
     pub transfer: Transfer,
-    /// Chosen variants, by kernel file.
-    pub variants: Vec<(String, String)>,
+    /// The variants taken, by kernel and shape class, in the order of recording; kernels with a single form are left out.
+    pub variants: Vec<Choice>,
 }
 
 /// What [`Compiled::encode`] replays.
@@ -80,8 +81,9 @@ impl Plan {
     /// What [`Plan::compile`] will allocate, exactly, without allocating.
     ///
     /// # Errors
-    /// [`Error::Limit`] when something is larger than the adapter allows.
+    /// [`Error::Limit`] when something is larger than the adapter allows; [`Error::Usage`] for a chosen variant that does not run there.
     pub fn needs(&self, gpu: &Gpu, options: &Options) -> Result<Needs> {
+        variants::check(self.dispatches(), gpu.traits(), &options.variants)?;
         let mut layout = memory::layout(self, gpu.limits())?;
         let mut buffers = layout.buffers.len() as u64 + 1 + Transfer::BUFFERS;
         for (label, size) in layout.labels.iter().zip(layout.buffers.iter_mut()) {
@@ -102,7 +104,7 @@ impl Plan {
     /// Chooses variants, makes buffers, pipelines and bind groups.
     ///
     /// # Errors
-    /// [`Error::Limit`] before anything is allocated; [`Error::Device`] when the driver refuses an allocation or a shader.
+    /// [`Error::Limit`] and [`Error::Usage`] as [`Plan::needs`], before anything is allocated; [`Error::Device`] when the driver refuses an allocation or a shader.
     pub async fn compile(&self, gpu: &Gpu, options: &Options) -> Result<Compiled> {
         let needs = self.needs(gpu, options)?;
         let buffers = gpu.guarded("allocating the plan's buffers", || self.create_buffers(gpu, &needs.layout, options)).await?;
@@ -119,7 +121,7 @@ impl Plan {
         Ok(Compiled { gpu: gpu.clone(), commands, phases, layout: needs.layout, transfer, variants, buffers })
     }
 
-    fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
+    pub(crate) fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
         self.works.iter().filter_map(|work| match &work.action {
             Action::Dispatch(dispatch) => Some(dispatch),
             Action::Clear(_) => None,
@@ -142,13 +144,13 @@ impl Plan {
         layout.labels.iter().zip(&layout.buffers).zip(usages).map(create).collect()
     }
 
-    fn chosen_variants(&self, gpu: &Gpu, options: &Options) -> Vec<(String, String)> {
-        let mut chosen: Vec<(String, String)> = vec![];
-        for dispatch in self.dispatches() {
-            let interface = interface(dispatch, gpu, options);
-            let row = (dispatch.kernel.file().to_owned(), interface.module.variant.name.to_owned());
-            if !chosen.contains(&row) {
-                chosen.push(row);
+    fn chosen_variants(&self, gpu: &Gpu, options: &Options) -> Vec<Choice> {
+        let mut chosen: Vec<Choice> = vec![];
+        for dispatch in self.dispatches().filter(|dispatch| dispatch.kernel.interfaces().len() > 1) {
+            let variant = interface(dispatch, gpu, options).module.variant.name.to_owned();
+            let choice = Choice { kernel: dispatch.kernel.name().to_owned(), class: Some(Class::of(dispatch)), variant };
+            if !chosen.contains(&choice) {
+                chosen.push(choice);
             }
         }
         chosen
@@ -157,9 +159,8 @@ impl Plan {
 
 /// The variant that a dispatch takes.
 fn interface<'d>(dispatch: &'d Dispatch, gpu: &Gpu, options: &Options) -> &'d Interface {
-    let kernel = &dispatch.kernel;
-    let wanted = options.variants.iter().find(|(file, _)| file == kernel.file()).map(|(_, variant)| variant.as_str());
-    &kernel.interfaces()[kernel.choose(gpu.traits(), &dispatch.extent, wanted)]
+    let wanted = variants::wanted(&options.variants, dispatch);
+    &dispatch.kernel.interfaces()[dispatch.kernel.choose(gpu.traits(), &dispatch.extent, wanted)]
 }
 
 impl Grid {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::config::RunConfig;
 use super::trainer::Snapshot;
 use crate::error::{Error, Result};
+use crate::gpu::variants::Choice;
 use crate::model::params::Param;
 use crate::ops::step::State;
 
@@ -30,8 +31,8 @@ pub struct Meta {
     pub device_state: State,
     pub adapter: String,
     pub driver: String,
-    /// Kernel variants that the run uses.
-    pub variants: Vec<(String, String)>,
+    /// The kernel variants that the run uses, by kernel and shape class.
+    pub variants: Vec<Choice>,
     /// Validation loss at this step, if it was taken, and the best so far.
     pub val_loss: Option<f64>,
     pub best_val_loss: Option<f64>,

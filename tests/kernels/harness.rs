@@ -8,6 +8,7 @@ use wgpt::gpu::compile::{Compiled, Options};
 use wgpt::gpu::plan::{Keep, Phase, Plan};
 use wgpt::gpu::run::Runner;
 use wgpt::gpu::tensor::{Dtype, Tensor};
+use wgpt::gpu::variants::Choice;
 use wgpt::gpu::wait::block_on;
 use wgpt::ops::SOURCES;
 use wgpt::ops::step::{State, Step};
@@ -140,13 +141,13 @@ impl Trial {
     }
 
     /// The default, and every other variant of the files in the plan that this adapter can run.
-    fn variant_choices(&self) -> Vec<Vec<(String, String)>> {
+    fn variant_choices(&self) -> Vec<Vec<Choice>> {
         let text = self.plan.to_string();
         let mut choices = vec![vec![]];
         for source in SOURCES {
             if source.variants.len() > 1 && text.contains(&format!(" {}.", source.file)) {
                 let able = source.variants.iter().filter(|v| (v.runs)(gpu().traits()));
-                choices.extend(able.map(|v| vec![(source.file.to_owned(), v.name.to_owned())]));
+                choices.extend(able.map(|v| vec![Choice { kernel: source.file.to_owned(), class: None, variant: v.name.to_owned() }]));
             }
         }
         choices
@@ -180,7 +181,8 @@ impl Trial {
         self.tensors.iter().map(read).collect()
     }
 
-    fn compare(&self, results: &[Vec<u32>], variants: &[(String, String)]) {
+    fn compare(&self, results: &[Vec<u32>], variants: &[Choice]) {
+        let variants: Vec<String> = variants.iter().map(Choice::to_string).collect();
         for Expected { tensor, first, want } in &self.expected {
             let index = self.tensors.iter().position(|(t, _)| t.name == tensor.name).expect("an expected tensor of this trial");
             let name = format!("{} {variants:?} `{}` from {first}", self.name, tensor.name);

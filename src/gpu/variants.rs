@@ -1,0 +1,314 @@
+//! Which variant each dispatch takes: choices by kernel and shape class, made by hand, by tuning, or taken over from a checkpoint.
+//!
+//! A choice reads `matmul=tile_shared` (every kernel of a file), `matmul.forward=tile_shared` (one kernel), or
+//! `matmul.forward@1024x512x128=tile_shared` (one kernel in one shape class). The most specific one that fits a dispatch wins, of equals
+//! the last; a dispatch that none fits takes the default of its adapter.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Traits;
+use super::kernel::Variant;
+use super::plan::Dispatch;
+use super::tensor::Dtype;
+use crate::error::{Error, Result};
+
+/// The shape class of a dispatch: what is the same for shapes that one tile suits alike. Powers of two, `1024x512x128`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Class {
+    /// At or above the output's rows, of the whole batch.
+    pub rows: u64,
+    /// At or above the output's columns.
+    pub cols: u64,
+    /// At or above half the FLOPs of one output: the multiply-adds of a sum.
+    pub inner: u64,
+    /// Whether a tensor is stored in bf16, which halves the traffic; printed as `1024x512x128xbf16`.
+    pub bf16: bool,
+}
+
+impl Class {
+    /// The class of a recorded dispatch.
+    pub fn of(dispatch: &Dispatch) -> Class {
+        let (rows, cols) = (dispatch.extent.rows * dispatch.extent.batch, dispatch.extent.cols);
+        let inner = dispatch.flops.div_ceil(2 * rows.max(1) * cols.max(1));
+        let [rows, cols, inner] = [rows, cols, inner].map(|n| n.max(1).next_power_of_two());
+        Class { rows, cols, inner, bf16: dispatch.tensors.iter().any(|tensor| tensor.dtype == Dtype::Bf16) }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}{}", self.rows, self.cols, self.inner, if self.bf16 { "xbf16" } else { "" })
+    }
+}
+
+impl FromStr for Class {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Class> {
+        let (numbers, bf16) = text.strip_suffix("xbf16").map_or((text, false), |numbers| (numbers, true));
+        let parsed: Vec<u64> = numbers.split('x').map_while(|n| n.parse().ok().filter(|n: &u64| n.is_power_of_two())).collect();
+        match parsed[..] {
+            [rows, cols, inner] if numbers.matches('x').count() == 2 => Ok(Class { rows, cols, inner, bf16 }),
+            _ => Err(Error::usage(format!("`{text}` is no shape class: it needs three powers of two, as in 1024x512x128"))),
+        }
+    }
+}
+
+impl TryFrom<String> for Class {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Class> {
+        text.parse()
+    }
+}
+
+impl From<Class> for String {
+    fn from(class: Class) -> String {
+        class.to_string()
+    }
+}
+
+/// One choice of a variant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
+pub struct Choice {
+    /// A kernel file (`matmul`) or one kernel of it (`matmul.forward`).
+    pub kernel: String,
+    /// Only dispatches of this class, if given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    pub variant: String,
+}
+
+/// What files have: a choice, or the pair of kernel file and variant that checkpoints had before classes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Choice {
+        kernel: String,
+        #[serde(default)]
+        class: Option<Class>,
+        variant: String,
+    },
+    Pair(String, String),
+}
+
+impl From<Stored> for Choice {
+    fn from(stored: Stored) -> Choice {
+        match stored {
+            Stored::Choice { kernel, class, variant } => Choice { kernel, class, variant },
+            Stored::Pair(kernel, variant) => Choice { kernel, class: None, variant },
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.class {
+            Some(class) => write!(f, "{}@{class}={}", self.kernel, self.variant),
+            None => write!(f, "{}={}", self.kernel, self.variant),
+        }
+    }
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Choice> {
+        let form = || Error::usage(format!("`{text}` chooses nothing: it needs the form KERNEL=VARIANT, as in matmul=tile_shared"));
+        let (place, variant) = text.split_once('=').ok_or_else(form)?;
+        let (kernel, class) = match place.split_once('@') {
+            Some((kernel, class)) => (kernel, Some(class.parse()?)),
+            None => (place, None),
+        };
+        if kernel.is_empty() || variant.is_empty() {
+            return Err(form());
+        }
+        Ok(Choice { kernel: kernel.to_owned(), class, variant: variant.to_owned() })
+    }
+}
+
+impl Choice {
+    /// The kernel file that it is about.
+    pub fn file(&self) -> &str {
+        self.kernel.split('.').next().unwrap_or_default()
+    }
+
+    /// Whether it names this kernel or its file.
+    pub fn names(&self, file: &str, kernel: &str) -> bool {
+        self.kernel == kernel || self.kernel == file
+    }
+
+    fn fits(&self, dispatch: &Dispatch) -> bool {
+        let kernel = &dispatch.kernel;
+        self.names(kernel.file(), kernel.name()) && self.class.is_none_or(|class| class == Class::of(dispatch))
+    }
+
+    /// Kernel before file, class before any: what fits fewer dispatches counts more.
+    fn specificity(&self) -> (bool, bool) {
+        (self.class.is_some(), self.kernel.contains('.'))
+    }
+
+    /// Whether every dispatch that `other` fits is fitted by this one.
+    fn covers(&self, other: &Choice) -> bool {
+        self.names(other.file(), &other.kernel) && (self.class.is_none() || self.class == other.class)
+    }
+
+    /// Refuses a variant that is unknown or does not run here.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names it and those that run here.
+    pub fn check(&self, variants: &[&Variant], traits: &Traits) -> Result<()> {
+        let found = variants.iter().find(|variant| variant.name == self.variant);
+        let problem = match found {
+            Some(variant) if (variant.runs)(traits) => return Ok(()),
+            Some(_) => "does not run on this adapter",
+            None => "is unknown",
+        };
+        let able: Vec<&str> = variants.iter().filter(|variant| (variant.runs)(traits)).map(|variant| variant.name).collect();
+        Err(Error::usage(format!("the variant `{}` of `{}` {problem}; here it can be {}", self.variant, self.kernel, able.join(", "))))
+    }
+}
+
+/// The variant chosen for a dispatch, if any choice fits.
+pub fn wanted<'c>(choices: &'c [Choice], dispatch: &Dispatch) -> Option<&'c str> {
+    let fitting = choices.iter().filter(|choice| choice.fits(dispatch));
+    fitting.max_by_key(|choice| choice.specificity()).map(|choice| choice.variant.as_str())
+}
+
+/// `base` with `over` laid over it: what `over` covers is left out, however specific it is.
+pub fn layered(base: &[Choice], over: &[Choice]) -> Vec<Choice> {
+    let kept = base.iter().filter(|choice| !over.iter().any(|other| other.covers(choice)));
+    kept.chain(over).cloned().collect()
+}
+
+/// Refuses choices that name a variant which a kernel of these dispatches does not have or this adapter cannot run.
+///
+/// # Errors
+/// As [`Choice::check`].
+pub fn check<'d>(dispatches: impl Iterator<Item = &'d Dispatch>, traits: &Traits, choices: &[Choice]) -> Result<()> {
+    if choices.is_empty() {
+        return Ok(());
+    }
+    for dispatch in dispatches {
+        let kernel = &dispatch.kernel;
+        let variants: Vec<&Variant> = kernel.interfaces().iter().map(|interface| interface.module.variant).collect();
+        for choice in choices.iter().filter(|choice| choice.names(kernel.file(), kernel.name())) {
+            choice.check(&variants, traits)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::extent::Extent;
+    use crate::gpu::kernel::{KernelFile, SINGLE, Source};
+    use crate::gpu::tensor::Tensor;
+
+    const SCALE: Source = Source {
+        file: "scale",
+        text: "struct Dims { first_group: u32 }\n@group(0) @binding(0) var<uniform> dims: Dims;\n\
+               @group(0) @binding(1) var<storage, read_write> x: array<f32>;\n\
+               @compute @workgroup_size(1) fn forward() { x[dims.first_group] *= 2.0; }",
+        shared: &[],
+        variants: SINGLE,
+    };
+
+    fn tensor(dtype: Dtype) -> Tensor {
+        Tensor { name: "t".into(), shape: vec![1], dtype, storage: 0, offset: 0 }
+    }
+
+    fn dispatch(extent: Extent, flops: u64, dtype: Dtype) -> Dispatch {
+        let kernel = KernelFile::load(&SCALE).kernel("forward");
+        Dispatch { kernel, extent, dims: vec![], tensors: vec![tensor(Dtype::F32), tensor(dtype)], flops }
+    }
+
+    fn class(extent: Extent, flops: u64) -> String {
+        Class::of(&dispatch(extent, flops, Dtype::F32)).to_string()
+    }
+
+    #[test]
+    fn classes_are_powers_of_two_at_or_above() {
+        assert_eq!(class(Extent::matrix(768, 512), 2 * 768 * 512 * 128), "1024x512x128");
+        assert_eq!(class(Extent::matrix(1, 1), 0), "1x1x1");
+        assert_eq!(class(Extent::matrix(1025, 3), 2 * 1025 * 3 * 129), "2048x4x256");
+        assert_eq!(class(Extent::batched(64, 48), 3072 * 8), "4096x1x4", "the batch counts as rows");
+        assert_eq!(class(Extent::rows(0), 0), "1x1x1");
+        assert_eq!(Class::of(&dispatch(Extent::rows(5), 10, Dtype::Bf16)).to_string(), "8x1x1xbf16");
+    }
+
+    #[test]
+    fn classes_and_choices_read_as_they_are_printed() {
+        for text in ["1024x512x128", "1x1x1", "8x1x1xbf16"] {
+            assert_eq!(text.parse::<Class>().unwrap().to_string(), text);
+        }
+        for text in ["", "1024", "1024x512", "1000x512x128", "1x1x1x1", "axbxc", "0x1x1", "1x1x1xbf17"] {
+            let error = text.parse::<Class>().unwrap_err().to_string();
+            assert!(error.contains("powers of two"), "{text}: {error}");
+        }
+        for text in ["matmul=tile_shared", "matmul.forward=tile_shared", "matmul.forward@1024x512x128=tile_shared"] {
+            assert_eq!(text.parse::<Choice>().unwrap().to_string(), text);
+        }
+        for text in ["", "matmul", "=tile_shared", "matmul="] {
+            assert!(text.parse::<Choice>().unwrap_err().to_string().contains("KERNEL=VARIANT"), "{text}");
+        }
+        assert!("matmul@1x1=tile_shared".parse::<Choice>().is_err());
+    }
+
+    #[test]
+    fn the_most_specific_choice_wins_and_of_equals_the_last() {
+        let dispatch = dispatch(Extent::rows(100), 2 * 100 * 64, Dtype::F32);
+        let wins = |texts: &[&str]| {
+            let choices: Vec<Choice> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            wanted(&choices, &dispatch).map(str::to_owned)
+        };
+        assert_eq!(wins(&[]), None);
+        assert_eq!(wins(&["matmul=a", "scale.backward=b", "scale@1x1x1=c", "scal=d"]), None);
+        assert_eq!(wins(&["scale=a", "scale=b"]).unwrap(), "b");
+        assert_eq!(wins(&["scale.forward=a", "scale=b"]).unwrap(), "a");
+        assert_eq!(wins(&["scale@128x1x64=a", "scale.forward=b"]).unwrap(), "a");
+        assert_eq!(wins(&["scale.forward@128x1x64=a", "scale@128x1x64=b"]).unwrap(), "a");
+    }
+
+    #[test]
+    fn what_is_laid_over_counts_however_broad_it_is() {
+        let choices = |texts: &[&str]| -> Vec<Choice> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let base = choices(&["a.x@1x1x1=p", "a.y=p", "b@1x1x1=p"]);
+        let laid = |over: &[&str]| -> Vec<String> { layered(&base, &choices(over)).iter().map(Choice::to_string).collect() };
+        assert_eq!(laid(&["a=q"]), ["b@1x1x1=p", "a=q"]);
+        assert_eq!(laid(&["a.x=q"]), ["a.y=p", "b@1x1x1=p", "a.x=q"]);
+        assert_eq!(laid(&["a@2x1x1=q"]), ["a.x@1x1x1=p", "a.y=p", "b@1x1x1=p", "a@2x1x1=q"]);
+        assert_eq!(laid(&["b.z=q"]), ["a.x@1x1x1=p", "a.y=p", "b@1x1x1=p", "b.z=q"]);
+    }
+
+    #[test]
+    fn unknown_and_unable_variants_are_refused_with_those_that_run() {
+        let able = Variant { name: "able", text: "", runs: |_| true, suits: |_, _| true };
+        let broadcast = Variant { name: "broadcast", text: "", runs: |traits| traits.subgroup == Some(8), suits: |_, _| true };
+        let refused = |variant: &str| {
+            let choice = Choice { kernel: "k".into(), class: None, variant: variant.into() };
+            choice.check(&[&able, &broadcast], &Traits::default()).unwrap_err().to_string()
+        };
+        assert_eq!(refused("fast"), "the variant `fast` of `k` is unknown; here it can be able");
+        assert_eq!(refused("broadcast"), "the variant `broadcast` of `k` does not run on this adapter; here it can be able");
+        let traits = Traits { subgroup: Some(8), ..Traits::default() };
+        "k=broadcast".parse::<Choice>().unwrap().check(&[&able, &broadcast], &traits).unwrap();
+    }
+
+    #[test]
+    fn pairs_of_older_checkpoints_are_read() {
+        let text = r#"[["matmul", "tile_shared"], {"kernel": "a.b", "class": "2x4x8", "variant": "c"}, {"kernel": "a", "variant": "d"}]"#;
+        let choices: Vec<Choice> = serde_json::from_str(text).unwrap();
+        let printed: Vec<String> = choices.iter().map(Choice::to_string).collect();
+        assert_eq!(printed, ["matmul=tile_shared", "a.b@2x4x8=c", "a=d"]);
+        let again: Vec<Choice> = serde_json::from_str(&serde_json::to_string(&choices).unwrap()).unwrap();
+        assert_eq!(again, choices);
+        assert!(serde_json::from_str::<Choice>(r#"{"kernel": "a", "class": "3x4x8", "variant": "c"}"#).is_err());
+    }
+}
