@@ -15,6 +15,8 @@ mod tokenizer;
 mod train;
 mod train_config;
 mod train_report;
+mod tune;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,7 @@ Examples:
   wgpt generate --prompt \"My lord\" --tokens 50
   wgpt eval --data other.txt
   wgpt devices                       which adapters there are, which one is taken
+  wgpt tune                          the fastest kernels for this adapter, kept in a file
 
 `wgpt COMMAND --help` has examples of each command.
 Exit codes: 0 done, 1 failed, 2 asked wrongly, 130 stopped by Ctrl-C.";
@@ -93,6 +96,7 @@ enum Command {
     Eval(eval::Eval),
     Tokenizer(tokenizer::TokenizerArgs),
     Devices(devices::Devices),
+    Tune(tune::Tune),
 }
 
 /// What every command gets beside its own arguments.
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, &context),
         Command::Tokenizer(args) => tokenizer::run(args, &context),
         Command::Devices(args) => devices::run(args, &context),
+        Command::Tune(args) => tune::run(args, &context),
     };
     match ended.and_then(|ended| context.out.finish().map(|()| ended)) {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@ pub mod run;
 pub mod slots;
 pub mod tensor;
 pub mod transfer;
+pub mod tune;
 pub mod variants;
 pub mod wait;
 

@@ -17,8 +17,11 @@ pub mod position;
 pub mod sgd;
 pub mod step;
 
-use crate::gpu::kernel::{Source, Variant};
+use crate::error::{Error, Result};
+use crate::gpu::Traits;
+use crate::gpu::kernel::{KernelFile, Source, Variant};
 use crate::gpu::tensor::Dtype;
+use crate::gpu::variants::Choice;
 
 /// Every WGSL file with its variants.
 pub const SOURCES: &[&Source] = &[
@@ -76,11 +79,16 @@ const ACTIVATION: &str = include_str!("../shaders/shared/activation.wgsl");
 const RANDOM: &str = include_str!("../shaders/shared/random.wgsl");
 
 const LANES: &str = include_str!("../shaders/shared/lanes.wgsl");
+const LANES_32: &str = include_str!("../shaders/shared/lanes_32.wgsl");
 const LANES_64: &str = include_str!("../shaders/shared/lanes_64.wgsl");
+const LANES_256: &str = include_str!("../shaders/shared/lanes_256.wgsl");
 
 /// Kernels whose workgroups share a row; they append [`LANES`] too.
 const BY_ROW: &[Variant] = &[
     Variant { name: "lanes_8", text: include_str!("../shaders/shared/lanes_8.wgsl"), runs: |_| true, suits: |traits, _| traits.software },
+    // Tuning takes these two where they are faster.
+    Variant { name: "lanes_32", text: LANES_32, runs: |_| true, suits: |_, _| false },
+    Variant { name: "lanes_256", text: LANES_256, runs: |_| true, suits: |_, _| false },
     Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
 ];
 
@@ -90,6 +98,40 @@ pub fn storage(activations: Dtype) -> &'static str {
         Dtype::Bf16 => include_str!("../shaders/shared/store_bf16.wgsl"),
         Dtype::F32 | Dtype::U32 => include_str!("../shaders/shared/store_f32.wgsl"),
     }
+}
+
+/// Every variant of a file by itself, with the constants that it asks for: the size of an attention head, the storage of activations.
+pub fn load(source: &'static Source, head_size: usize, activations: Dtype) -> KernelFile {
+    let size = if source.text.contains("HEAD_SIZE") { format!("const HEAD_SIZE: u32 = {head_size}u;\n") } else { String::new() };
+    let store = if source.text.contains("Quad") { storage(activations) } else { "" };
+    KernelFile::with_constants(source, &format!("{size}{store}"))
+}
+
+/// Refuses a choice of an unknown kernel, or of a variant that is unknown or does not run on an adapter.
+///
+/// # Errors
+/// [`Error::Usage`] that names it and what there is.
+pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
+    let source = SOURCES.iter().find(|source| source.file == choice.file());
+    let files: Vec<&str> = SOURCES.iter().map(|source| source.file).collect();
+    let source = source.ok_or_else(|| Error::usage(format!("there is no kernel `{}`; there are {}", choice.kernel, files.join(", "))))?;
+    // An entry point is a function of the file's own text.
+    if let Some((_, entry)) = choice.kernel.split_once('.').filter(|(_, entry)| !source.text.contains(&format!("\nfn {entry}("))) {
+        return Err(Error::usage(format!("there is no kernel `{}`: {}.wgsl has no entry point `{entry}`", choice.kernel, source.file)));
+    }
+    choice.check(&source.variants.iter().collect::<Vec<_>>(), traits)
+}
+
+/// Identifies the WGSL text of all kernels in all variants (FNV-1a): timings of other text mean nothing.
+pub fn fingerprint() -> u64 {
+    let storages = [Dtype::F32, Dtype::Bf16].map(storage);
+    let texts = SOURCES.iter().flat_map(|source| {
+        let variants = source.variants.iter().flat_map(|variant| [variant.name, variant.text]);
+        [source.file, source.text].into_iter().chain(source.shared.iter().copied()).chain(variants)
+    });
+    let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    // The byte 0xff, which no text has, keeps apart what is moved from one text to the next.
+    texts.chain(storages).fold(0xcbf2_9ce4_8422_2325, |hash, text| add(text.bytes().fold(hash, add), 0xff))
 }
 
 /// Number of vec4 elements that hold `len` elements.

@@ -1,5 +1,5 @@
 // Rows by workgroup: LANES invocations share a row and combine through workgroup memory, always in the same order. LANES comes from
-// lanes_8.wgsl or lanes_64.wgsl. Every invocation of the workgroup must call these, in uniform control flow.
+// one of lanes_*.wgsl. Every invocation of the workgroup must call these, in uniform control flow.
 
 var<workgroup> lanes: array<f32, LANES>;
 

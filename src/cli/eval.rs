@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::output::count;
 use super::run_folder::{Loaded, load};
 use super::train::open_corpus;
+use super::variants::VariantArgs;
 use super::{Context, Ended};
 use crate::error::{Error, Result};
-use crate::gpu::compile::Options;
 use crate::gpu::wait::block_on;
 use crate::model::Model;
 use crate::model::session::Session;
@@ -30,6 +30,8 @@ pub struct Eval {
     /// A text, or .tokens file, to take instead of the run's validation split
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    variants: VariantArgs,
 }
 
 /// Losses are in nats per token. What cannot be known is null.
@@ -74,7 +76,7 @@ pub fn run(args: Eval, context: &Context) -> Result<Ended> {
             None
         }
     };
-    let figures = measure(&loaded, &text, bigram_loss, context)?;
+    let figures = measure(&loaded, &text, bigram_loss, &args.variants, context)?;
     context.out.object(&figures);
     show(&loaded, &text, &figures, context)
 }
@@ -93,12 +95,13 @@ fn open(loaded: &Loaded, file: &Path) -> Result<Text> {
     Ok(Text { name, tokens: corpus.train, characters: Some(text.chars().count() as u64) })
 }
 
-fn measure(loaded: &Loaded, text: &Text, bigram_loss: Option<f64>, context: &Context) -> Result<Figures> {
+fn measure(loaded: &Loaded, text: &Text, bigram_loss: Option<f64>, variants: &VariantArgs, context: &Context) -> Result<Figures> {
     let gpu = context.gpu()?;
+    let options = variants.options(&gpu, &context.out)?;
     let time = loaded.config.model.seq_len;
     let batch = (BATCH_TOKENS / time).clamp(1, text.tokens.len().div_ceil(time));
     let model = Model::evaluation(&loaded.config.model, batch, gpu.limits())?;
-    let mut session = block_on(&gpu, Session::new(&gpu, model, &Options::default()))?;
+    let mut session = block_on(&gpu, Session::new(&gpu, model, &options))?;
     block_on(&gpu, session.write_weights(|index, _| Ok(loaded.weights[index].clone())))?;
     let Some(found) = evaluate(&mut session, &text.tokens, 0, &|| false)? else {
         return Err(Error::Device("the evaluation was stopped".into()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::run_folder::load;
+use super::variants::VariantArgs;
 use super::{Context, Ended};
 use crate::error::Result;
 use crate::generate::{Sampler, Sampling};
@@ -50,6 +51,8 @@ pub struct Generate {
     /// May also draw <UNK>, which stands for every word outside the vocabulary
     #[arg(long)]
     unknown: bool,
+    #[command(flatten)]
+    variants: VariantArgs,
 }
 
 pub fn run(args: Generate, context: &Context) -> Result<Ended> {
@@ -58,7 +61,7 @@ pub fn run(args: Generate, context: &Context) -> Result<Ended> {
     let loaded = load(args.run.as_deref())?;
     let prompt = loaded.prompt(context, args.prompt.as_deref(), &args.ids)?;
     let gpu = context.gpu()?;
-    let mut model = loaded.generator(&gpu)?;
+    let mut model = loaded.generator(&gpu, &args.variants.options(&gpu, &context.out)?)?;
     model.forbid(loaded.unknown().filter(|_| !args.unknown));
     let mut decoder = loaded.tokenizer.decoder();
     for &id in &prompt {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::run_folder::{Loaded, load};
+use super::variants::VariantArgs;
 use super::{Context, Ended, output};
 use crate::error::{Error, Result};
 use crate::generate::ranked;
@@ -30,6 +31,8 @@ pub struct Predict {
     /// How many to show
     #[arg(long, value_name = "K", default_value_t = 5)]
     top: usize,
+    #[command(flatten)]
+    variants: VariantArgs,
 }
 
 /// One of the likeliest tokens.
@@ -48,7 +51,8 @@ pub fn run(args: Predict, context: &Context) -> Result<Ended> {
     }
     let ids = loaded.prompt(context, args.text.as_deref(), &args.ids)?;
     let gpu = context.gpu()?;
-    let logits = loaded.generator(&gpu)?.logits(&ids)?;
+    let options = args.variants.options(&gpu, &context.out)?;
+    let logits = loaded.generator(&gpu, &options)?.logits(&ids)?;
     let predictions = list(&loaded, &logits, args.top)?;
     context.out.object(&json!({ "predictions": predictions }));
     let width = predictions.iter().map(|p| output::token(&p.token).chars().count()).max().unwrap_or(0);

@@ -81,8 +81,8 @@ impl Loaded {
     }
 
     /// The model on the device, ready to predict.
-    pub fn generator(&self, gpu: &Gpu) -> Result<Continuation> {
-        let generator = block_on(gpu, Generator::new(gpu, &self.config.model, &self.weights, &Options::default()))?;
+    pub fn generator(&self, gpu: &Gpu, options: &Options) -> Result<Continuation> {
+        let generator = block_on(gpu, Generator::new(gpu, &self.config.model, &self.weights, options))?;
         let rows = self.config.model.vocab_size as u32;
         let nameless = (0..rows).filter(|&id| self.tokenizer.token(id).is_err()).collect();
         Ok(Continuation { generator, never: nameless })

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::train_config::{Plan, resolve};
 use super::train_report::{self as report, Before};
-use super::{Context, Ended, interrupt, progress::Progress};
+use super::variants::VariantArgs;
+use super::{Context, Ended, interrupt, progress::Progress, tune};
 use crate::error::{Error, Result};
-use crate::gpu::compile::Options;
 use crate::text::{Corpus, Tokenizer};
 use crate::train::checkpoint::{self, Which};
 use crate::train::config::RunConfig;
@@ -15,7 +15,7 @@ use crate::train::run::{Outcome, Run, Setup, Start, check_out};
 use crate::train::trainer::Trainer;
 
 /// Train a model, or go on with one
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = help())]
 pub struct Train {
     /// Ready-made settings; see the list below
@@ -48,6 +48,11 @@ pub struct Train {
     /// Any setting by its name; may be given many times
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Time the kernels' variants before the first step, keep the fastest in the user's cache folder and take them
+    #[arg(long, conflicts_with = "tuning")]
+    pub tune: bool,
+    #[command(flatten)]
+    pub variants: VariantArgs,
 }
 
 fn help() -> String {
@@ -69,22 +74,38 @@ stdout is a record of metrics, the last one the result.",
     )
 }
 
-pub fn run(args: Train, context: &Context) -> Result<Ended> {
+pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let Plan { mut config, out, start, init } = resolve(&args)?;
     check_out(&out, &start)?;
     let (tokenizer, corpus) = corpus(&config, init.as_deref(), &out, &start)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     corpus.check_windows(config.model.seq_len)?;
     let gpu = context.gpu()?;
-    let memory = Trainer::memory(&gpu, &config, &Options::default())?;
+    if args.tune {
+        let file = tune::file(None, &gpu)?;
+        tune::tune_to(&file, &gpu, &config, tune::ROUNDS, &mut |line| context.out.notice(line))?;
+        args.variants.take(&file);
+    }
+    let recorded = match start {
+        Start::Resume => checkpoint::read_meta(&checkpoint::find(&out, Which::Latest)?)?.variants,
+        Start::Fresh | Start::Overwrite => vec![],
+    };
+    let options = match start {
+        Start::Resume => args.variants.resumed(&recorded, &gpu, &context.out)?,
+        Start::Fresh | Start::Overwrite => args.variants.options(&gpu, &context.out)?,
+    };
+    let memory = Trainer::memory(&gpu, &config, &options)?;
     let bigram = report::bigram(&corpus, config.model.vocab_size)?;
     let before = Before { config: &config, gpu: &gpu, memory: &memory, corpus: &corpus, tokenizer: &tokenizer, bigram, out: &out };
     before.show(&context.out);
 
-    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, out, start, init }, &Options::default())?;
+    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, out, start, init }, &options)?;
     let first = run.trainer.step_count();
     if run.setup.start == Start::Resume {
         context.out.notice(&report::resumed(&run, &gpu)?);
+        if let Some(warning) = report::other_variants(&recorded, &run.trainer.session.compiled.variants, args.variants.any()) {
+            context.out.notice(&warning);
+        }
     }
     interrupt::listen(context.out.quiet())?;
     let mut progress = Progress::new(&context.out, &run)?;
@@ -96,7 +117,17 @@ pub fn run(args: Train, context: &Context) -> Result<Ended> {
     let step = run.trainer.step_count();
     // The device's memory is needed for the predictions below.
     let Run { setup, .. } = run;
-    let after = report::After { setup: &setup, gpu: &gpu, step, made: step - first, trained, best_val_loss, bigram, curve: curve? };
+    let after = report::After {
+        setup: &setup,
+        gpu: &gpu,
+        options: &options,
+        step,
+        made: step - first,
+        trained,
+        best_val_loss,
+        bigram,
+        curve: curve?,
+    };
     match outcome {
         Outcome::Interrupted => {
             after.stopped(&context.out);
@@ -110,7 +141,7 @@ pub fn run(args: Train, context: &Context) -> Result<Ended> {
 }
 
 /// The run's text as tokens: a resumed run's own tokenizer, or the one whose weights are taken over, or a new one.
-fn corpus(config: &RunConfig, init: Option<&std::path::Path>, out: &std::path::Path, start: &Start) -> Result<(Tokenizer, Corpus)> {
+pub fn corpus(config: &RunConfig, init: Option<&std::path::Path>, out: &std::path::Path, start: &Start) -> Result<(Tokenizer, Corpus)> {
     let existing = match (start, init) {
         (Start::Resume, _) => Some(checkpoint::read_tokenizer(&checkpoint::find(out, Which::Latest)?)?),
         (_, Some(init)) => Some(checkpoint::read_tokenizer(init)?),

@@ -11,6 +11,8 @@ use super::{Context, interrupt, predict};
 use crate::error::{Result, bytes};
 use crate::generate::{Sampler, Sampling};
 use crate::gpu::Gpu;
+use crate::gpu::compile::Options;
+use crate::gpu::variants::Choice;
 use crate::model::session::Memory;
 use crate::text::{Bigram, Corpus, TokenStore, Tokenizer};
 use crate::train::checkpoint::{self, Which};
@@ -117,6 +119,26 @@ pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
     Ok(format!("resumed   after step {}{done}{other}", count(meta.step)))
 }
 
+/// The warning of a resumed run that its kernels are not those it had; `asked` if the user named variants.
+pub fn other_variants(before: &[Choice], now: &[Choice], asked: bool) -> Option<String> {
+    let mut changes: Vec<String> = vec![];
+    for old in before {
+        // A choice of an older checkpoint names a file, for all classes.
+        let same = |new: &&Choice| old.names(new.file(), &new.kernel) && (old.class.is_none() || old.class == new.class);
+        if let Some(new) = now.iter().filter(same).find(|new| new.variant != old.variant) {
+            let place = old.class.map_or(old.kernel.clone(), |class| format!("{} at {class}", old.kernel));
+            changes.push(format!("{place} by {} (was {})", new.variant, old.variant));
+        }
+    }
+    let rest = changes.len().saturating_sub(4);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let advice = if asked { "without --variant, --tuning and --tune it keeps its own" } else { "this adapter cannot run its own" };
+    let list = changes.iter().take(4).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!changes.is_empty()).then(|| {
+        format!("WARNING   the run goes on with other kernel variants, so the last digits may differ from now on: {list}{more}; {advice}")
+    })
+}
+
 /// Draws the loss curve of a run; None if there is nothing to draw yet.
 ///
 /// # Errors
@@ -138,6 +160,7 @@ pub fn draw(out: &Path, config: &RunConfig, bigram: Option<f64>) -> Result<Optio
 pub struct After<'a> {
     pub setup: &'a Setup,
     pub gpu: &'a Gpu,
+    pub options: &'a Options,
     pub step: u64,
     /// Steps of this time.
     pub made: u64,
@@ -201,7 +224,7 @@ impl After<'_> {
     /// A few predictions and a sample of the best checkpoint.
     fn show_model(&self, context: &Context) -> Result<()> {
         let loaded = load(Some(&self.setup.out))?;
-        let mut model = loaded.generator(self.gpu)?;
+        let mut model = loaded.generator(self.gpu, self.options)?;
         let val = &self.setup.corpus.val;
         let part = if val.len() > 1 { val } else { &self.setup.corpus.train };
         let began = Instant::now();

@@ -137,7 +137,12 @@ impl Plan {
     pub fn push(&mut self, kernel: &Kernel, extent: Extent, flops: u64, dims: &[(&str, Value)], bindings: &[(&str, &Tensor)]) {
         let dims = ordered_dims(kernel, dims);
         let tensors = ordered_tensors(kernel, bindings);
-        self.add_work(Action::Dispatch(Dispatch { kernel: kernel.clone(), extent, dims, tensors, flops }));
+        self.push_dispatch(Dispatch { kernel: kernel.clone(), extent, dims, tensors, flops });
+    }
+
+    /// Records a dispatch whose dims and tensors are in the kernel's order already.
+    pub(crate) fn push_dispatch(&mut self, dispatch: Dispatch) {
+        self.add_work(Action::Dispatch(dispatch));
     }
 
     /// Records that a whole storage is set to zero.

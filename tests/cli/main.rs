@@ -7,3 +7,4 @@ mod bad_places;
 mod runs;
 mod support;
 mod use_it;
+mod variants;

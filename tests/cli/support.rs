@@ -50,7 +50,8 @@ impl Folder {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
-        command.current_dir(&self.0).args(args);
+        // What a user of this machine has tuned is not for these tests.
+        command.current_dir(&self.0).args(args).env("WGPT_CACHE", self.path("cache"));
         command
     }
 

@@ -17,3 +17,4 @@ mod loss;
 mod matmul;
 mod position;
 mod sgd;
+mod tune;

@@ -1,0 +1,2 @@
+// One subgroup of most GPUs.
+const LANES: u32 = 32u;

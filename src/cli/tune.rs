@@ -1,0 +1,169 @@
+//! `wgpt tune`: the fastest variant of each kernel on this adapter, measured at a model's own shapes.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::train::{Train, corpus};
+use super::train_config::{Plan, resolve};
+use super::variants::{key, path};
+use super::{Context, Ended};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::tune::file::Tuning;
+use crate::gpu::tune::{self, Row};
+use crate::model::Model;
+use crate::ops::step::{State, Step};
+use crate::train::config::RunConfig;
+use crate::train::trainer;
+
+/// Time every kernel's variants at a model's shapes and keep the fastest in a file that later runs read
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt tune                              the default preset's shapes
+  wgpt tune --preset gpt2 --set train.batch_size=8
+  wgpt tune --preset toy --out toy.toml  for: wgpt train --preset toy --tuning toy.toml
+
+The file is good for one adapter, driver and version of the shaders; with any other it is ignored, and
+that is said. By default it lies in the user's cache folder ($WGPT_CACHE, $XDG_CACHE_HOME/wgpt or
+~/.cache/wgpt), where train, generate, predict and eval find it. Tuning again adds shapes.")]
+pub struct Tune {
+    /// Ready-made settings, as of `wgpt train`
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// A TOML file with some or all settings
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Texts whose vocabulary decides the size of the model's head
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    data: Vec<String>,
+    /// Any setting by its name; may be given many times
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// The file to write [default: in the user's cache folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Measurements of each variant; their median counts
+    #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
+/// Measurements of each variant.
+pub const ROUNDS: u32 = 7;
+
+pub fn run(args: Tune, context: &Context) -> Result<Ended> {
+    let train = Train { preset: args.preset, config: args.config, data: args.data, set: args.set, ..Train::default() };
+    let Plan { mut config, out, start, .. } = resolve(&train)?;
+    let (tokenizer, _) = corpus(&config, None, &out, &start)?;
+    config.model = config.model.with_vocab(tokenizer.vocab_size())?;
+    let gpu = context.gpu()?;
+    let file = file(args.out, &gpu)?;
+    context.out.notice(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, gpu.info().driver_info));
+    let rows = tune_to(&file, &gpu, &config, args.rounds, &mut |line| context.out.line(line))?;
+    context.out.object(&json!({ "file": file, "key": key(&gpu), "rows": rows.iter().map(row).collect::<Vec<_>>() }));
+    Ok(Ended::Done)
+}
+
+/// The file to write, which must have a folder: the one named, or one in the cache.
+pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
+    if let Some(file) = named {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() || file.is_dir() {
+            return Err(Error::file(&file, "cannot be written: a file in a folder that is there is needed"));
+        }
+        return Ok(file);
+    }
+    let file = path(&key(gpu)).ok_or_else(|| Error::usage("there is no cache folder (neither WGPT_CACHE nor HOME is set): name a file"))?;
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be made: {e}")))?;
+    }
+    Ok(file)
+}
+
+/// Times the variants that the plans of `config` may take, shows a table line by line, and writes `file`.
+/// Ctrl-C ends the program as usual: there is nothing to save.
+pub fn tune_to(file: &Path, gpu: &Gpu, config: &RunConfig, rounds: u32, show: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
+    let training = trainer::record(config, gpu.limits())?;
+    let inference = Model::inference(&config.model, 1, gpu.limits())?;
+    let groups = tune::groups(&[&training.plan, &inference.plan], gpu);
+    let mut rows = vec![];
+    show(&format!("{:<30} {:<20} {:>5}  time of a dispatch by variant (* is taken)", "kernel", "class", "calls"));
+    for group in &groups {
+        let row = group.measure(gpu, rounds as usize, &|binding| known(binding, config))?;
+        show(&line(&row));
+        rows.push(row);
+    }
+    Tuning::new(key(gpu), rows.iter().map(Row::choice).collect()).write(file)?;
+    show(&summary(&rows, file));
+    Ok(rows)
+}
+
+/// The contents of the blocks that every step carries; the rest may be noise.
+fn known(binding: &str, config: &RunConfig) -> Option<Vec<u32>> {
+    let targets = (config.train.batch_size * config.model.seq_len) as f32;
+    let step = Step { learning_rate: 1e-3, target_scale: 1.0 / targets, fresh: 1, ..Step::default() };
+    match binding {
+        "step" => Some(bytemuck::cast_slice(&[step.with_dropout(config.model.dropout)]).to_vec()),
+        "state" => Some(bytemuck::cast_slice(&[State { updates: 1, apply: 1, clip: 1.0, ..State::default() }]).to_vec()),
+        _ => None,
+    }
+}
+
+fn line(row: &Row) -> String {
+    let mut order: Vec<usize> = (0..row.candidates.len()).collect();
+    let seconds = |index: usize| row.candidates[index].seconds.clone().unwrap_or(f64::INFINITY);
+    order.sort_by(|&a, &b| seconds(a).total_cmp(&seconds(b)));
+    let candidate = |&index: &usize| {
+        let (mark, candidate) = (if index == row.chosen { "*" } else { "" }, &row.candidates[index]);
+        match &candidate.seconds {
+            Ok(seconds) => format!("{mark}{} {}", candidate.variant, time(*seconds)),
+            Err(problem) => format!("{} is out: {problem}", candidate.variant),
+        }
+    };
+    let candidates: Vec<String> = order.iter().map(candidate).collect();
+    format!("{:<30} {:<20} {:>5}  {}", row.kernel, row.class.to_string(), row.calls, candidates.join(", "))
+}
+
+fn summary(rows: &[Row], file: &Path) -> String {
+    let total = |which: usize| rows.iter().map(|row| row.calls as f64 * row.seconds()[which]).sum::<f64>();
+    let changed = rows.iter().filter(|row| row.chosen != row.default).count();
+    format!(
+        "{changed} of {} take another variant than their default; one dispatch after another, all of them take {} instead of {}\nwritten to {}",
+        rows.len(),
+        time(total(1)),
+        time(total(0)),
+        file.display()
+    )
+}
+
+/// `812 µs`, `1.25 ms`, `2.3 s`.
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-4 => format!("{:.1} µs", s * 1e6),
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 0.1 => format!("{:.2} ms", s * 1e3),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s => format!("{s:.1} s"),
+    }
+}
+
+fn row(row: &Row) -> serde_json::Value {
+    let candidate = |candidate: &tune::Candidate| json!({ "variant": candidate.variant, "seconds": candidate.seconds.as_ref().ok(), "problem": candidate.seconds.as_ref().err() });
+    json!({
+        "kernel": row.kernel, "class": row.class, "calls": row.calls,
+        "candidates": row.candidates.iter().map(candidate).collect::<Vec<_>>(),
+        "default": row.candidates[row.default].variant, "chosen": row.candidates[row.chosen].variant,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_well() {
+        let cases = [(1.23e-5, "12.3 µs"), (8.12e-4, "812 µs"), (1.254e-3, "1.25 ms"), (0.25, "250 ms"), (2.345, "2.3 s")];
+        cases.iter().for_each(|(seconds, text)| assert_eq!(time(*seconds), *text));
+    }
+}

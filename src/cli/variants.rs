@@ -1,0 +1,121 @@
+//! Which kernel variants a command takes: by hand, from the file that `wgpt tune` wrote, or those a resumed run has.
+
+use std::path::{Path, PathBuf};
+
+use super::output::Output;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::compile::Options;
+use crate::gpu::tune::file::{Key, Tuning};
+use crate::gpu::variants::{Choice, layered};
+use crate::ops;
+
+/// Options of every command that runs a model.
+#[derive(Debug, Default, clap::Args)]
+pub struct VariantArgs {
+    /// Take this variant of a kernel, as in matmul=tile_shared; may be given many times (`wgpt shaders` lists them)
+    #[arg(long = "variant", value_name = "KERNEL=VARIANT")]
+    variants: Vec<String>,
+    /// Take the variants of this file of `wgpt tune`, or of `none` [default: what was tuned for this adapter, if it was]
+    #[arg(long, value_name = "FILE")]
+    tuning: Option<PathBuf>,
+}
+
+impl VariantArgs {
+    /// The options to compile with, and a notice of where they come from.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a variant that is unknown or does not run here, [`Error::File`] for a file that cannot be read.
+    pub fn options(&self, gpu: &Gpu, out: &Output) -> Result<Options> {
+        let tuned = match &self.tuning {
+            Some(_) => self.tuned(gpu, out)?,
+            None => in_cache(gpu, out),
+        };
+        Ok(options(layered(&tuned, &self.manual(gpu)?)))
+    }
+
+    /// The same for a run that goes on: its own choices, as far as they run here, under those that the user asks for now.
+    pub fn resumed(&self, recorded: &[Choice], gpu: &Gpu, out: &Output) -> Result<Options> {
+        let able: Vec<Choice> = recorded.iter().filter(|choice| ops::check(choice, gpu.traits()).is_ok()).cloned().collect();
+        let asked = layered(&self.tuned(gpu, out)?, &self.manual(gpu)?);
+        Ok(options(layered(&able, &asked)))
+    }
+
+    /// Whether the user names variants, so that a resumed run may not take its own.
+    pub fn any(&self) -> bool {
+        !self.variants.is_empty() || self.tuning.is_some()
+    }
+
+    /// Takes what was tuned just now, unless a file is named.
+    pub fn take(&mut self, file: &Path) {
+        self.tuning.get_or_insert_with(|| file.to_path_buf());
+    }
+
+    fn manual(&self, gpu: &Gpu) -> Result<Vec<Choice>> {
+        let checked = |text: &String| {
+            let choice: Choice = text.parse()?;
+            ops::check(&choice, gpu.traits()).map(|()| choice)
+        };
+        let named = |e| match e {
+            Error::Usage(problem) => Error::usage(format!("--variant: {problem}")),
+            other => other,
+        };
+        self.variants.iter().map(checked).collect::<Result<_>>().map_err(named)
+    }
+
+    /// The choices of the file that --tuning names.
+    fn tuned(&self, gpu: &Gpu, out: &Output) -> Result<Vec<Choice>> {
+        match &self.tuning {
+            Some(file) if file.as_os_str() != "none" => Ok(fitting(Tuning::read(file)?, file, gpu, out)),
+            _ => Ok(vec![]),
+        }
+    }
+}
+
+/// How all plans of a command are compiled.
+fn options(variants: Vec<Choice>) -> Options {
+    Options { variants, ..Options::default() }
+}
+
+/// What `wgpt tune` last wrote for an adapter of this name. A file that nobody named is no reason to fail.
+fn in_cache(gpu: &Gpu, out: &Output) -> Vec<Choice> {
+    let Some(path) = path(&key(gpu)).filter(|path| path.exists()) else { return vec![] };
+    match Tuning::read(&path) {
+        Ok(tuning) => fitting(tuning, &path, gpu, out),
+        Err(e) => {
+            out.notice(&format!("tuning    ignored: {e}"));
+            vec![]
+        }
+    }
+}
+
+/// The choices of a file, if they were made for this adapter, driver and program; said once either way.
+fn fitting(tuning: Tuning, path: &Path, gpu: &Gpu, out: &Output) -> Vec<Choice> {
+    if let Some(difference) = tuning.key.difference(&key(gpu)) {
+        out.notice(&format!("tuning    {} is ignored: {difference}; `wgpt tune` makes a new one", path.display()));
+        return vec![];
+    }
+    let able: Vec<Choice> = tuning.choices.into_iter().filter(|choice| ops::check(choice, gpu.traits()).is_ok()).collect();
+    out.notice(&format!("tuning    variants by {}", path.display()));
+    able
+}
+
+/// What a tuning for this device is filed under.
+pub fn key(gpu: &Gpu) -> Key {
+    Key::of(gpu, ops::fingerprint())
+}
+
+/// Where `wgpt tune` writes by default: a folder of the user's that may be lost without harm.
+pub fn path(key: &Key) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = if let Some(folder) = set("WGPT_CACHE") {
+        folder
+    } else if cfg!(windows) {
+        set("LOCALAPPDATA")?.join("wgpt")
+    } else if cfg!(target_os = "macos") {
+        set("HOME")?.join("Library/Caches/wgpt")
+    } else {
+        set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?.join("wgpt")
+    };
+    Some(cache.join("tuning").join(key.file_name()))
+}

@@ -1,0 +1,308 @@
+//! Which variant of each kernel is fastest on this adapter, measured on the very dispatches of a plan.
+//!
+//! Dispatches are grouped by kernel and shape class; of each group the costliest is timed alone, on scratch buffers of its sizes, never on
+//! a run's own. Every variant that the adapter runs is a candidate; its result must agree with the default's, and to be taken it must beat
+//! the default by [`MARGIN`]. Nothing in here happens by itself: timing noise may not change a result.
+
+mod data;
+#[cfg(feature = "files")]
+pub mod file;
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::Gpu;
+use super::compile::{Compiled, Options};
+use super::kernel::{Access, Binding};
+use super::plan::{Dispatch, Keep, Phase, Plan};
+use super::run::Runner;
+use super::tensor::Tensor;
+use super::variants::{Choice, Class};
+use super::wait::{self, block_on};
+use crate::error::Result;
+
+/// By how much a variant must be faster than the default to be taken.
+pub const MARGIN: f64 = 0.03;
+
+/// A candidate that seems to take so many times longer than the fastest is not timed any further.
+const HOPELESS: f64 = 3.0;
+
+/// How long one measurement should take: long beside a submit, short beside a user's patience.
+const LONG_ENOUGH: Duration = Duration::from_millis(10);
+
+const PHASE: Phase = Phase("tune");
+
+/// The dispatches of one kernel and shape class.
+pub struct Group<'p> {
+    /// The costliest of them.
+    dispatch: &'p Dispatch,
+    pub class: Class,
+    /// Dispatches in all plans.
+    pub calls: usize,
+}
+
+/// What was found for one kernel and shape class.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub kernel: String,
+    pub class: Class,
+    pub calls: usize,
+    pub candidates: Vec<Candidate>,
+    /// Index of the candidate that the adapter takes without tuning.
+    pub default: usize,
+    /// Index of the one to take.
+    pub chosen: usize,
+}
+
+/// One variant and what came of it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    pub variant: &'static str,
+    /// Median seconds of one dispatch, or why it is out of the question.
+    pub seconds: Result<f64, String>,
+}
+
+impl Row {
+    /// The choice to write down.
+    pub fn choice(&self) -> Choice {
+        let variant = self.candidates[self.chosen].variant.to_owned();
+        Choice { kernel: self.kernel.clone(), class: Some(self.class), variant }
+    }
+
+    /// Seconds of one dispatch by default and as chosen.
+    pub fn seconds(&self) -> [f64; 2] {
+        [self.default, self.chosen].map(|index| self.candidates[index].seconds.clone().unwrap_or(f64::INFINITY))
+    }
+}
+
+/// The groups of several plans that have more than one variant to choose from on this adapter, kernel by kernel.
+pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<Group<'p>> {
+    let mut groups: Vec<Group> = vec![];
+    for dispatch in plans.iter().flat_map(|plan| plan.dispatches()) {
+        let class = Class::of(dispatch);
+        match groups.iter_mut().find(|group| group.class == class && group.dispatch.kernel.name() == dispatch.kernel.name()) {
+            Some(group) => {
+                group.calls += 1;
+                if dispatch.cost() > group.dispatch.cost() {
+                    group.dispatch = dispatch;
+                }
+            }
+            None => groups.push(Group { dispatch, class, calls: 1 }),
+        }
+    }
+    groups.retain(|group| group.candidates(gpu).len() > 1);
+    groups.sort_by(|a, b| (a.dispatch.kernel.name(), a.class).cmp(&(b.dispatch.kernel.name(), b.class)));
+    groups
+}
+
+impl Group<'_> {
+    /// Variants that the adapter runs, the default first.
+    fn candidates(&self, gpu: &Gpu) -> Vec<&'static str> {
+        let Dispatch { kernel, extent, .. } = self.dispatch;
+        let default = kernel.choose(gpu.traits(), extent, None);
+        let able = |index: &usize| *index != default && (kernel.interfaces()[*index].module.variant.runs)(gpu.traits());
+        let others = (0..kernel.interfaces().len()).filter(able);
+        std::iter::once(default).chain(others).map(|index| kernel.interfaces()[index].module.variant.name).collect()
+    }
+
+    /// Blocks while all candidates are timed, in `rounds` rounds that alternate between them. `known` gives the contents of bindings that
+    /// noise would not do for, by name.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Limit`] and [`crate::error::Error::Device`] as [`Plan::compile`] of the default; what goes wrong with
+    /// another candidate is told in its row.
+    pub fn measure(&self, gpu: &Gpu, rounds: usize, known: &dyn Fn(&str) -> Option<Vec<u32>>) -> Result<Row> {
+        let plan = isolated(self.dispatch);
+        let names = self.candidates(gpu);
+        let mut first = Contender::new(gpu, &plan, names[0], &[])?;
+        first.fill(known, &|_| true)?;
+        let lent: Vec<(String, wgpu::Buffer)> = first.bindings.iter().zip(&first.tensors).map(|(b, t)| first.buffer(b, t)).collect();
+        let wanted = first.result()?;
+        first.calibrate()?;
+        let mut contenders = vec![Ok(first)];
+        for name in &names[1..] {
+            contenders.push(challenger(gpu, &plan, name, &lent, known, &wanted));
+        }
+        let best = contenders.iter().flatten().map(|c| c.estimate).fold(f64::INFINITY, f64::min);
+        for _ in 0..rounds {
+            for (index, contender) in contenders.iter_mut().enumerate() {
+                let Ok(contender) = contender else { continue };
+                if index > 0 && contender.estimate > HOPELESS * best {
+                    continue;
+                }
+                contender.fill(known, &|access| access == Access::ReadWrite)?;
+                contender.time()?;
+            }
+        }
+        let candidate = |(variant, contender): (&&'static str, &Result<Contender, String>)| Candidate {
+            variant,
+            seconds: contender.as_ref().map(Contender::median).map_err(String::clone),
+        };
+        let candidates: Vec<Candidate> = names.iter().zip(&contenders).map(candidate).collect();
+        let chosen = fastest(&candidates);
+        Ok(Row { kernel: self.dispatch.kernel.name().to_owned(), class: self.class, calls: self.calls, candidates, default: 0, chosen })
+    }
+}
+
+/// The fastest candidate, or the default, which comes first, unless it is beaten by [`MARGIN`].
+fn fastest(candidates: &[Candidate]) -> usize {
+    let seconds = |index: usize| candidates[index].seconds.clone().unwrap_or(f64::INFINITY);
+    let best = (0..candidates.len()).min_by(|&a, &b| seconds(a).total_cmp(&seconds(b))).unwrap_or(0);
+    if seconds(best) < seconds(0) * (1.0 - MARGIN) { best } else { 0 }
+}
+
+/// A candidate that may be timed, or why it may not.
+fn challenger(
+    gpu: &Gpu,
+    plan: &Plan,
+    variant: &'static str,
+    lent: &[(String, wgpu::Buffer)],
+    known: &dyn Fn(&str) -> Option<Vec<u32>>,
+    wanted: &[Vec<u32>],
+) -> Result<Contender, String> {
+    let make = || {
+        let mut contender = Contender::new(gpu, plan, variant, lent)?;
+        contender.fill(known, &|access| access != Access::Read && access != Access::Uniform)?;
+        let found = contender.result()?;
+        contender.calibrate()?;
+        Ok((contender, found))
+    };
+    let (contender, found) = make().map_err(|e: crate::error::Error| e.to_string())?;
+    for (tensor, (found, wanted)) in contender.written().zip(found.iter().zip(wanted)) {
+        if let Some(difference) = data::difference(tensor.dtype, found, wanted) {
+            return Err(format!("disagrees with the default in `{}`: {difference}", tensor.name));
+        }
+    }
+    Ok(contender)
+}
+
+/// A plan of this dispatch alone, each binding in a buffer of its own.
+fn isolated(dispatch: &Dispatch) -> Plan {
+    let mut plan = Plan::new();
+    plan.begin(PHASE);
+    let own = |(binding, tensor): (&Binding, &Tensor)| {
+        let storage = plan.storage(&binding.name, tensor.bytes().max(binding.stride), Keep::Always, "tuning");
+        plan.view(storage, &binding.name, &tensor.shape, tensor.dtype, 0)
+    };
+    let tensors = dispatch.kernel.interfaces()[0].bindings.iter().zip(&dispatch.tensors).map(own).collect();
+    let Dispatch { kernel, extent, dims, flops, .. } = dispatch;
+    plan.push_dispatch(Dispatch { kernel: kernel.clone(), extent: *extent, dims: dims.clone(), tensors, flops: *flops });
+    plan
+}
+
+/// One variant, compiled, with its times.
+struct Contender {
+    gpu: Gpu,
+    compiled: Compiled,
+    runner: Runner,
+    bindings: Vec<Binding>,
+    tensors: Vec<Tensor>,
+    /// Dispatches of one measurement.
+    repeats: usize,
+    /// Seconds of the fastest of a few single dispatches.
+    estimate: f64,
+    seconds: Vec<f64>,
+}
+
+impl Contender {
+    fn new(gpu: &Gpu, plan: &Plan, variant: &'static str, lent: &[(String, wgpu::Buffer)]) -> Result<Contender> {
+        let dispatch = plan.dispatches().next().expect("an isolated plan has one dispatch");
+        let choice = Choice { kernel: dispatch.kernel.name().to_owned(), class: None, variant: variant.to_owned() };
+        let options = Options { variants: vec![choice], existing: lent.to_vec(), ..Options::default() };
+        let compiled = block_on(gpu, plan.compile(gpu, &options))?;
+        let bindings = dispatch.kernel.interfaces()[0].bindings.clone();
+        let tensors = dispatch.tensors.clone();
+        Ok(Contender {
+            gpu: gpu.clone(),
+            compiled,
+            runner: Runner::new(gpu),
+            bindings,
+            tensors,
+            repeats: 1,
+            estimate: f64::INFINITY,
+            seconds: vec![],
+        })
+    }
+
+    fn buffer(&self, binding: &Binding, tensor: &Tensor) -> (String, wgpu::Buffer) {
+        (binding.name.clone(), self.compiled.place(tensor).0.clone())
+    }
+
+    fn written(&self) -> impl Iterator<Item = &Tensor> {
+        let written = |(binding, _): &(&Binding, &Tensor)| matches!(binding.access, Access::Write | Access::ReadWrite);
+        self.bindings.iter().zip(&self.tensors).filter(written).map(|(_, tensor)| tensor)
+    }
+
+    /// Fills the bindings of some accesses with what is known, or with noise.
+    fn fill(&mut self, known: &dyn Fn(&str) -> Option<Vec<u32>>, which: &dyn Fn(Access) -> bool) -> Result<()> {
+        for (seed, (binding, tensor)) in self.bindings.iter().zip(&self.tensors).enumerate().filter(|(_, (b, _))| which(b.access)) {
+            let (buffer, _) = self.compiled.place(tensor);
+            let words = (buffer.size() / 4) as usize;
+            let known = known(&binding.name).filter(|known| known.len() <= words);
+            let contents = known.unwrap_or_else(|| data::noise(tensor.dtype, words, seed as u32));
+            block_on(&self.gpu, self.compiled.transfer.write(&self.gpu, buffer, 0, bytemuck::cast_slice(&contents)))?;
+        }
+        Ok(())
+    }
+
+    /// Runs once, which also has the driver compile, and reads what was written.
+    fn result(&mut self) -> Result<Vec<Vec<u32>>> {
+        self.run(1)?;
+        let read = |tensor: &Tensor| {
+            let (buffer, _) = self.compiled.place(tensor);
+            let bytes = block_on(&self.gpu, self.compiled.transfer.read(&self.gpu, buffer, 0, buffer.size()))?;
+            Ok(bytemuck::pod_collect_to_vec(&bytes))
+        };
+        self.written().map(read).collect()
+    }
+
+    /// Finds out how many dispatches make a measurement.
+    fn calibrate(&mut self) -> Result<()> {
+        for _ in 0..3 {
+            self.time()?;
+        }
+        self.estimate = self.seconds.drain(..).fold(f64::INFINITY, f64::min);
+        self.repeats = (LONG_ENOUGH.as_secs_f64() / self.estimate.max(1e-9)).clamp(1.0, 1000.0) as usize;
+        Ok(())
+    }
+
+    /// Takes one measurement of `repeats` dispatches.
+    fn time(&mut self) -> Result<()> {
+        wait::for_device(&self.gpu)?;
+        let began = Instant::now();
+        self.run(self.repeats)?;
+        self.seconds.push(began.elapsed().as_secs_f64() / self.repeats as f64);
+        Ok(())
+    }
+
+    fn run(&mut self, repeats: usize) -> Result<()> {
+        let ranges = std::iter::repeat_n(self.compiled.phase(PHASE), repeats);
+        self.runner.run(&self.compiled, ranges, |_| Ok(()), |_| (), &|_| false)?;
+        self.runner.wait_for_all()
+    }
+
+    /// Median of the rounds; of a hopeless candidate the estimate.
+    fn median(&self) -> f64 {
+        let mut seconds = self.seconds.clone();
+        seconds.sort_by(f64::total_cmp);
+        seconds.get(seconds.len() / 2).copied().unwrap_or(self.estimate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(seconds: &[Result<f64, String>]) -> Vec<Candidate> {
+        seconds.iter().map(|seconds| Candidate { variant: "v", seconds: seconds.clone() }).collect()
+    }
+
+    #[test]
+    fn a_challenger_must_win_by_the_margin() {
+        assert_eq!(fastest(&candidates(&[Ok(1.0), Ok(0.98), Ok(2.0)])), 0);
+        assert_eq!(fastest(&candidates(&[Ok(1.0), Ok(0.96), Ok(0.95)])), 2);
+        assert_eq!(fastest(&candidates(&[Ok(1.0), Err("disagrees".into())])), 0);
+        assert_eq!(fastest(&candidates(&[Ok(1.0)])), 0);
+    }
+}

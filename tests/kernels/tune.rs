@@ -1,0 +1,59 @@
+//! Tuning: what is timed, and that a fast variant with another result is not taken.
+
+use wgpt::gpu::extent::Extent;
+use wgpt::gpu::kernel::{KernelFile, Source, Variant};
+use wgpt::gpu::plan::{Phase, Plan};
+use wgpt::gpu::tensor::Dtype;
+use wgpt::gpu::tune;
+
+use crate::common::gpu;
+
+const SOURCE: Source = Source { file: "scale", text: TEXT, shared: &[], variants: VARIANTS };
+
+const TEXT: &str = "
+struct Dims { first_group: u32, rows: u32 }
+@group(0) @binding(0) var<uniform> dims: Dims;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+const ROWS_PER_GROUP: u32 = 64u;
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = (dims.first_group + workgroup.x) * 64u + lane;
+    if i < dims.rows {
+        y[i] = scaled(x[i]);
+    }
+}
+";
+
+const VARIANTS: &[Variant] = &[
+    Variant { name: "elsewhere", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| false, suits: |_, _| true },
+    Variant { name: "wrong", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| true, suits: |_, _| false },
+    Variant { name: "added", text: "fn scaled(x: f32) -> f32 { return x + x; }", runs: |_| true, suits: |_, _| false },
+    Variant { name: "plain", text: "fn scaled(x: f32) -> f32 { return x * 2.0; }", runs: |_| true, suits: |_, _| true },
+];
+
+#[test]
+fn a_wrong_variant_is_out() {
+    let kernel = KernelFile::load(&SOURCE).kernel("forward");
+    let mut plan = Plan::new();
+    plan.begin(Phase("trial"));
+    for rows in [1000, 1001, 5000] {
+        let [x, y] = ["x", "y"].map(|name| plan.kept(&format!("{name}{rows}"), &[rows], Dtype::F32, "trial"));
+        plan.push(&kernel, Extent::rows(rows), 2 * rows as u64, &[("rows", rows.into())], &[("x", &x), ("y", &y)]);
+    }
+    let before = gpu().created().bytes;
+    let groups = tune::groups(&[&plan, &plan], gpu());
+    let calls: Vec<(String, usize)> = groups.iter().map(|group| (group.class.to_string(), group.calls)).collect();
+    assert_eq!(calls, [("1024x1x1".to_owned(), 4), ("8192x1x1".to_owned(), 2)]);
+    assert_eq!(gpu().created().bytes, before, "grouping allocates nothing");
+    for group in &groups {
+        let row = group.measure(gpu(), 3, &|_| None).unwrap();
+        let names: Vec<&str> = row.candidates.iter().map(|candidate| candidate.variant).collect();
+        assert_eq!((names, row.default), (vec!["plain", "wrong", "added"], 0));
+        let problem = row.candidates[1].seconds.clone().unwrap_err();
+        assert!(problem.contains("disagrees with the default in `y`: element "), "{problem}");
+        assert!(row.candidates[0].seconds.clone().unwrap() > 0.0 && row.candidates[2].seconds.clone().unwrap() > 0.0);
+        assert_ne!(row.chosen, 1);
+        assert_eq!(row.choice().kernel, "scale.forward");
+    }
+}
