@@ -11,6 +11,7 @@ mod output;
 mod predict;
 mod progress;
 mod run_folder;
+mod shaders;
 mod tokenizer;
 mod train;
 mod train_config;
@@ -97,6 +98,7 @@ enum Command {
     Tokenizer(tokenizer::TokenizerArgs),
     Devices(devices::Devices),
     Tune(tune::Tune),
+    Shaders(shaders::Shaders),
 }
 
 /// What every command gets beside its own arguments.
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Tokenizer(args) => tokenizer::run(args, &context),
         Command::Devices(args) => devices::run(args, &context),
         Command::Tune(args) => tune::run(args, &context),
+        Command::Shaders(args) => shaders::run(args, &context),
     };
     match ended.and_then(|ended| context.out.finish().map(|()| ended)) {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use naga::common::wgsl::TypeContext;
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 use super::Traits;
@@ -231,6 +232,28 @@ impl Module {
             .validate(&naga)
             .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&text)));
         Module { label, text, naga, info, variant }
+    }
+
+    /// The WGSL type of a module-scope variable.
+    ///
+    /// # Panics
+    /// When there is no such variable.
+    pub fn type_of(&self, variable: &str) -> String {
+        let found = self.naga.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some(variable));
+        let (_, found) = found.unwrap_or_else(|| panic!("{} has no variable `{variable}`", self.label));
+        self.naga.to_ctx().type_to_string(found.ty)
+    }
+
+    /// Bytes of the workgroup memory that an entry point uses.
+    ///
+    /// # Panics
+    /// When there is no such entry point.
+    pub fn workgroup_bytes(&self, entry: &str) -> u32 {
+        let index = self.naga.entry_points.iter().position(|e| e.name == entry);
+        let uses = self.info.get_entry_point(index.unwrap_or_else(|| panic!("{} has no entry point `{entry}`", self.label)));
+        let shared = |v: &naga::GlobalVariable| v.space == naga::AddressSpace::WorkGroup;
+        let used = self.naga.global_variables.iter().filter(|(handle, v)| shared(v) && !uses[*handle].is_empty());
+        used.map(|(_, v)| self.naga.types[v.ty].inner.size(self.naga.to_ctx())).sum()
     }
 
     /// The value of a module-scope `const NAME: u32`.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bad_places;
 mod runs;
+mod shaders;
 mod support;
 mod use_it;
 mod variants;

@@ -158,7 +158,7 @@ fn devices_says_which_and_why() {
 #[test]
 fn every_command_has_help_with_examples() {
     let folder = Folder::new("help");
-    for command in ["train", "predict", "generate", "eval", "tokenizer", "devices", "tune"] {
+    for command in ["train", "predict", "generate", "eval", "tokenizer", "devices", "tune", "shaders"] {
         let help = folder.ok(&[command, "--help"]);
         assert!(help.contains("Examples:\n") && help.contains(&format!("  wgpt {command}")), "{help}");
         assert_eq!(folder.ok(&["help", command]), help);

@@ -6,27 +6,21 @@ use std::sync::Arc;
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
-use naga::{AddressSpace, ShaderStage, TypeInner};
+use naga::{ShaderStage, TypeInner};
 use wgpt::gpu::kernel::{Access, KernelFile, Module, Source};
 use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::step::{State, Step};
-use wgpt::ops::{SOURCES, attention, gradient_norm, layer_norm, storage};
+use wgpt::ops::{self, SOURCES, gradient_norm, layer_norm, storage};
 
 /// All variants of a file, activations stored as f32; naga parses and validates each.
 fn load(source: &'static Source) -> KernelFile {
-    load_stored(source, Dtype::F32)
-}
-
-fn load_stored(source: &'static Source, activations: Dtype) -> KernelFile {
-    let size = if source.file == "attention" { attention::constants(32) } else { String::new() };
-    let store = if source.text.contains("Quad") { storage(activations) } else { "" };
-    KernelFile::with_constants(source, &format!("{size}\n{store}"))
+    ops::load(source, 32, Dtype::F32)
 }
 
 /// All variants of all files, in both storages of activations.
 fn modules() -> impl Iterator<Item = Arc<Module>> {
     let of = |source: &&'static Source| {
-        let both = [Dtype::F32, Dtype::Bf16].map(|activations| load_stored(source, activations));
+        let both = [Dtype::F32, Dtype::Bf16].map(|activations| ops::load(source, 32, activations));
         both.into_iter().flat_map(|file| file.modules().to_vec()).collect::<Vec<_>>()
     };
     SOURCES.iter().flat_map(of)
@@ -51,19 +45,11 @@ fn stays_within_the_baseline() {
                 assert!(buffers <= 8, "{name} binds {buffers} storage buffers");
                 let invocations: u32 = interface.workgroup_size.iter().product();
                 assert!(invocations <= 256, "{name} has workgroups of {invocations}");
-                let bytes = workgroup_memory(&interface.module, &entry);
+                let bytes = interface.module.workgroup_bytes(&entry);
                 assert!(bytes <= 16 << 10, "{name} has {bytes} bytes of workgroup memory");
             }
         }
     }
-}
-
-fn workgroup_memory(module: &Module, entry: &str) -> u32 {
-    let index = module.naga.entry_points.iter().position(|e| e.name == entry).unwrap();
-    let uses = module.info.get_entry_point(index);
-    let variables =
-        module.naga.global_variables.iter().filter(|(handle, v)| v.space == AddressSpace::WorkGroup && !uses[*handle].is_empty());
-    variables.map(|(_, v)| module.naga.types[v.ty].inner.size(module.naga.to_ctx())).sum()
 }
 
 #[test]
