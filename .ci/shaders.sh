@@ -14,7 +14,7 @@ trap 'rm -rf "$out"' EXIT
 check() {
     local language=$1 ending=$2 failed=0
     shift 2
-    "$wgpt" shaders --target "$language" --out "$out/$language" --quiet
+    "$wgpt" shaders --target "$language" --out "$out/$language"
     for file in "$out/$language"/*."$ending"; do
         "$@" "$file" >"$out/said" 2>&1 || { failed=1; echo "${file##*/}:"; cat "$out/said"; }
     done
@@ -24,13 +24,12 @@ check() {
 check spirv spv spirv-val --target-env vulkan1.1
 # Subgroup operations have no GLSL 4.3; glslangValidator reads naga's extension lines as of SPIR-V 1.3.
 check glsl comp glslangValidator --target-env opengl --target-env spirv1.3 -S comp
+"$wgpt" shaders --target hlsl --out "$out/hlsl"
 if command -v dxc >/dev/null; then
-    "$wgpt" shaders --target hlsl --out "$out/hlsl" --quiet
     for file in "$out"/hlsl/*.hlsl; do
         entry=$(basename "$file" | cut -d. -f2)
         dxc -T cs_6_0 -E "$entry" -Fo /dev/null "$file"
     done
 else
-    echo "shaders: no dxc here, the HLSL is written but not compiled"
-    "$wgpt" shaders --target hlsl --out "$out/hlsl" --quiet
+    echo "no dxc here: the HLSL is written but not compiled"
 fi

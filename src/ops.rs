@@ -100,10 +100,16 @@ pub fn storage(activations: Dtype) -> &'static str {
     }
 }
 
+/// All text of a file: its own, what is appended to each variant, and the variants'.
+fn texts(source: &'static Source) -> impl Iterator<Item = &'static str> {
+    [source.text].into_iter().chain(source.shared.iter().copied()).chain(source.variants.iter().map(|variant| variant.text))
+}
+
 /// Every variant of a file by itself, with the constants that it asks for: the size of an attention head, the storage of activations.
 pub fn load(source: &'static Source, head_size: usize, activations: Dtype) -> KernelFile {
-    let size = if source.text.contains("HEAD_SIZE") { format!("const HEAD_SIZE: u32 = {head_size}u;\n") } else { String::new() };
-    let store = if source.text.contains("Quad") { storage(activations) } else { "" };
+    let asks = |name: &str| texts(source).any(|text| text.contains(name));
+    let size = if asks("HEAD_SIZE") { format!("const HEAD_SIZE: u32 = {head_size}u;\n") } else { String::new() };
+    let store = if asks("Quad") { storage(activations) } else { "" };
     KernelFile::with_constants(source, &format!("{size}{store}"))
 }
 
@@ -115,8 +121,8 @@ pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
     let source = SOURCES.iter().find(|source| source.file == choice.file());
     let files: Vec<&str> = SOURCES.iter().map(|source| source.file).collect();
     let source = source.ok_or_else(|| Error::usage(format!("there is no kernel `{}`; there are {}", choice.kernel, files.join(", "))))?;
-    // An entry point is a function of the file's own text.
-    if let Some((_, entry)) = choice.kernel.split_once('.').filter(|(_, entry)| !source.text.contains(&format!("\nfn {entry}("))) {
+    let missing = |(_, entry): &(&str, &str)| !texts(source).any(|text| text.contains(&format!("\nfn {entry}(")));
+    if let Some((_, entry)) = choice.kernel.split_once('.').filter(missing) {
         return Err(Error::usage(format!("there is no kernel `{}`: {}.wgsl has no entry point `{entry}`", choice.kernel, source.file)));
     }
     choice.check(&source.variants.iter().collect::<Vec<_>>(), traits)
@@ -125,10 +131,11 @@ pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
 /// Identifies the WGSL text of all kernels in all variants (FNV-1a): timings of other text mean nothing.
 pub fn fingerprint() -> u64 {
     let storages = [Dtype::F32, Dtype::Bf16].map(storage);
-    let texts = SOURCES.iter().flat_map(|source| {
-        let variants = source.variants.iter().flat_map(|variant| [variant.name, variant.text]);
-        [source.file, source.text].into_iter().chain(source.shared.iter().copied()).chain(variants)
-    });
+    let named = |source: &&'static Source| {
+        let names = source.variants.iter().map(|variant| variant.name);
+        [source.file].into_iter().chain(names).chain(texts(source)).collect::<Vec<_>>()
+    };
+    let texts = SOURCES.iter().flat_map(named);
     let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     // The byte 0xff, which no text has, keeps apart what is moved from one text to the next.
     texts.chain(storages).fold(0xcbf2_9ce4_8422_2325, |hash, text| add(text.bytes().fold(hash, add), 0xff))

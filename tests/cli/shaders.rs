@@ -59,7 +59,7 @@ fn without_an_adapter_the_list_says_so() {
 fn every_language_is_written_and_spirv_is_valid() {
     let folder = Folder::new("shaders_out");
     let wanted = BTreeSet::from(["layer_norm.forward.lanes_32", "matmul.forward.tile_shared", "adamw.apply.plain"]);
-    for (target, ending, begins) in [("msl", "metal", "// language: metal"), ("hlsl", "hlsl", ""), ("glsl", "comp", "#version 430")] {
+    for (target, ending, begins) in [("msl", "metal", "// language: metal"), ("hlsl", "hlsl", ""), ("glsl", "comp", "#version 450")] {
         let answer = folder.json(&["shaders", "--target", target, "--out", target, "--json"]);
         let written: Vec<&str> = answer["written"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         assert_eq!(written.len(), files(&folder, target).len());

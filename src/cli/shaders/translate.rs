@@ -6,18 +6,14 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 
 use crate::gpu::kernel::Interface;
 
-/// A language to translate to.
+/// A language to translate to: SPIR-V 1.3 for Vulkan, Metal 2.4, HLSL of shader model 6.0 for Direct3D 12, GLSL 4.5 for OpenGL, and the
+/// WGSL that is compiled, a kernel's file with its variant appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Target {
-    /// Vulkan; binary, version 1.3
     Spirv,
-    /// Metal 2.4
     Msl,
-    /// Direct3D 12, shader model 6.0
     Hlsl,
-    /// OpenGL 4.3
     Glsl,
-    /// The text that is compiled: the kernel's file with its variant appended
     Wgsl,
 }
 
@@ -117,7 +113,8 @@ fn direct3d(interface: &Interface, entry: &str) -> Result<String, String> {
 fn opengl(interface: &Interface, entry: &str) -> Result<String, String> {
     let indices = std::iter::once(interface.dims_binding).chain(interface.bindings.iter().map(|binding| binding.index));
     let options = glsl::Options {
-        version: glsl::Version::Desktop(430),
+        // naga's `mix` of integers is core since 4.5.
+        version: glsl::Version::Desktop(450),
         binding_map: indices.map(|binding| (naga::ResourceBinding { group: 0, binding }, binding as u8)).collect(),
         zero_initialize_workgroup_memory: false,
         ..glsl::Options::default()
