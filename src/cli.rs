@@ -9,6 +9,7 @@ mod generate;
 mod interrupt;
 mod output;
 mod predict;
+mod profile;
 mod progress;
 mod run_folder;
 mod shaders;
@@ -45,6 +46,7 @@ Examples:
   wgpt predict \"to be or not to\"     the likeliest next words, by the newest run
   wgpt generate --prompt \"My lord\" --tokens 50
   wgpt eval --data other.txt
+  wgpt profile                       where the time of a training step goes
   wgpt devices                       which adapters there are, which one is taken
   wgpt tune                          the fastest kernels for this adapter, kept in a file
 
@@ -96,6 +98,7 @@ enum Command {
     Generate(generate::Generate),
     Eval(eval::Eval),
     Tokenizer(tokenizer::TokenizerArgs),
+    Profile(profile::Profile),
     Devices(devices::Devices),
     Tune(tune::Tune),
     Shaders(shaders::Shaders),
@@ -123,7 +126,7 @@ impl Context {
             Backend::Gl => wgpu::Backend::Gl,
         });
         let baseline = matches!(global.limits, Some(Limits::Baseline));
-        let request = Request { adapter: global.adapter, backend, baseline };
+        let request = Request { adapter: global.adapter, backend, baseline, timestamps: false };
         Context { request, out: Output::new(global.json, global.quiet) }
     }
 
@@ -146,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args, &context),
         Command::Eval(args) => eval::run(args, &context),
         Command::Tokenizer(args) => tokenizer::run(args, &context),
+        Command::Profile(args) => profile::run(args, &context),
         Command::Devices(args) => devices::run(args, &context),
         Command::Tune(args) => tune::run(args, &context),
         Command::Shaders(args) => shaders::run(args, &context),

@@ -4,11 +4,15 @@
 //! into a [`plan`] over virtual tensors, laid out in memory ([`memory`]) before anything is allocated, compiled and replayed ([`run`]).
 
 pub mod adapter;
+pub mod commands;
 pub mod compile;
 pub mod extent;
 pub mod kernel;
 pub mod memory;
+mod pipelines;
 pub mod plan;
+pub mod probe;
+pub mod profile;
 pub mod run;
 pub mod slots;
 pub mod tensor;
@@ -63,7 +67,8 @@ impl Gpu {
         let adapter = &adapters[chosen];
         let info = adapter.get_info();
         let mut required_limits = adapter.limits();
-        let mut required_features = adapter.features() & wgpu::Features::SUBGROUP;
+        let timestamps = if request.timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
+        let mut required_features = adapter.features() & (wgpu::Features::SUBGROUP | timestamps);
         if request.baseline {
             required_limits = wgpu::Limits::default();
             required_features = wgpu::Features::empty();

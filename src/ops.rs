@@ -35,6 +35,7 @@ pub const SOURCES: &[&Source] = &[
     &loss::SOURCE,
     &matmul::SOURCE,
     &position::SOURCE,
+    &crate::gpu::probe::SOURCE,
     &sgd::SOURCE,
 ];
 

@@ -20,5 +20,6 @@ pub mod layer_norm;
 pub mod matmul;
 pub mod model;
 pub mod position;
+pub mod probe;
 pub mod residual;
 pub mod sgd;

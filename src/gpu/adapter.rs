@@ -11,6 +11,8 @@ pub struct Request {
     pub backend: Option<wgpu::Backend>,
     /// Use only what every WebGPU device has: `wgpu::Limits::default()` and no features.
     pub baseline: bool,
+    /// Ask for pass timestamps where the adapter has them, for [`super::profile`]; not with `baseline`.
+    pub timestamps: bool,
 }
 
 /// All adapters of the wanted backend, in the order in which [`choose`] would take them. GL is asked only by name or when nothing else

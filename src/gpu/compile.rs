@@ -1,12 +1,12 @@
 //! A plan made ready for one adapter: variants chosen, grids fixed, buffers, bind groups and pipelines made once.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::Gpu;
-use super::kernel::{Access, Interface, Kernel, Value};
+use super::commands::{self, Command, CommandKind, WorkInfo};
+use super::kernel::{Access, Interface};
 use super::memory::{self, Layout};
+use super::pipelines::Pipelines;
 use super::plan::{Action, Dispatch, Phase, Plan};
 use super::tensor::Tensor;
 use super::transfer::Transfer;
@@ -14,7 +14,7 @@ use super::variants::{self, Choice, Class};
 use crate::error::{Error, Result};
 
 /// Offsets of `Dims` blocks and of pool slices: the largest alignment that any WebGPU device asks for.
-const ALIGNMENT: u64 = 256;
+pub(crate) const ALIGNMENT: u64 = 256;
 
 /// How to compile.
 #[derive(Clone, Default)]
@@ -33,25 +33,13 @@ pub struct Options {
 pub struct Compiled {
     pub(crate) gpu: Gpu,
     pub(crate) commands: Vec<Command>,
+    works: Vec<WorkInfo>,
     phases: Vec<(Phase, Range<usize>)>,
     pub(crate) buffers: Vec<wgpu::Buffer>,
     pub layout: Layout,
     pub transfer: Transfer,
     /// The variants taken, by kernel and shape class, in the order of recording; kernels with a single form are left out.
     pub variants: Vec<Choice>,
-}
-
-/// What [`Compiled::encode`] replays.
-pub(crate) struct Command {
-    /// Predicted work: FLOPs plus moved bytes, a unit that [`super::run::Runner`] learns the pace of.
-    pub cost: f64,
-    pub label: String,
-    pub kind: CommandKind,
-}
-
-pub(crate) enum CommandKind {
-    Launch { pipeline: wgpu::ComputePipeline, bind_group: wgpu::BindGroup, dims_offset: u32, groups: u32 },
-    Clear { buffer: usize },
 }
 
 /// The sizes of everything that compiling a plan will create.
@@ -72,9 +60,9 @@ impl Needs {
 }
 
 /// A grid cut into launches.
-struct Grid {
-    groups: u64,
-    per_launch: u64,
+pub(crate) struct Grid {
+    pub groups: u64,
+    pub per_launch: u64,
 }
 
 impl Plan {
@@ -111,14 +99,14 @@ impl Plan {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let dims = gpu.guarded("allocating uniforms", || gpu.create_buffer("dims", needs.dims_bytes, usage)).await?;
         let transfer = gpu.guarded("allocating staging buffers", || Transfer::new(gpu)).await?;
-        let mut builder =
-            Builder { gpu, options, layout: &needs.layout, buffers: &buffers, dims: &dims, blocks: vec![], pipelines: HashMap::new() };
-        let (commands, phases) = gpu.guarded("building pipelines", || builder.commands(self)).await?;
-        let blocks = std::mem::take(&mut builder.blocks);
-        transfer.write(gpu, &dims, 0, &blocks).await?;
+        let pipelines = Pipelines::build(gpu, self.dispatches().map(|d| (&d.kernel, interface(d, gpu, options))), options.checked).await?;
+        let places = commands::Places { layout: &needs.layout, buffers: &buffers, dims: &dims };
+        let built = gpu.guarded("binding buffers", || commands::build(self, gpu, options, &pipelines, places)).await?;
+        transfer.write(gpu, &dims, 0, &built.blocks).await?;
         gpu.check()?;
         let variants = self.chosen_variants(gpu, options);
-        Ok(Compiled { gpu: gpu.clone(), commands, phases, layout: needs.layout, transfer, variants, buffers })
+        let commands::Built { commands, works, phases, .. } = built;
+        Ok(Compiled { gpu: gpu.clone(), commands, works, phases, layout: needs.layout, transfer, variants, buffers })
     }
 
     pub(crate) fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
@@ -158,7 +146,7 @@ impl Plan {
 }
 
 /// The variant that a dispatch takes.
-fn interface<'d>(dispatch: &'d Dispatch, gpu: &Gpu, options: &Options) -> &'d Interface {
+pub(crate) fn interface<'d>(dispatch: &'d Dispatch, gpu: &Gpu, options: &Options) -> &'d Interface {
     let wanted = variants::wanted(&options.variants, dispatch);
     &dispatch.kernel.interfaces()[dispatch.kernel.choose(gpu.traits(), &dispatch.extent, wanted)]
 }
@@ -175,7 +163,7 @@ impl Dispatch {
         self.flops as f64 + 2.0 * self.bytes() as f64
     }
 
-    fn grid(&self, gpu: &Gpu, options: &Options) -> Grid {
+    pub(crate) fn grid(&self, gpu: &Gpu, options: &Options) -> Grid {
         let interface = interface(self, gpu, options);
         let groups = self.extent.workgroups(interface.tile).max(1);
         let allowed = u64::from(gpu.limits().max_compute_workgroups_per_dimension);
@@ -187,156 +175,6 @@ impl Dispatch {
     }
 }
 
-/// A pipeline, with the layout its bind groups need.
-struct Built {
-    pipeline: wgpu::ComputePipeline,
-    layout: wgpu::BindGroupLayout,
-}
-
-struct Builder<'a> {
-    gpu: &'a Gpu,
-    options: &'a Options,
-    layout: &'a Layout,
-    buffers: &'a [wgpu::Buffer],
-    dims: &'a wgpu::Buffer,
-    /// Contents of the dims buffer.
-    blocks: Vec<u8>,
-    /// By kernel and variant.
-    pipelines: HashMap<(String, &'static str), Arc<Built>>,
-}
-
-impl Builder<'_> {
-    fn commands(&mut self, plan: &Plan) -> (Vec<Command>, Vec<(Phase, Range<usize>)>) {
-        let mut commands = vec![];
-        let mut phases: Vec<(Phase, Range<usize>)> = vec![];
-        for work in &plan.works {
-            let start = commands.len();
-            let label = work.label();
-            match &work.action {
-                Action::Dispatch(dispatch) => self.launches(dispatch, &label, &mut commands),
-                Action::Clear(storage) => {
-                    let buffer = self.layout.of_storage[*storage];
-                    let cost = self.layout.buffers[buffer] as f64;
-                    commands.push(Command { cost, label, kind: CommandKind::Clear { buffer } });
-                }
-            }
-            match phases.last_mut() {
-                Some((phase, range)) if *phase == work.phase => range.end = commands.len(),
-                _ => phases.push((work.phase, start..commands.len())),
-            }
-        }
-        (commands, phases)
-    }
-
-    fn launches(&mut self, dispatch: &Dispatch, label: &str, commands: &mut Vec<Command>) {
-        let interface = interface(dispatch, self.gpu, self.options);
-        let built = self.pipeline(&dispatch.kernel, interface);
-        let bind_group = self.bind_group(dispatch, interface, &built.layout, label);
-        let grid = dispatch.grid(self.gpu, self.options);
-        let mut first = 0;
-        while first < grid.groups {
-            let groups = (grid.groups - first).min(grid.per_launch);
-            let dims_offset = self.block(interface, first as u32, &dispatch.dims);
-            let kind = CommandKind::Launch {
-                pipeline: built.pipeline.clone(),
-                bind_group: bind_group.clone(),
-                dims_offset,
-                groups: groups as u32,
-            };
-            let cost = dispatch.cost() * groups as f64 / grid.groups as f64;
-            commands.push(Command { cost, label: label.to_owned(), kind });
-            first += groups;
-        }
-    }
-
-    /// Appends a `Dims` block and returns its offset.
-    fn block(&mut self, interface: &Interface, first_group: u32, values: &[Value]) -> u32 {
-        let offset = self.blocks.len();
-        self.blocks.resize(offset + ALIGNMENT as usize, 0);
-        let block = &mut self.blocks[offset..];
-        block[..4].copy_from_slice(&first_group.to_le_bytes());
-        for (field, value) in interface.dims.iter().zip(values) {
-            let bits = match value {
-                Value::U32(value) => *value,
-                Value::F32(value) => value.to_bits(),
-            };
-            block[field.offset as usize..field.offset as usize + 4].copy_from_slice(&bits.to_le_bytes());
-        }
-        offset as u32
-    }
-
-    fn bind_group(&self, dispatch: &Dispatch, interface: &Interface, layout: &wgpu::BindGroupLayout, label: &str) -> wgpu::BindGroup {
-        let binding = |buffer, offset, size| {
-            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(size) })
-        };
-        let dims = wgpu::BindGroupEntry { binding: interface.dims_binding, resource: binding(self.dims, 0, interface.dims_size) };
-        let mut entries = vec![dims];
-        for (declared, tensor) in interface.bindings.iter().zip(&dispatch.tensors) {
-            let buffer = &self.buffers[self.layout.of_storage[tensor.storage]];
-            let size = tensor.bytes().max(declared.stride);
-            entries.push(wgpu::BindGroupEntry { binding: declared.index, resource: binding(buffer, tensor.offset, size) });
-        }
-        self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
-    }
-
-    fn pipeline(&mut self, kernel: &Kernel, interface: &Interface) -> Arc<Built> {
-        let key = (kernel.name().to_owned(), interface.module.variant.name);
-        if let Some(built) = self.pipelines.get(&key) {
-            return built.clone();
-        }
-        let device = self.gpu.device();
-        let module = shader_module(self.gpu, interface, self.options.checked);
-        let layout = bind_group_layout(device, kernel, interface);
-        let descriptor =
-            wgpu::PipelineLayoutDescriptor { label: Some(kernel.name()), bind_group_layouts: &[Some(&layout)], immediate_size: 0 };
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name()),
-            layout: Some(&device.create_pipeline_layout(&descriptor)),
-            module: &module,
-            entry_point: Some(kernel.entry()),
-            // Every kernel writes workgroup memory before it reads it; the kernel tests poison it through their first run.
-            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
-            cache: None,
-        });
-        let built = Arc::new(Built { pipeline, layout });
-        self.pipelines.insert(key, built.clone());
-        built
-    }
-}
-
-/// The module of a variant, with or without wgpu's run-time checks.
-#[allow(unsafe_code)]
-fn shader_module(gpu: &Gpu, interface: &Interface, checked: bool) -> wgpu::ShaderModule {
-    let label = Some(interface.module.label.as_str());
-    let descriptor = wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(interface.module.text.as_str().into()) };
-    if checked {
-        return gpu.device().create_shader_module(descriptor);
-    }
-    // SAFETY: the text is this crate's own. Every kernel bounds its indices by `Dims` and its loops by 65,536; tests/kernels runs each
-    // of them unchecked between poisoned guard zones, at odd sizes, and compares with a checked run.
-    unsafe { gpu.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
-}
-
-fn bind_group_layout(device: &wgpu::Device, kernel: &Kernel, interface: &Interface) -> wgpu::BindGroupLayout {
-    let entry = |binding, access, has_dynamic_offset, size| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: match access {
-                Access::Uniform => wgpu::BufferBindingType::Uniform,
-                Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                Access::Write | Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
-            },
-            has_dynamic_offset,
-            min_binding_size: std::num::NonZeroU64::new(size),
-        },
-        count: None,
-    };
-    let mut entries = vec![entry(interface.dims_binding, Access::Uniform, true, interface.dims_size)];
-    entries.extend(interface.bindings.iter().map(|b| entry(b.index, b.access, false, b.stride)));
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name()), entries: &entries })
-}
-
 impl Compiled {
     /// The commands of a phase; empty for a phase that the plan does not have.
     pub fn phase(&self, phase: Phase) -> Range<usize> {
@@ -345,7 +183,17 @@ impl Compiled {
 
     /// `h.0.attn layer_norm.forward`: scope and kernel of a command.
     pub fn label(&self, index: usize) -> &str {
-        &self.commands[index].label
+        &self.works[self.commands[index].work].label
+    }
+
+    /// What was recorded, in order. A dispatch may be cut into several commands.
+    pub fn works(&self) -> &[WorkInfo] {
+        &self.works
+    }
+
+    /// The index in [`Compiled::works`] of what a command belongs to.
+    pub fn work_of(&self, command: usize) -> usize {
+        self.commands[command].work
     }
 
     /// Number of commands in all phases.
@@ -366,19 +214,41 @@ impl Compiled {
                     drop(pass.take());
                     encoder.clear_buffer(&self.buffers[*buffer], 0, None);
                 }
-                CommandKind::Launch { pipeline, bind_group, dims_offset, groups } => {
-                    let pass = pass.get_or_insert_with(|| {
-                        let descriptor = wgpu::ComputePassDescriptor { label: Some("wgpt"), timestamp_writes: None };
-                        encoder.begin_compute_pass(&descriptor).forget_lifetime()
-                    });
-                    pass.push_debug_group(&command.label);
-                    pass.set_pipeline(pipeline);
-                    pass.set_bind_group(0, bind_group, &[*dims_offset]);
-                    pass.dispatch_workgroups(*groups, 1, 1);
-                    pass.pop_debug_group();
-                }
+                CommandKind::Launch { .. } => self.launch(pass.get_or_insert_with(|| begin(encoder, None)), command),
             }
         }
+    }
+
+    /// Encodes one command `times` times over, in a pass of its own that writes timestamps.
+    pub(crate) fn encode_timed(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        index: usize,
+        times: u32,
+        timestamps: Option<wgpu::ComputePassTimestampWrites>,
+    ) {
+        let command = &self.commands[index];
+        let CommandKind::Clear { buffer } = &command.kind else {
+            let mut pass = begin(encoder, timestamps);
+            return (0..times).for_each(|_| self.launch(&mut pass, command));
+        };
+        // A clear stands between passes: an empty one in front takes the first time, an empty one behind it the last.
+        if let Some(writes) = &timestamps {
+            drop(begin(encoder, Some(wgpu::ComputePassTimestampWrites { end_of_pass_write_index: None, ..writes.clone() })));
+        }
+        (0..times).for_each(|_| encoder.clear_buffer(&self.buffers[*buffer], 0, None));
+        if let Some(writes) = timestamps {
+            drop(begin(encoder, Some(wgpu::ComputePassTimestampWrites { beginning_of_pass_write_index: None, ..writes })));
+        }
+    }
+
+    fn launch(&self, pass: &mut wgpu::ComputePass, command: &Command) {
+        let CommandKind::Launch { pipeline, bind_group, dims_offset, groups } = &command.kind else { return };
+        pass.push_debug_group(&self.works[command.work].label);
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, bind_group, &[*dims_offset]);
+        pass.dispatch_workgroups(*groups, 1, 1);
+        pass.pop_debug_group();
     }
 
     /// The buffer that a tensor lies in, and its byte offset there. Step tensors share theirs with others.
@@ -410,4 +280,8 @@ impl Compiled {
         let bytes = self.transfer.read(&self.gpu, buffer, offset, tensor.len() as u64 * 4).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
+}
+
+fn begin(encoder: &mut wgpu::CommandEncoder, timestamp_writes: Option<wgpu::ComputePassTimestampWrites>) -> wgpu::ComputePass<'static> {
+    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("wgpt"), timestamp_writes }).forget_lifetime()
 }

@@ -22,8 +22,20 @@ pub struct Runner {
     pace: f64,
     in_flight: VecDeque<Flight>,
     last_done: Option<Instant>,
-    /// Submits so far.
+    /// The most commands of a submit.
+    pub(crate) most_commands: usize,
+    /// What this runner has done so far.
+    pub done: Done,
+}
+
+/// Counts of a [`Runner`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Done {
     pub submits: u64,
+    /// Launches and clears.
+    pub commands: u64,
+    /// The time this thread took to encode and submit them.
+    pub host: Duration,
 }
 
 struct Flight {
@@ -41,7 +53,15 @@ impl Runner {
     pub fn new(gpu: &Gpu) -> Runner {
         let software = gpu.traits().software;
         let (limit, pace) = if software { (Duration::from_secs(1), 1e-9) } else { (Duration::from_millis(100), 1e-11) };
-        Runner { gpu: gpu.clone(), limit, pace, in_flight: VecDeque::new(), last_done: None, submits: 0 }
+        Runner {
+            gpu: gpu.clone(),
+            limit,
+            pace,
+            in_flight: VecDeque::new(),
+            last_done: None,
+            most_commands: usize::MAX,
+            done: Done::default(),
+        }
     }
 
     /// Changes the longest time of a submit.
@@ -56,10 +76,12 @@ impl Runner {
             let start = range.start;
             for command in &compiled.commands[range.clone()] {
                 let seconds = (piece.cost + command.cost) * self.pace;
-                if piece.cost > 0.0 && seconds > self.limit.as_secs_f64() {
+                let full = seconds > self.limit.as_secs_f64() || piece.commands >= self.most_commands;
+                if piece.commands > 0 && full {
                     break;
                 }
                 piece.cost += command.cost;
+                piece.commands += 1;
                 range.start += 1;
             }
             piece.ranges.push(start..range.start);
@@ -79,7 +101,7 @@ impl Runner {
         let submitted = Instant::now();
         let index = self.gpu.queue().submit([encoder.finish()]);
         self.in_flight.push_back(Flight { index, cost, submitted, done });
-        self.submits += 1;
+        self.done.submits += 1;
         self.gpu.check()
     }
 
@@ -136,6 +158,7 @@ impl Runner {
             if stop(ranges.front().map_or(compiled.len(), |range| range.start)) {
                 return Ok(false);
             }
+            let begun = Instant::now();
             let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgpt") });
             if let Some(before) = before.take() {
                 before(&mut encoder)?;
@@ -150,6 +173,8 @@ impl Runner {
                 after(&mut encoder);
             }
             self.submit(encoder, piece.cost)?;
+            self.done.host += begun.elapsed();
+            self.done.commands += piece.commands as u64;
         }
         Ok(true)
     }
@@ -159,6 +184,8 @@ impl Runner {
 #[derive(Debug, Clone, Default)]
 pub struct Piece {
     pub ranges: Vec<Range<usize>>,
+    /// Their number.
+    pub commands: usize,
     /// Their predicted cost.
     pub cost: f64,
 }

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::compile::{Compiled, Needs, Options};
 use crate::gpu::plan::Phase;
+use crate::gpu::profile::Profiler;
 use crate::gpu::run::Runner;
 use crate::gpu::slots::{Readback, Slots};
 use crate::gpu::tensor::Tensor;
@@ -20,6 +21,8 @@ pub struct Session {
     pub runner: Runner,
     slots: Slots,
     pub readback: Readback,
+    /// Times every dispatch while it is there.
+    pub profiler: Option<Profiler>,
 }
 
 /// What a session will allocate, to the byte.
@@ -57,7 +60,7 @@ impl Session {
         if let Some((tensor, words)) = model.inputs.constants(&model.config) {
             compiled.write(tensor, &words).await?;
         }
-        Ok(Session { gpu: gpu.clone(), runner: Runner::new(gpu), model, compiled, slots, readback })
+        Ok(Session { gpu: gpu.clone(), runner: Runner::new(gpu), model, compiled, slots, readback, profiler: None })
     }
 
     /// Writes a parameter-shaped list of values over its tensors (a table may be split by rows).
@@ -94,7 +97,7 @@ impl Session {
         while !self.slots.ready()? {
             wait::for_device(&self.gpu)?;
         }
-        let Session { compiled, slots, readback, runner, model, .. } = self;
+        let Session { compiled, slots, readback, runner, model, profiler, .. } = self;
         let ranges: Vec<Range<usize>> = phases.iter().map(|phase| compiled.phase(*phase)).collect();
         let inputs = compiled.place(&model.inputs.step).0;
         let records = compiled.place(&model.records).0;
@@ -104,6 +107,10 @@ impl Session {
                 readback.request(encoder, records, tag);
             }
         };
+        if let Some(profiler) = profiler {
+            profiler.run(compiled, ranges, before, after)?;
+            return Ok(true);
+        }
         let committed = compiled.phase(commit);
         let stop = |next: usize| (next <= committed.start || next > committed.end) && stop();
         runner.run(compiled, ranges, before, after, &stop)

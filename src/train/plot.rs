@@ -18,9 +18,9 @@ const PNG_SCALE: u32 = 2;
 const MOST_POINTS: usize = 1600;
 
 /// Registered with plotters under this name, which is also a font list that SVG viewers understand.
-const FONT: &str = "DejaVu Sans, Verdana, Helvetica, sans-serif";
-const INK: RGBColor = RGBColor(40, 44, 52);
-const GRID: RGBColor = RGBColor(228, 231, 236);
+pub(crate) const FONT: &str = "DejaVu Sans, Verdana, Helvetica, sans-serif";
+pub(crate) const INK: RGBColor = RGBColor(40, 44, 52);
+pub(crate) const GRID: RGBColor = RGBColor(228, 231, 236);
 const TRAINING: RGBColor = RGBColor(38, 104, 190);
 const VALIDATION: RGBColor = RGBColor(217, 84, 26);
 const REFERENCE: RGBColor = RGBColor(96, 102, 112);
@@ -42,7 +42,7 @@ pub fn loss_curve(records: &[Record], title: &str, reference: Option<(&str, f64)
     if curve.training.is_empty() && curve.validation.is_empty() {
         return Err(Error::file(svg_path, "nothing to draw: no record has a loss"));
     }
-    register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).map_err(|_| Error::file(svg_path, "the font cannot be read"))?;
+    register().map_err(|problem| Error::file(svg_path, problem))?;
 
     let mut svg = String::new();
     let drawn = draw(SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), &curve, 1);
@@ -52,6 +52,11 @@ pub fn loss_curve(records: &[Record], title: &str, reference: Option<(&str, f64)
         let size = (SIZE.0 * PNG_SCALE, SIZE.1 * PNG_SCALE);
         draw(BitMapBackend::new(path, size).into_drawing_area(), &curve, PNG_SCALE).map_err(|e| e.to_string())
     })
+}
+
+/// Makes [`FONT`] known to plotters.
+pub(crate) fn register() -> Result<(), &'static str> {
+    register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read")
 }
 
 /// Has `write` fill a file beside `path`, then renames it, so that nobody sees half a picture. The name keeps its

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_places;
+mod profile;
 mod runs;
 mod shaders;
 mod support;

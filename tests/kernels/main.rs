@@ -16,5 +16,6 @@ mod layer_norm;
 mod loss;
 mod matmul;
 mod position;
+mod probe;
 mod sgd;
 mod tune;

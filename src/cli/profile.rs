@@ -1,0 +1,136 @@
+//! `wgpt profile`: where the time of a training step goes on this adapter.
+
+mod capture;
+mod measure;
+mod report;
+mod roofline;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::output::Output;
+use super::{Context, Ended};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::adapter::Request;
+use crate::gpu::profile::{Method, trace};
+use crate::text::read_text;
+use crate::train::config::RunConfig;
+use crate::train::presets::{self, PRESETS};
+use measure::{Measured, measure};
+
+/// Time every dispatch of training steps, by kernel and by layer
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wgpt profile --preset shakespeare-char
+  wgpt profile --preset shakespeare-char --trace step.json --plot roofline.svg
+  wgpt profile --preset gpt2 --set train.grad_accumulation=1 --set train.batch_size=2
+  renderdoccmd capture --working-dir . wgpt profile --preset toy --capture
+
+Steps are real ones, on random tokens; nothing is written but what --trace and --plot name. A trace opens in
+ui.perfetto.dev. The roof is measured in the same run by shaders/probe.wgsl: a copy, and multiply-adds in
+registers. `roof %` is the shortest time the roof allows over the time taken; bytes count each tensor once a
+call, so that caches, and kernels that read more than they write, can be above their roof.")]
+pub struct Profile {
+    /// Ready-made settings, as for `wgpt train`
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// A TOML file with some or all settings, as in a run's config.toml
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Any setting by its name; may be given many times
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Steps to time
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    steps: u32,
+    /// How to time [default: timestamps where the adapter has them]
+    #[arg(long, value_name = "HOW")]
+    method: Option<How>,
+    /// Write the last timed step as a Chrome trace
+    #[arg(long, value_name = "FILE.json")]
+    trace: Option<PathBuf>,
+    /// Draw the roofline with a point for each kernel
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Capture one step in the graphics debugger that this program was started from
+    #[arg(long)]
+    capture: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum How {
+    Timestamps,
+    Repetition,
+}
+
+pub fn run(args: Profile, context: &Context) -> Result<Ended> {
+    let config = settings(&args)?;
+    if args.capture {
+        capture::attached()?;
+    }
+    for path in [&args.trace, &args.plot].into_iter().flatten() {
+        check_writable(path)?;
+    }
+    let request = Request { timestamps: true, ..context.request.clone() };
+    let gpu = pollster::block_on(Gpu::request(&request))?;
+    let method = args.method.map(|how| match how {
+        How::Timestamps => Method::Timestamps,
+        How::Repetition => Method::Repetition,
+    });
+    let measured = measure(&gpu, &config, args.steps, method, args.capture)?;
+    let name = args.preset.clone().or(args.config.as_ref().map(|path| path.display().to_string()));
+    let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
+    report::show(&gpu, &config, &name, &measured, &context.out);
+    write_files(&args, &gpu, &measured, &context.out)?;
+    Ok(Ended::Done)
+}
+
+/// Settings as for `train`; where the vocabulary is left to a tokenizer, a typical one.
+fn settings(args: &Profile) -> Result<RunConfig> {
+    let mut config = presets::preset(args.preset.as_deref().unwrap_or(PRESETS[0].0))?;
+    if let Some(path) = &args.config {
+        config.overlay(&read_text(path)?, path)?;
+    }
+    for assignment in &args.set {
+        config.set(assignment)?;
+    }
+    config.train.validate()?;
+    config.model.validate()?;
+    if config.model.vocab_size == 0 {
+        config.model.vocab_size = match (config.tokenizer.kind.as_str(), config.tokenizer.max_vocab) {
+            ("character", _) => 77,
+            ("bpe", 0) => 50_257,
+            (_, 0) => 7,
+            (_, most) => most,
+        };
+    }
+    Ok(config)
+}
+
+/// Said before the measurement rather than after it.
+fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => Err(Error::file(path, format!("cannot be written: there is no folder {}", folder.display()))),
+        _ if path.is_dir() => Err(Error::file(path, "cannot be written: it is a folder")),
+        _ => Ok(()),
+    }
+}
+
+fn write_files(args: &Profile, gpu: &Gpu, measured: &Measured, out: &Output) -> Result<()> {
+    let write = |path: &Path, text: String| fs::write(path, text).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
+    if let Some(path) = &args.trace {
+        write(path, trace::chrome(&measured.rows, &measured.roof, &gpu.info().name, measure::layer))?;
+        out.notice(&format!("trace     {}: open it in ui.perfetto.dev", path.display()));
+    }
+    if let Some(path) = &args.plot {
+        let kernels = measured.by_kernel();
+        let info = gpu.info();
+        let title = format!("{} ({})", info.name, if info.driver_info.is_empty() { &info.driver } else { &info.driver_info });
+        write(path, roofline::svg(&kernels, &measured.roof, &title).map_err(|problem| Error::file(path, problem))?)?;
+        out.notice(&format!("roofline  {}", path.display()));
+    }
+    Ok(())
+}

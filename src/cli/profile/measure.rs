@@ -1,0 +1,153 @@
+//! What `profile` measures: steps that nobody times, steps with every dispatch timed, and the adapter's roof.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::capture;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::gpu::compile::Options;
+use crate::gpu::probe;
+use crate::gpu::profile::summary::{Group, Roof, group};
+use crate::gpu::profile::{Method, Profiler, Row, median};
+use crate::gpu::wait::block_on;
+use crate::text::TokenStore;
+use crate::train::Trainer;
+use crate::train::config::RunConfig;
+
+pub struct Measured {
+    pub method: Method,
+    pub roof: Roof,
+    pub rows: Vec<Row>,
+    /// A step that nobody times, from its submit until it has run: median, seconds.
+    pub step: f64,
+    pub steps: u32,
+    pub counts: Counts,
+}
+
+/// What a step asks of the host.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Counts {
+    /// Dispatches and clears that the plan records.
+    pub dispatches: u32,
+    /// Of one layer, forward and backward together: the most of all layers.
+    pub per_layer: u32,
+    /// Of one chunk of the head's rows.
+    pub per_head_chunk: u32,
+    pub head_chunks: u32,
+    /// Of neither a layer nor a chunk.
+    pub outside: u32,
+    /// Launches and clears that are submitted: a long dispatch is cut into several.
+    pub commands: f64,
+    pub submits: f64,
+    /// Buffers made in a step.
+    pub allocations: u64,
+    /// Microseconds to encode and submit one command: the least of all steps.
+    pub host_microseconds: f64,
+}
+
+/// `h.0`, `head`, `embed`, `optimizer`: the layer that a row belongs to.
+pub fn layer(row: &Row) -> String {
+    let mut parts = row.scope.split('.');
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        ("h", Some(index)) => format!("h.{index}"),
+        ("", _) if row.phase == "apply" => "optimizer".into(),
+        ("", _) if row.phase == "prepare" => "prepare".into(),
+        ("", _) => "ln_f".into(),
+        (first, _) => first.into(),
+    }
+}
+
+/// Steps before the first measured one: drivers compile, and the runner learns how much work one submit may hold.
+const WARM_UP: usize = 3;
+
+pub fn measure(gpu: &Gpu, config: &RunConfig, steps: u32, method: Option<Method>, captured: bool) -> Result<Measured> {
+    let mut trainer = block_on(gpu, Trainer::new(gpu, config, &Options::default()))?;
+    let data = tokens(config);
+    let run = |trainer: &mut Trainer| -> Result<f64> {
+        let begun = Instant::now();
+        trainer.step(&data, false, &|| false)?;
+        trainer.session.runner.wait_for_all()?;
+        Ok(begun.elapsed().as_secs_f64())
+    };
+    for _ in 0..WARM_UP {
+        run(&mut trainer)?;
+    }
+    if captured {
+        capture::captured(gpu, || run(&mut trainer).map(drop))?;
+    }
+    let profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, method))?;
+    let method = profiler.method();
+    let (mut profiler, mut plain, mut counts) = (Some(profiler), vec![], Counts { host_microseconds: f64::INFINITY, ..Counts::default() });
+    // Steps of both kinds in turn, so that a busy machine slows both.
+    for _ in 0..steps {
+        let (before, created) = (trainer.session.runner.done, gpu.created());
+        plain.push(run(&mut trainer)?);
+        let done = trainer.session.runner.done;
+        counts.commands = (done.commands - before.commands) as f64;
+        counts.submits = (done.submits - before.submits) as f64;
+        counts.allocations = gpu.created().buffers - created.buffers;
+        let host = (done.host - before.host).as_secs_f64() * 1e6 / counts.commands;
+        counts.host_microseconds = counts.host_microseconds.min(host);
+        trainer.session.profiler = profiler.take();
+        run(&mut trainer)?;
+        profiler = trainer.session.profiler.take();
+        if let Some(profiler) = &mut profiler {
+            profiler.end_step();
+        }
+    }
+    // Reports say whether the steps were those of a training run.
+    trainer.finish()?;
+    let rows = profiler.map_or(vec![], |profiler| profiler.rows(&trainer.session.compiled));
+    drop(trainer);
+    let roof = probe::roof(gpu, method)?;
+    let counts = counts.of(&rows);
+    Ok(Measured { method, roof, rows, step: median(&plain), steps, counts })
+}
+
+/// Random tokens, as many as two steps read.
+fn tokens(config: &RunConfig) -> TokenStore {
+    let count = 2 * config.train.batch_size * (config.model.seq_len + 1);
+    let id = |i: usize| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % config.model.vocab_size as u64;
+    TokenStore::from_ids((0..count).map(|i| id(i) as u32).collect())
+}
+
+impl Counts {
+    fn of(self, rows: &[Row]) -> Counts {
+        let count = |wanted: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| wanted(row)).map(|row| row.calls).sum::<u32>();
+        let mut layers: Vec<String> = rows.iter().map(layer).filter(|name| name.starts_with("h.")).collect();
+        layers.dedup();
+        let per_layer = layers.iter().map(|name| count(&|row| layer(row) == *name)).max().unwrap_or(0);
+        let in_layers = count(&|row| layer(row).starts_with("h."));
+        // Every chunk runs its cross-entropy; the sum of losses behind them runs once.
+        let of_chunk = |row: &Row| layer(row) == "head" && !row.kernel.starts_with("loss.");
+        let entropies = rows.iter().filter(|row| of_chunk(row) && row.kernel.starts_with("cross_entropy."));
+        let first = entropies.clone().next().map(|row| row.kernel.clone());
+        let head_chunks = first.map_or(0, |first| entropies.filter(|row| row.kernel == first).map(|row| row.calls).sum::<u32>());
+        let in_chunks = count(&of_chunk);
+        let dispatches = count(&|_| true);
+        Counts {
+            dispatches,
+            per_layer,
+            per_head_chunk: in_chunks / head_chunks.max(1),
+            head_chunks,
+            outside: dispatches - in_layers - in_chunks,
+            ..self
+        }
+    }
+}
+
+impl Measured {
+    /// By kernel, the one that takes longest first.
+    pub fn by_kernel(&self) -> Vec<Group> {
+        let mut groups = group(&self.rows, &self.roof, |row| row.kernel.clone());
+        groups.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        groups
+    }
+
+    /// By layer, in the order of the forward pass.
+    pub fn by_layer(&self) -> Vec<Group> {
+        group(&self.rows, &self.roof, layer)
+    }
+}

@@ -1,0 +1,302 @@
+//! Where the time of a compiled plan goes: every recorded work timed while real steps run.
+//!
+//! With pass timestamps each command gets a compute pass of its own, whose begin and end the device notes. Without that feature each
+//! command is submitted alone and waited for, and what an empty submit takes is subtracted; a work that reads nothing of what it writes
+//! is then repeated, which makes the time of short ones readable and changes no result. Either way the numbers that a step computes are
+//! those of a step that nobody times.
+//!
+//! A guest application may time its own plans on its own device:
+//!
+//! ```no_run
+//! # fn main() -> wgpt::Result<()> {
+//! # let (gpu, compiled): (wgpt::gpu::Gpu, wgpt::gpu::compile::Compiled) = todo!();
+//! use wgpt::gpu::{profile::Profiler, wait::block_on};
+//!
+//! let mut profiler = block_on(&gpu, Profiler::new(&gpu, &compiled, None))?;
+//! for _ in 0..5 {
+//!     profiler.run(&compiled, [0..compiled.len()], |_| Ok(()), |_| ())?;
+//!     profiler.end_step();
+//! }
+//! for row in profiler.rows(&compiled) {
+//!     println!("{}: {:.1} us", row.label, row.seconds * 1e6);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod summary;
+pub mod trace;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use serde::Serialize;
+use web_time::Instant;
+
+use super::Gpu;
+use super::compile::Compiled;
+use super::run::Runner;
+use super::wait;
+use crate::error::Result;
+
+/// How times are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// By the device, at the begin and end of a pass for each command.
+    Timestamps,
+    /// By the host, around a submit for each command.
+    Repetition,
+}
+
+/// What one recorded work took.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// `h.0.attn layer_norm.forward`.
+    pub label: String,
+    /// `layer_norm.forward`.
+    pub kernel: String,
+    /// `h.0.attn`.
+    pub scope: String,
+    pub variant: &'static str,
+    pub phase: &'static str,
+    /// Times that a step runs it; more than once with gradient accumulation.
+    pub calls: u32,
+    /// Of all its calls in a step: the median over steps.
+    pub seconds: f64,
+    /// Of all its calls in a step.
+    pub flops: u64,
+    /// Of all its calls in a step: everything bound, each byte counted once a call.
+    pub bytes: u64,
+    /// When its first call of the last step began, in seconds from that step's first.
+    pub begin: f64,
+    /// What its calls took in the last step, seconds.
+    pub last: f64,
+}
+
+/// Commands that one submit times: two queries each, well below the 4,096 that a query set may have.
+const COMMANDS: usize = 512;
+/// Repetitions go on for about so long, and no more often.
+const LONG_ENOUGH: f64 = 2e-3;
+const MOST_REPETITIONS: u32 = 16;
+
+/// Times the works of one compiled plan.
+pub struct Profiler {
+    gpu: Gpu,
+    runner: Runner,
+    clock: Clock,
+    works: Vec<Samples>,
+    /// Device or host time at which the step began.
+    origin: Option<f64>,
+    steps: u32,
+}
+
+/// How times are taken, with what that needs.
+enum Clock {
+    Timestamps { queries: wgpu::QuerySet, resolved: wgpu::Buffer },
+    Repetition { empty: f64, begun: Instant },
+}
+
+#[derive(Debug, Clone, Default)]
+struct Samples {
+    calls: u32,
+    /// Seconds in this step so far.
+    now: f64,
+    begin: Option<f64>,
+    /// Seconds of each step.
+    steps: Vec<f64>,
+    /// First begin and seconds of the last step.
+    last: (f64, f64),
+}
+
+impl Profiler {
+    /// A profiler of `compiled`; without a `method` it takes timestamps where the device has them.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Usage`] for timestamps on a device without `wgpu::Features::TIMESTAMP_QUERY`.
+    pub async fn new(gpu: &Gpu, compiled: &Compiled, method: Option<Method>) -> Result<Profiler> {
+        let has_timestamps = gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let method = method.unwrap_or(if has_timestamps { Method::Timestamps } else { Method::Repetition });
+        let mut runner = Runner::new(gpu);
+        let clock = match method {
+            Method::Timestamps if !has_timestamps => {
+                let name = &gpu.info().name;
+                return Err(crate::error::Error::usage(format!(
+                    "the device of {name} was opened without pass timestamps: time by repetition"
+                )));
+            }
+            Method::Timestamps => {
+                runner.most_commands = COMMANDS;
+                gpu.guarded("making a query set", || Clock::timestamps(gpu)).await?
+            }
+            Method::Repetition => {
+                runner.most_commands = 1;
+                Clock::Repetition { empty: empty_submit(gpu, &mut runner)?, begun: Instant::now() }
+            }
+        };
+        let works = vec![Samples::default(); compiled.works().len()];
+        Ok(Profiler { gpu: gpu.clone(), runner, clock, works, origin: None, steps: 0 })
+    }
+
+    /// How times are taken.
+    pub fn method(&self) -> Method {
+        match self.clock {
+            Clock::Timestamps { .. } => Method::Timestamps,
+            Clock::Repetition { .. } => Method::Repetition,
+        }
+    }
+
+    /// Steps timed so far.
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// Blocks while the commands of `ranges` run and are timed; `before` encodes what the first submit needs, `after` what follows the last.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Device`] when the device is lost.
+    pub fn run(
+        &mut self,
+        compiled: &Compiled,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+        before: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>,
+        after: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> Result<()> {
+        let mut encoder = self.encoder();
+        before(&mut encoder)?;
+        self.runner.submit(encoder, 0.0)?;
+        self.runner.wait_for_all()?;
+        let mut ranges: VecDeque<Range<usize>> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+        while !ranges.is_empty() {
+            let piece = self.runner.take_piece(compiled, &mut ranges);
+            let commands: Vec<usize> = piece.ranges.into_iter().flatten().collect();
+            match self.method() {
+                Method::Timestamps => self.by_timestamps(compiled, &commands, piece.cost)?,
+                Method::Repetition => self.by_repetition(compiled, commands[0])?,
+            }
+        }
+        let mut encoder = self.encoder();
+        after(&mut encoder);
+        self.runner.submit(encoder, 0.0)?;
+        self.runner.wait_for_all()
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("profile") })
+    }
+
+    fn by_timestamps(&mut self, compiled: &Compiled, commands: &[usize], cost: f64) -> Result<()> {
+        let mut encoder = self.encoder();
+        let Clock::Timestamps { queries, resolved } = &self.clock else { return Ok(()) };
+        for (slot, &command) in commands.iter().enumerate() {
+            let slot = 2 * slot as u32;
+            let writes = wgpu::ComputePassTimestampWrites {
+                query_set: queries,
+                beginning_of_pass_write_index: Some(slot),
+                end_of_pass_write_index: Some(slot + 1),
+            };
+            compiled.encode_timed(&mut encoder, command, 1, Some(writes));
+        }
+        encoder.resolve_query_set(queries, 0..2 * commands.len() as u32, resolved, 0);
+        let (resolved, bytes) = (resolved.clone(), 16 * commands.len() as u64);
+        self.runner.submit(encoder, cost)?;
+        self.runner.wait_for_all()?;
+        let ticks: Vec<u64> =
+            bytemuck::pod_collect_to_vec(&wait::block_on(&self.gpu, compiled.transfer.read(&self.gpu, &resolved, 0, bytes))?);
+        let period = f64::from(self.gpu.queue().get_timestamp_period()) * 1e-9;
+        for (&command, pair) in commands.iter().zip(ticks.chunks_exact(2)) {
+            self.note(compiled, command, pair[0] as f64 * period, pair[1].saturating_sub(pair[0]) as f64 * period);
+        }
+        Ok(())
+    }
+
+    fn by_repetition(&mut self, compiled: &Compiled, command: usize) -> Result<()> {
+        let Clock::Repetition { empty, begun } = self.clock else { return Ok(()) };
+        let work = compiled.work_of(command);
+        let before = self.works[work].steps.last().map_or(LONG_ENOUGH, |seconds| seconds / f64::from(self.works[work].calls.max(1)));
+        let wanted = (LONG_ENOUGH / before.max(1e-7)).ceil() as u32;
+        let times = if compiled.works()[work].repeatable { wanted.clamp(1, MOST_REPETITIONS) } else { 1 };
+        let start = Instant::now();
+        let mut encoder = self.encoder();
+        compiled.encode_timed(&mut encoder, command, times, None);
+        self.runner.submit(encoder, compiled.commands[command].cost * f64::from(times))?;
+        self.runner.wait_for_all()?;
+        let seconds = (start.elapsed().as_secs_f64() - empty).max(0.0) / f64::from(times);
+        self.note(compiled, command, start.duration_since(begun).as_secs_f64(), seconds);
+        Ok(())
+    }
+
+    fn note(&mut self, compiled: &Compiled, command: usize, begin: f64, seconds: f64) {
+        let begin = begin - *self.origin.get_or_insert(begin);
+        let samples = &mut self.works[compiled.work_of(command)];
+        samples.now += seconds;
+        samples.begin.get_or_insert(begin);
+        // A dispatch cut into several commands is one call.
+        let first = command == 0 || compiled.work_of(command - 1) != compiled.work_of(command);
+        samples.calls += u32::from(self.steps == 0 && first);
+    }
+
+    /// Says that a step is over: what was run since the last one counts as one sample.
+    pub fn end_step(&mut self) {
+        for samples in &mut self.works {
+            samples.steps.push(samples.now);
+            samples.last = (samples.begin.unwrap_or_default(), samples.now);
+            (samples.now, samples.begin) = (0.0, None);
+        }
+        self.origin = None;
+        self.steps += 1;
+    }
+
+    /// A row for each recorded work that ran, in order.
+    pub fn rows(&self, compiled: &Compiled) -> Vec<Row> {
+        let ran = compiled.works().iter().zip(&self.works).filter(|(_, samples)| samples.calls > 0);
+        let row = |(work, samples): (&super::commands::WorkInfo, &Samples)| Row {
+            label: work.label.clone(),
+            kernel: work.kernel.clone(),
+            scope: work.scope.to_string(),
+            variant: work.variant,
+            phase: work.phase.0,
+            calls: samples.calls,
+            seconds: median(&samples.steps),
+            flops: work.flops * u64::from(samples.calls),
+            bytes: work.bytes * u64::from(samples.calls),
+            begin: samples.last.0,
+            last: samples.last.1,
+        };
+        ran.map(row).collect()
+    }
+}
+
+impl Clock {
+    fn timestamps(gpu: &Gpu) -> Clock {
+        let count = 2 * COMMANDS as u32;
+        let descriptor = wgpu::QuerySetDescriptor { label: Some("profile"), ty: wgpu::QueryType::Timestamp, count };
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = gpu.create_buffer("timestamps", u64::from(count) * 8, usage);
+        Clock::Timestamps { queries: gpu.device().create_query_set(&descriptor), resolved }
+    }
+}
+
+/// Seconds that a submit with nothing in it takes, waited for.
+fn empty_submit(gpu: &Gpu, runner: &mut Runner) -> Result<f64> {
+    let mut samples = vec![];
+    for _ in 0..21 {
+        let begun = Instant::now();
+        let encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("empty") });
+        runner.submit(encoder, 0.0)?;
+        runner.wait_for_all()?;
+        samples.push(begun.elapsed().as_secs_f64());
+    }
+    Ok(median(&samples))
+}
+
+/// The middle of some samples; 0 for none.
+pub fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
