@@ -14,6 +14,7 @@ use wgpt::gpu::compile::{Compiled, Options};
 use wgpt::gpu::plan::{Phase, Plan};
 use wgpt::gpu::run::Runner;
 use wgpt::gpu::tensor::Dtype;
+use wgpt::gpu::variants::Choice;
 use wgpt::gpu::wait::block_on;
 use wgpt::ops::Ops;
 use wgpt::ops::matmul::{Block, SOURCE};
@@ -57,7 +58,7 @@ fn variants(gpu: &Gpu) -> Vec<&'static str> {
 /// y = x · Wᵀ, once.
 fn plan([rows, cols, inner]: [usize; 3]) -> Plan {
     let mut plan = Plan::new();
-    let ops = Ops::new(32);
+    let ops = Ops::new(32, Dtype::F32);
     let x = plan.kept("x", &[rows, inner], Dtype::F32, "inputs");
     let weight = plan.kept("weight", &[cols, inner], Dtype::F32, "weights");
     let y = plan.kept("y", &[rows, cols], Dtype::F32, "results");
@@ -77,7 +78,10 @@ struct Contender {
 
 impl Contender {
     fn new(gpu: &Gpu, plan: &Plan, variant: &'static str) -> Contender {
-        let options = Options { variants: vec![(SOURCE.file.to_owned(), variant.to_owned())], ..Options::default() };
+        let options = Options {
+            variants: vec![Choice { kernel: SOURCE.file.to_owned(), class: None, variant: variant.to_owned() }],
+            ..Options::default()
+        };
         let compiled = block_on(gpu, plan.compile(gpu, &options)).expect("a plan");
         let mut contender = Contender { variant, compiled, runner: Runner::new(gpu), wall: vec![], cpu: vec![] };
         contender.repeat(2);
