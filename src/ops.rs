@@ -60,7 +60,7 @@ impl Ops {
     pub fn new(head_size: usize, activations: Dtype) -> Ops {
         Ops {
             adamw: adamw::AdamW::new(),
-            attention: attention::Attention::new(head_size),
+            attention: attention::Attention::new(head_size, activations),
             cross_entropy: cross_entropy::CrossEntropy::new(activations),
             dropout: dropout::Dropout::new(),
             embedding: embedding::Embedding::new(),

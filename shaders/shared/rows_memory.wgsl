@@ -1,7 +1,6 @@
-// attention.wgsl for GPUs: every invocation reads a shared row from memory, where the cache hands one read to the whole subgroup.
+// attention_rows.wgsl for any adapter: every invocation reads the rows of the other side for itself, straight from memory.
 
-const ROWS_PER_GROUP: u32 = 64u;
-const KEYS: u32 = 8u;
+const ROWS_PER_GROUP: u32 = 8u;
 
 alias Row = u32; // where it begins
 
@@ -14,9 +13,9 @@ fn dy_row(at: u32, lane: u32) -> Row {
 }
 
 fn qkv_at(row: Row, quad: u32) -> vec4<f32> {
-    return qkv_quad(row, quad);
+    return unpack(qkv[row + quad]);
 }
 
 fn dy_at(row: Row, quad: u32) -> vec4<f32> {
-    return dy_quad(row, quad);
+    return unpack(dy[row + quad]);
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The widest attention head, in numbers: what the attention kernel's shared memory holds.
-pub const MAX_HEAD_SIZE: usize = 256;
+/// The widest attention head, in numbers: what the attention kernels hold in registers without spilling.
+pub const MAX_HEAD_SIZE: usize = 128;
 
 /// No size may be larger: shaders count in u32, and a product of two sizes must fit a u64 with room to spare.
 pub const MAX_SIZE: usize = 1 << 24;
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(refusal(of(3, 7)), "model.d_model = 3 is not divisible by model.n_head = 7: try 28");
         assert_eq!(
             refusal(of(1024, 2)),
-            "model.d_model = 1024 over model.n_head = 2 makes heads of 512, at most 256 are possible: try model.n_head = 4"
+            "model.d_model = 1024 over model.n_head = 2 makes heads of 512, at most 128 are possible: try model.n_head = 8"
         );
         assert_eq!(refusal(of(64, 0)), "model.n_head = 0: needs 1 to 16777216");
         assert_eq!(refusal(ModelConfig { dropout: f64::NAN, ..gpt2() }), "model.dropout = NaN: needs a probability from 0 to below 1");
@@ -274,7 +274,7 @@ mod tests {
     fn largest_sizes_do_not_overflow() {
         for (n, valid) in [(MAX_SIZE, true), (usize::MAX, false)] {
             let huge =
-                ModelConfig { n_layer: n, n_head: n / 256, d_model: n, d_ff: n, seq_len: n, vocab_size: n, ..ModelConfig::default() };
+                ModelConfig { n_layer: n, n_head: n / 128, d_model: n, d_ff: n, seq_len: n, vocab_size: n, ..ModelConfig::default() };
             assert_eq!(huge.validate().is_ok(), valid);
             assert_eq!(huge.parameters(), u64::MAX);
             assert_eq!(huge.flops_per_token(), u64::MAX);

@@ -2,9 +2,9 @@
 
 use super::{RANDOM, STEP};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source, Value, Variant};
+use crate::gpu::kernel::{Kernel, Source, Value, Variant};
 use crate::gpu::plan::Plan;
-use crate::gpu::tensor::Tensor;
+use crate::gpu::tensor::{Dtype, Tensor};
 
 pub const SOURCE: Source =
     Source { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: VARIANTS };
@@ -12,11 +12,17 @@ pub const SOURCE: Source =
 const VARIANTS: &[Variant] = &[
     Variant {
         name: "rows_broadcast",
-        text: include_str!("../../shaders/shared/rows_broadcast.wgsl"),
+        text: concat!(include_str!("../../shaders/shared/attention_rows.wgsl"), include_str!("../../shaders/shared/rows_broadcast.wgsl")),
         runs: |traits| traits.subgroup == Some(8),
         suits: |traits, _| traits.software,
     },
-    Variant { name: "rows_memory", text: include_str!("../../shaders/shared/rows_memory.wgsl"), runs: |_| true, suits: |_, _| true },
+    Variant {
+        name: "rows_memory",
+        text: concat!(include_str!("../../shaders/shared/attention_rows.wgsl"), include_str!("../../shaders/shared/rows_memory.wgsl")),
+        runs: |_| true,
+        suits: |traits, _| traits.software,
+    },
+    Variant { name: "tiles", text: include_str!("../../shaders/shared/attention_tiles.wgsl"), runs: |_| true, suits: |_, _| true },
 ];
 
 pub struct Attention {
@@ -37,9 +43,10 @@ pub struct Shape {
 }
 
 impl Attention {
-    /// `head_size` is D; it sizes the kernels' registers.
-    pub fn new(head_size: usize) -> Attention {
-        let file = KernelFile::with_constants(&SOURCE, &constants(head_size));
+    /// `head_size` is D, a multiple of 4; it sizes the kernels' registers. qkv, y and their gradients are stored as `activations`.
+    pub fn new(head_size: usize, activations: Dtype) -> Attention {
+        assert!(head_size > 0 && head_size.is_multiple_of(4), "attention: a head of {head_size} is no multiple of 4");
+        let file = super::load(&SOURCE, head_size, activations);
         Attention {
             head_size,
             forward: file.kernel("forward"),
@@ -48,7 +55,7 @@ impl Attention {
         }
     }
 
-    /// y (B·T, C) and lse (B, H, T) of qkv (B·T, 3C).
+    /// y (B·T, C) and lse (B, H, T), a statistic, of qkv (B·T, 3C).
     pub fn forward(&self, plan: &mut Plan, shape: Shape, step: &Tensor, qkv: &Tensor, y: &Tensor, lse: &Tensor) {
         self.check(shape, qkv, y, lse);
         let flops = shape.flops(self.head_size) * 4;
@@ -70,7 +77,7 @@ impl Attention {
     ) {
         self.check(shape, qkv, y, lse);
         assert!(dqkv.len() == qkv.len() && dy.len() == y.len(), "attention.backward: shapes do not fit");
-        let delta = plan.tensor("delta", &lse.shape);
+        let delta = plan.statistic("delta", &lse.shape);
         let (dims, flops) = (self.dims(shape), shape.flops(self.head_size));
         let bindings = [("step", step), ("qkv", qkv), ("out", y), ("dy", dy), ("saved", lse), ("delta", &delta), ("dqkv", dqkv)];
         plan.push(&self.backward_query, shape.extent(), 6 * flops, &dims, &bindings);
@@ -85,13 +92,14 @@ impl Attention {
         assert!(fits, "attention: {shape:?} does not fit {qkv:?}, {y:?}, {lse:?}");
     }
 
-    fn dims(&self, shape: Shape) -> [(&'static str, Value); 5] {
+    fn dims(&self, shape: Shape) -> [(&'static str, Value); 6] {
         [
             ("time", shape.time.into()),
             ("heads", shape.heads.into()),
             ("scale", ((self.head_size as f64).powf(-0.5) as f32).into()),
             ("dropout", shape.dropout.is_some().into()),
             ("stream", shape.dropout.unwrap_or(0).into()),
+            ("quads", (self.head_size / 4).into()),
         ]
     }
 }
@@ -105,9 +113,4 @@ impl Shape {
     fn flops(self, head_size: usize) -> u64 {
         (self.batch * self.heads) as u64 * (self.time * (self.time + 1) / 2) as u64 * head_size as u64
     }
-}
-
-/// The constants appended to the shader for a head of D elements.
-pub fn constants(head_size: usize) -> String {
-    format!("const HEAD_SIZE: u32 = {head_size}u;")
 }

@@ -42,6 +42,38 @@ pub fn bits(data: &[f64]) -> Vec<u32> {
     data.iter().map(|&x| (x as f32).to_bits()).collect()
 }
 
+/// The same numbers as a storage holds them: to the nearest, ties to even.
+pub fn stored(data: &[f64], dtype: Dtype) -> Vec<f64> {
+    let nearest = |x: f64| {
+        let bits = (x as f32).to_bits();
+        f64::from(f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000))
+    };
+    data.iter().map(|&x| if dtype == Dtype::Bf16 { nearest(x) } else { x }).collect()
+}
+
+/// The words that a tensor of these numbers, as stored, holds.
+fn words_of(data: &[f64], dtype: Dtype) -> Vec<u32> {
+    if dtype != Dtype::Bf16 {
+        return bits(data);
+    }
+    let halves: Vec<u32> = bits(data).iter().map(|word| word >> 16).collect();
+    halves.chunks(2).map(|pair| pair[0] | pair.get(1).unwrap_or(&0) << 16).collect()
+}
+
+fn words_in(tensor: &Tensor) -> usize {
+    (tensor.len() * tensor.dtype.size() as usize).div_ceil(4)
+}
+
+/// The numbers in a tensor's words.
+fn numbers(words: &[u32], tensor: &Tensor) -> Vec<f64> {
+    let number = |bits: u32| f64::from(f32::from_bits(bits));
+    let both = |&word: &u32| [number(word << 16), number(word & 0xffff_0000)];
+    match tensor.dtype {
+        Dtype::Bf16 => words.iter().flat_map(both).take(tensor.len()).collect(),
+        Dtype::F32 | Dtype::U32 => words.iter().copied().map(number).collect(),
+    }
+}
+
 /// What a tensor must hold afterwards, from element `first` on.
 struct Expected {
     tensor: Tensor,
@@ -71,7 +103,7 @@ impl Trial {
     }
 
     fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, words: Vec<u32>) -> Tensor {
-        let bytes = (shape.iter().product::<usize>() as u64 * 4).next_multiple_of(16);
+        let bytes = (shape.iter().product::<usize>() as u64 * dtype.size()).next_multiple_of(16);
         let storage = self.plan.storage(name, (GUARD + bytes + GUARD).next_multiple_of(4), Keep::Always, "trial");
         assert!(self.tensors.iter().all(|(t, _)| &*t.name != name), "{}: two tensors are called {name}", self.name);
         let tensor = self.plan.view(storage, name, shape, dtype, GUARD);
@@ -83,6 +115,18 @@ impl Trial {
     pub fn input(&mut self, name: &str, shape: &[usize], data: &[f64]) -> Tensor {
         assert_eq!(data.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
         self.add(name, shape, Dtype::F32, bits(data))
+    }
+
+    /// An activation with contents, stored so; the numbers must be ones that the storage holds (see [`stored`]).
+    pub fn activation(&mut self, name: &str, shape: &[usize], dtype: Dtype, data: &[f64]) -> Tensor {
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
+        self.add(name, shape, dtype, words_of(data, dtype))
+    }
+
+    /// An activation that the operation writes whole; it begins as poison.
+    pub fn activation_output(&mut self, name: &str, shape: &[usize], dtype: Dtype) -> Tensor {
+        let words = (shape.iter().product::<usize>() * dtype.size() as usize).div_ceil(4);
+        self.add(name, shape, dtype, vec![POISON; words])
     }
 
     /// A tensor of ids.
@@ -163,7 +207,8 @@ impl Trial {
         let compiled = block_on(gpu(), self.plan.compile(gpu(), options)).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         poison(&compiled);
         for (tensor, words) in &self.tensors {
-            block_on(gpu(), compiled.write(tensor, words)).unwrap();
+            let (buffer, offset) = compiled.place(tensor);
+            block_on(gpu(), compiled.transfer.write(gpu(), buffer, offset, bytemuck::cast_slice(words))).unwrap();
         }
         let mut runner = Runner::new(gpu());
         runner.run(&compiled, [compiled.phase(PHASE)], |_| Ok(()), |_| (), &|_| false).unwrap();
@@ -176,7 +221,7 @@ impl Trial {
             let (first, end) = (offset as usize / 4, (offset + tensor.bytes()) as usize / 4);
             let guards = words[..first].iter().chain(&words[end..]);
             assert!(guards.copied().all(|w| w == POISON), "{}: a guard zone of `{}` was written", self.name, tensor.name);
-            words[first..first + tensor.len()].to_vec()
+            words[first..first + words_in(tensor)].to_vec()
         };
         self.tensors.iter().map(read).collect()
     }
@@ -188,9 +233,8 @@ impl Trial {
             let name = format!("{} {variants:?} `{}` from {first}", self.name, tensor.name);
             match want {
                 Want::Close { want, abs, rel } => {
-                    let words = &results[index][*first..first + want.len()];
-                    let got: Vec<f64> = words.iter().map(|&bits| f64::from(f32::from_bits(bits))).collect();
-                    finite_diff::assert_close(&name, &got, want, *abs, *rel);
+                    let got = numbers(&results[index], tensor);
+                    finite_diff::assert_close(&name, &got[*first..first + want.len()], want, *abs, *rel);
                 }
                 Want::Words(want) => {
                     let got = &results[index][*first..first + want.len()];
