@@ -77,10 +77,8 @@ fn forward_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
     let corner = tile + thread_corner(thread);
     let add = bias_quad(corner.y);
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        if inside(corner, i) {
-            y[place(corner, i)] = pack(sums[0] + add);
-        }
+    for (var i = 0u; i < rows_of(corner); i++) {
+        y[place(corner, i)] = pack(sums[0] + add);
         sums = moved_up(sums);
     }
 }
@@ -92,13 +90,11 @@ fn forward_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
     let corner = tile + thread_corner(thread);
     let add = select(vec4(0.0), bias_quad(corner.y), dims.has_bias == 1u);
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        if inside(corner, i) {
-            // The activation of what is stored, so that the backward's is the same.
-            let stored = pack(sums[0] + add);
-            y[place(corner, i)] = stored;
-            activated[place(corner, i)] = pack(activation(unpack(stored), dims.relu == 1u));
-        }
+    for (var i = 0u; i < rows_of(corner); i++) {
+        // The activation of what is stored, so that the backward's is the same.
+        let stored = pack(sums[0] + add);
+        y[place(corner, i)] = stored;
+        activated[place(corner, i)] = pack(activation(unpack(stored), dims.relu == 1u));
         sums = moved_up(sums);
     }
 }
@@ -110,11 +106,9 @@ fn forward_residual(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
     let corner = tile + thread_corner(thread);
     let add = select(vec4(0.0), bias_quad(corner.y), dims.has_bias == 1u);
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        if inside(corner, i) {
-            let at = place(corner, i);
-            y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sums[0] + add));
-        }
+    for (var i = 0u; i < rows_of(corner); i++) {
+        let at = place(corner, i);
+        y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sums[0] + add));
         sums = moved_up(sums);
     }
 }
@@ -132,11 +126,9 @@ fn backward_input_add(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_in
     var row_sums: RowSums;
     var sums = tile_product(tile, thread, a_rows(), b_cols(), &row_sums);
     let corner = tile + thread_corner(thread);
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        if inside(corner, i) {
-            let at = place(corner, i);
-            y[at] = pack(unpack(y[at]) + sums[0]);
-        }
+    for (var i = 0u; i < rows_of(corner); i++) {
+        let at = place(corner, i);
+        y[at] = pack(unpack(y[at]) + sums[0]);
         sums = moved_up(sums);
     }
 }
@@ -147,13 +139,11 @@ fn backward_input_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(loc
     var row_sums: RowSums;
     var sums = tile_product(tile, thread, a_rows(), b_cols(), &row_sums);
     let corner = tile + thread_corner(thread);
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        if inside(corner, i) {
-            let at = place(corner, i);
-            let x = unpack(before[at]);
-            y[at] = pack(sums[0] * activation_slope(x, dims.relu == 1u));
-            activated[at] = pack(activation(x, dims.relu == 1u));
-        }
+    for (var i = 0u; i < rows_of(corner); i++) {
+        let at = place(corner, i);
+        let x = unpack(before[at]);
+        y[at] = pack(sums[0] * activation_slope(x, dims.relu == 1u));
+        activated[at] = pack(activation(x, dims.relu == 1u));
         sums = moved_up(sums);
     }
 }
@@ -244,24 +234,21 @@ fn by_k_within(operand: Operand, block: mat4x4<f32>, k: u32) -> mat4x4<f32> {
     );
 }
 
-// Each epilogue stores an invocation's rows one at a time, always from sums[0], then moves the rest up: a loop, which compilers
-// may unroll, without an index into registers, which they handle badly.
+// Each epilogue stores an invocation's rows one at a time, always from sums[0], then moves the rest up: a loop without an index into
+// registers, which compilers handle badly. How often it runs is not a constant, so that none unrolls it: unrolled, tile_broadcast.wgsl's
+// 32 rows with a load in each took lavapipe five seconds to compile instead of one.
 fn store(corner: vec2<u32>, product: Sums) {
     var sums = product;
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        if inside(corner, i) {
-            y[place(corner, i)] = pack(sums[0]);
-        }
+    for (var i = 0u; i < rows_of(corner); i++) {
+        y[place(corner, i)] = pack(sums[0]);
         sums = moved_up(sums);
     }
 }
 
 fn add_to_weight(corner: vec2<u32>, product: Sums) {
     var sums = product;
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        if inside(corner, i) {
-            dweight[place(corner, i)] += sums[0];
-        }
+    for (var i = 0u; i < rows_of(corner); i++) {
+        dweight[place(corner, i)] += sums[0];
         sums = moved_up(sums);
     }
 }
@@ -274,8 +261,10 @@ fn moved_up(sums: Sums) -> Sums {
     return result;
 }
 
-fn inside(corner: vec2<u32>, i: u32) -> bool {
-    return corner.x + i < dims.rows && corner.y < dims.cols;
+// How many of an invocation's rows are inside of y.
+fn rows_of(corner: vec2<u32>) -> u32 {
+    let below = max(dims.rows, corner.x) - corner.x;
+    return select(0u, min(below, ROWS_PER_THREAD), corner.y < dims.cols);
 }
 
 // The quad of row corner.x + i at column corner.y.

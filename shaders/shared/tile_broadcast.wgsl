@@ -27,57 +27,79 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
         let b_block = mat4x4(unpack(b[b_at.x]), unpack(b[b_at.y]), unpack(b[b_at.z]), unpack(b[b_at.w]));
         let columns = by_k_within(a_operand, a_block, k);
         let rows = by_k(b_operand, b_block);
-        add_product(&sums, columns[0], rows[0]);
-        add_product(&sums, columns[1], rows[1]);
-        add_product(&sums, columns[2], rows[2]);
-        add_product(&sums, columns[3], rows[3]);
+        add_product(&sums, columns, rows);
         *row_sums += columns[0] + columns[1] + columns[2] + columns[3];
     }
     return sums;
 }
 
-// Adds the outer product of 32 elements of a and 32 of b, of which each invocation holds four neighbours.
-fn add_product(sums: ptr<function, Sums>, column: vec4<f32>, row: vec4<f32>) {
-    let c0 = subgroupBroadcast(column, 0u);
-    (*sums)[0] += c0.x * row;
-    (*sums)[1] += c0.y * row;
-    (*sums)[2] += c0.z * row;
-    (*sums)[3] += c0.w * row;
-    let c1 = subgroupBroadcast(column, 1u);
-    (*sums)[4] += c1.x * row;
-    (*sums)[5] += c1.y * row;
-    (*sums)[6] += c1.z * row;
-    (*sums)[7] += c1.w * row;
-    let c2 = subgroupBroadcast(column, 2u);
-    (*sums)[8] += c2.x * row;
-    (*sums)[9] += c2.y * row;
-    (*sums)[10] += c2.z * row;
-    (*sums)[11] += c2.w * row;
-    let c3 = subgroupBroadcast(column, 3u);
-    (*sums)[12] += c3.x * row;
-    (*sums)[13] += c3.y * row;
-    (*sums)[14] += c3.z * row;
-    (*sums)[15] += c3.w * row;
-    let c4 = subgroupBroadcast(column, 4u);
-    (*sums)[16] += c4.x * row;
-    (*sums)[17] += c4.y * row;
-    (*sums)[18] += c4.z * row;
-    (*sums)[19] += c4.w * row;
-    let c5 = subgroupBroadcast(column, 5u);
-    (*sums)[20] += c5.x * row;
-    (*sums)[21] += c5.y * row;
-    (*sums)[22] += c5.z * row;
-    (*sums)[23] += c5.w * row;
-    let c6 = subgroupBroadcast(column, 6u);
-    (*sums)[24] += c6.x * row;
-    (*sums)[25] += c6.y * row;
-    (*sums)[26] += c6.z * row;
-    (*sums)[27] += c6.w * row;
-    let c7 = subgroupBroadcast(column, 7u);
-    (*sums)[28] += c7.x * row;
-    (*sums)[29] += c7.y * row;
-    (*sums)[30] += c7.z * row;
-    (*sums)[31] += c7.w * row;
+// Adds the product of 32 rows of a and 32 columns of b, of which each invocation holds four neighbours, over four k. A sum takes all four
+// at once: the tile's sums are more than such an adapter has registers, and each visit costs a load and a store.
+fn add_product(sums: ptr<function, Sums>, columns: mat4x4<f32>, rows: mat4x4<f32>) {
+    let c00 = subgroupBroadcast(columns[0], 0u);
+    let c01 = subgroupBroadcast(columns[1], 0u);
+    let c02 = subgroupBroadcast(columns[2], 0u);
+    let c03 = subgroupBroadcast(columns[3], 0u);
+    (*sums)[0] = (*sums)[0] + c00.x * rows[0] + c01.x * rows[1] + c02.x * rows[2] + c03.x * rows[3];
+    (*sums)[1] = (*sums)[1] + c00.y * rows[0] + c01.y * rows[1] + c02.y * rows[2] + c03.y * rows[3];
+    (*sums)[2] = (*sums)[2] + c00.z * rows[0] + c01.z * rows[1] + c02.z * rows[2] + c03.z * rows[3];
+    (*sums)[3] = (*sums)[3] + c00.w * rows[0] + c01.w * rows[1] + c02.w * rows[2] + c03.w * rows[3];
+    let c10 = subgroupBroadcast(columns[0], 1u);
+    let c11 = subgroupBroadcast(columns[1], 1u);
+    let c12 = subgroupBroadcast(columns[2], 1u);
+    let c13 = subgroupBroadcast(columns[3], 1u);
+    (*sums)[4] = (*sums)[4] + c10.x * rows[0] + c11.x * rows[1] + c12.x * rows[2] + c13.x * rows[3];
+    (*sums)[5] = (*sums)[5] + c10.y * rows[0] + c11.y * rows[1] + c12.y * rows[2] + c13.y * rows[3];
+    (*sums)[6] = (*sums)[6] + c10.z * rows[0] + c11.z * rows[1] + c12.z * rows[2] + c13.z * rows[3];
+    (*sums)[7] = (*sums)[7] + c10.w * rows[0] + c11.w * rows[1] + c12.w * rows[2] + c13.w * rows[3];
+    let c20 = subgroupBroadcast(columns[0], 2u);
+    let c21 = subgroupBroadcast(columns[1], 2u);
+    let c22 = subgroupBroadcast(columns[2], 2u);
+    let c23 = subgroupBroadcast(columns[3], 2u);
+    (*sums)[8] = (*sums)[8] + c20.x * rows[0] + c21.x * rows[1] + c22.x * rows[2] + c23.x * rows[3];
+    (*sums)[9] = (*sums)[9] + c20.y * rows[0] + c21.y * rows[1] + c22.y * rows[2] + c23.y * rows[3];
+    (*sums)[10] = (*sums)[10] + c20.z * rows[0] + c21.z * rows[1] + c22.z * rows[2] + c23.z * rows[3];
+    (*sums)[11] = (*sums)[11] + c20.w * rows[0] + c21.w * rows[1] + c22.w * rows[2] + c23.w * rows[3];
+    let c30 = subgroupBroadcast(columns[0], 3u);
+    let c31 = subgroupBroadcast(columns[1], 3u);
+    let c32 = subgroupBroadcast(columns[2], 3u);
+    let c33 = subgroupBroadcast(columns[3], 3u);
+    (*sums)[12] = (*sums)[12] + c30.x * rows[0] + c31.x * rows[1] + c32.x * rows[2] + c33.x * rows[3];
+    (*sums)[13] = (*sums)[13] + c30.y * rows[0] + c31.y * rows[1] + c32.y * rows[2] + c33.y * rows[3];
+    (*sums)[14] = (*sums)[14] + c30.z * rows[0] + c31.z * rows[1] + c32.z * rows[2] + c33.z * rows[3];
+    (*sums)[15] = (*sums)[15] + c30.w * rows[0] + c31.w * rows[1] + c32.w * rows[2] + c33.w * rows[3];
+    let c40 = subgroupBroadcast(columns[0], 4u);
+    let c41 = subgroupBroadcast(columns[1], 4u);
+    let c42 = subgroupBroadcast(columns[2], 4u);
+    let c43 = subgroupBroadcast(columns[3], 4u);
+    (*sums)[16] = (*sums)[16] + c40.x * rows[0] + c41.x * rows[1] + c42.x * rows[2] + c43.x * rows[3];
+    (*sums)[17] = (*sums)[17] + c40.y * rows[0] + c41.y * rows[1] + c42.y * rows[2] + c43.y * rows[3];
+    (*sums)[18] = (*sums)[18] + c40.z * rows[0] + c41.z * rows[1] + c42.z * rows[2] + c43.z * rows[3];
+    (*sums)[19] = (*sums)[19] + c40.w * rows[0] + c41.w * rows[1] + c42.w * rows[2] + c43.w * rows[3];
+    let c50 = subgroupBroadcast(columns[0], 5u);
+    let c51 = subgroupBroadcast(columns[1], 5u);
+    let c52 = subgroupBroadcast(columns[2], 5u);
+    let c53 = subgroupBroadcast(columns[3], 5u);
+    (*sums)[20] = (*sums)[20] + c50.x * rows[0] + c51.x * rows[1] + c52.x * rows[2] + c53.x * rows[3];
+    (*sums)[21] = (*sums)[21] + c50.y * rows[0] + c51.y * rows[1] + c52.y * rows[2] + c53.y * rows[3];
+    (*sums)[22] = (*sums)[22] + c50.z * rows[0] + c51.z * rows[1] + c52.z * rows[2] + c53.z * rows[3];
+    (*sums)[23] = (*sums)[23] + c50.w * rows[0] + c51.w * rows[1] + c52.w * rows[2] + c53.w * rows[3];
+    let c60 = subgroupBroadcast(columns[0], 6u);
+    let c61 = subgroupBroadcast(columns[1], 6u);
+    let c62 = subgroupBroadcast(columns[2], 6u);
+    let c63 = subgroupBroadcast(columns[3], 6u);
+    (*sums)[24] = (*sums)[24] + c60.x * rows[0] + c61.x * rows[1] + c62.x * rows[2] + c63.x * rows[3];
+    (*sums)[25] = (*sums)[25] + c60.y * rows[0] + c61.y * rows[1] + c62.y * rows[2] + c63.y * rows[3];
+    (*sums)[26] = (*sums)[26] + c60.z * rows[0] + c61.z * rows[1] + c62.z * rows[2] + c63.z * rows[3];
+    (*sums)[27] = (*sums)[27] + c60.w * rows[0] + c61.w * rows[1] + c62.w * rows[2] + c63.w * rows[3];
+    let c70 = subgroupBroadcast(columns[0], 7u);
+    let c71 = subgroupBroadcast(columns[1], 7u);
+    let c72 = subgroupBroadcast(columns[2], 7u);
+    let c73 = subgroupBroadcast(columns[3], 7u);
+    (*sums)[28] = (*sums)[28] + c70.x * rows[0] + c71.x * rows[1] + c72.x * rows[2] + c73.x * rows[3];
+    (*sums)[29] = (*sums)[29] + c70.y * rows[0] + c71.y * rows[1] + c72.y * rows[2] + c73.y * rows[3];
+    (*sums)[30] = (*sums)[30] + c70.z * rows[0] + c71.z * rows[1] + c72.z * rows[2] + c73.z * rows[3];
+    (*sums)[31] = (*sums)[31] + c70.w * rows[0] + c71.w * rows[1] + c72.w * rows[2] + c73.w * rows[3];
 }
 
 fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
