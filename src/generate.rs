@@ -1,20 +1,49 @@
-//! Next tokens: logits of a context, probabilities, and sampling.
+//! Next tokens: logits of a context, probabilities, and decoding with a key/value cache.
+//!
+//! A [`Generator`] takes a prompt in ([`Generator::prompt`]) and then draws tokens on the device, several in one submit
+//! ([`Generator::next_tokens`]); nothing but their ids comes back. A context that is full is a sliding window: the older half is dropped,
+//! the rest is taken in again from place 0, and decoding goes on ([`Generator::slides`] counts).
 
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::compile::Options;
-use crate::gpu::wait::block_on;
-use crate::model::config::ModelConfig;
-use crate::model::session::Session;
-use crate::model::{FORWARD, Model, PREDICT};
-use crate::ops::step::Step;
+use crate::gpu::compile::{Compiled, Options};
+use crate::gpu::plan::Phase;
+use crate::gpu::run::Runner;
+use crate::gpu::slots::{Readback, Slots};
+use crate::gpu::wait::{self, block_on};
+use crate::model::ModelConfig;
+use crate::model::decode::{Decoder, PICK, PREFILL, SAMPLE, TOKEN};
+use crate::ops::cursor::Cursor;
+use crate::ops::position;
+use crate::ops::sample::{self, RING};
 
-/// A model that continues sequences of tokens.
+/// What one call of [`Generator::next_tokens`] should take: text that comes in pieces of this long still reads as it comes.
+const PIECE: Duration = Duration::from_millis(100);
+
+/// A model that continues a sequence of tokens.
 pub struct Generator {
-    pub session: Session,
+    gpu: Gpu,
+    pub decoder: Decoder,
+    compiled: Compiled,
+    runner: Runner,
+    slots: Slots,
+    readback: Readback,
+    /// Ids that are never drawn.
+    never: Vec<u32>,
+    /// The prompt and all tokens drawn.
+    sequence: Vec<u32>,
+    /// The context begins at this token of the sequence, and the caches hold so many of it.
+    window: usize,
+    cached: usize,
+    /// How the host has told the device to draw, with the tokens drawn so far.
+    cursor: Cursor,
+    /// Whether the logits on the device are those after the whole sequence.
+    fresh: bool,
+    slides: u64,
 }
 
 /// How the next token is drawn.
@@ -52,45 +81,16 @@ impl Sampling {
         }
         Ok(())
     }
-}
 
-/// Draws tokens one after another: the same seed and logits give the same tokens.
-pub struct Sampler {
-    sampling: Sampling,
-    rng: ChaCha8Rng,
-}
-
-impl Sampler {
-    pub fn new(sampling: Sampling) -> Result<Sampler> {
-        sampling.validate()?;
-        let rng = ChaCha8Rng::seed_from_u64(sampling.seed);
-        Ok(Sampler { sampling, rng })
-    }
-
-    /// The next token of these logits.
-    pub fn draw(&mut self, logits: &[f32]) -> u32 {
-        let ranked = ranked(logits, self.sampling.temperature.max(f64::MIN_POSITIVE));
-        if self.sampling.temperature == 0.0 {
-            return ranked[0].0;
+    /// The block that tells the device. Temperatures below 1e-30 are as good as that.
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            seed: (self.seed ^ self.seed >> 32) as u32,
+            top_k: u32::try_from(self.top_k).unwrap_or(0),
+            top_p: self.top_p as f32,
+            sharpness: if self.temperature == 0.0 { 0.0 } else { (1.0 / self.temperature).clamp(1e-30, 1e30) as f32 },
+            ..Cursor::default()
         }
-        let mut most = if self.sampling.top_k == 0 { ranked.len() } else { self.sampling.top_k.min(ranked.len()) };
-        let mut reached = 0.0;
-        if self.sampling.top_p < 1.0 {
-            let enough = ranked[..most].iter().position(|(_, p)| {
-                reached += p;
-                reached >= self.sampling.top_p
-            });
-            most = enough.map_or(most, |index| index + 1);
-        }
-        let total: f64 = ranked[..most].iter().map(|(_, p)| p).sum();
-        let mut rest = self.rng.random::<f64>() * total;
-        for (id, p) in &ranked[..most] {
-            rest -= p;
-            if rest < 0.0 {
-                return *id;
-            }
-        }
-        ranked[most - 1].0
     }
 }
 
@@ -108,38 +108,185 @@ impl Generator {
     /// Compiles a model for one sequence and writes its weights, given in the parameter table's order.
     ///
     /// # Errors
-    /// As [`Session::new`].
+    /// As [`Decoder::new`], and [`Error::Device`] when the driver refuses.
     pub async fn new(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>], options: &Options) -> Result<Generator> {
-        let session = Session::new(gpu, Model::inference(config, 1, gpu.limits())?, options).await?;
-        session.write_weights(|index, _| Ok(weights[index].clone())).await?;
-        Ok(Generator { session })
+        let decoder = Decoder::new(config, gpu.limits())?;
+        let compiled = decoder.plan.compile(gpu, options).await?;
+        let slots = Slots::new(gpu, decoder.feed.down).await?;
+        let readback = Readback::new(gpu, decoder.feed.bytes).await?;
+        if let Some(frequencies) = &decoder.feed.frequencies {
+            compiled.write(frequencies, &position::frequencies(config.d_model)).await?;
+        }
+        decoder.write_weights(&compiled, weights).await?;
+        let mut generator = Generator {
+            gpu: gpu.clone(),
+            runner: Runner::new(gpu),
+            decoder,
+            compiled,
+            slots,
+            readback,
+            never: vec![],
+            sequence: vec![],
+            window: 0,
+            cached: 0,
+            cursor: Cursor::default(),
+            fresh: false,
+            slides: 0,
+        };
+        generator.forbid(&[]).await?;
+        Ok(generator)
     }
 
     /// Tokens of context that the model sees.
     pub fn context(&self) -> usize {
-        self.session.model.config.seq_len
+        self.decoder.config.seq_len
+    }
+
+    /// How often the context was full, so that its older half was dropped, since the last prompt.
+    pub fn slides(&self) -> u64 {
+        self.slides
+    }
+
+    /// Never draws these ids either.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an id out of range, or when no id is left.
+    pub async fn forbid(&mut self, ids: &[u32]) -> Result<()> {
+        let vocab = self.decoder.config.vocab_size;
+        check_range(ids, vocab)?;
+        self.never.extend(ids);
+        self.never.sort_unstable();
+        self.never.dedup();
+        if self.never.len() == vocab {
+            return Err(Error::usage(format!("all {vocab} tokens are forbidden: at least one must be left")));
+        }
+        self.compiled.write(&self.decoder.allowed, &sample::allowed(vocab, &self.never)).await
+    }
+
+    /// Blocks while a new sequence is taken in, which [`Generator::next_tokens`] continues; of one longer than the context the last
+    /// [`Generator::context`] tokens count.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no token at all, an id out of range, or a sampling that cannot be.
+    pub fn prompt(&mut self, ids: &[u32], sampling: &Sampling) -> Result<()> {
+        check_ids(ids, self.decoder.config.vocab_size)?;
+        sampling.validate()?;
+        self.cursor = sampling.cursor();
+        self.sequence = ids.to_vec();
+        self.slides = 0;
+        self.prefill(ids.len().saturating_sub(self.context()))
+    }
+
+    /// Blocks for the next tokens of the sequence: at least one, at most `most`, and no more than some 100 ms of work.
+    ///
+    /// The same prompt, sampling and adapter give the same tokens, however they are asked for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the first prompt, [`Error::Diverged`] for logits that are not finite.
+    pub fn next_tokens(&mut self, most: usize) -> Result<Vec<u32>> {
+        if self.sequence.is_empty() {
+            return Err(Error::usage("no prompt was given: there is nothing to continue"));
+        }
+        if most == 0 {
+            return Ok(vec![]);
+        }
+        if !self.fresh && self.cached == self.context() {
+            self.slides += 1;
+            self.prefill(self.sequence.len() - self.context().div_ceil(2))?;
+        }
+        let ranges = self.token_ranges(most);
+        let Generator { decoder, compiled, readback, runner, .. } = self;
+        let feed = compiled.place(&decoder.feed.cursor).0;
+        runner.run(compiled, ranges, |_| Ok(()), |encoder| readback.request(encoder, feed, 0), &|_| false)?;
+        let bytes = self.wait_for_feed()?;
+        self.take_tokens(&bytes)
     }
 
     /// Blocks for the logits (V) of the token after `ids`; of a longer sequence only the last [`Generator::context`] tokens count.
+    /// Forbidden ids have minus infinity.
     ///
     /// # Errors
-    /// [`Error::Usage`] for no token at all or an id out of range.
+    /// [`Error::Usage`] for no token at all or an id out of range, [`Error::Diverged`] for logits that are not finite.
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        check_ids(ids, self.session.model.config.vocab_size)?;
-        let seen = &ids[ids.len().saturating_sub(self.context())..];
-        let mut frame = seen.to_vec();
-        frame.resize(self.context(), 0);
-        let pick = [seen.len() as u32 - 1];
-        let slot = self.session.model.inputs.slot(Step::default().with_dropout(0.0), &frame, &[], &[], &pick);
-        self.session.run(&slot, &[FORWARD, PREDICT], PREDICT, None, &|| false)?;
-        let logits = self.session.model.logits.clone().expect("an inference model has logits");
-        let mut logits = block_on(&self.session.gpu, self.session.compiled.read::<f32>(&logits))?;
-        logits.truncate(self.session.model.config.vocab_size);
-        match logits.iter().position(|logit| !logit.is_finite()) {
-            Some(id) => Err(Error::Diverged(format!("the logit of token {id} is {}: the weights of this model are damaged", logits[id]))),
-            None => Ok(logits),
+        self.prompt(ids, &Sampling::greedy())?;
+        self.runner.wait_for_all()?;
+        let mut logits = block_on(&self.gpu, self.compiled.read::<f32>(&self.decoder.logits))?;
+        logits.truncate(self.decoder.config.vocab_size);
+        if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
+            return Err(diverged(id, logits[id]));
+        }
+        self.never.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
+        Ok(logits)
+    }
+
+    /// Submits what takes the sequence in from token `window` on, in chunks.
+    fn prefill(&mut self, window: usize) -> Result<()> {
+        (self.window, self.cached) = (window, 0);
+        while self.window + self.cached < self.sequence.len() {
+            let first = self.window + self.cached;
+            let end = (first + self.decoder.chunk()).min(self.sequence.len());
+            let cursor = Cursor { position: self.cached as u32, rows: (end - first) as u32, ..self.cursor };
+            let slot = self.decoder.feed.slot(cursor, &self.sequence[first..end]);
+            let phases: &[Phase] = if end == self.sequence.len() { &[PREFILL, PICK] } else { &[PREFILL] };
+            while !self.slots.ready()? {
+                wait::for_device(&self.gpu)?;
+            }
+            let Generator { decoder, compiled, slots, runner, .. } = self;
+            let feed = compiled.place(&decoder.feed.cursor).0;
+            let ranges: Vec<Range<usize>> = phases.iter().map(|phase| compiled.phase(*phase)).collect();
+            runner.run(compiled, ranges, |encoder| slots.fill(encoder, &slot, feed), |_| (), &|_| false)?;
+            self.cached += end - first;
+        }
+        self.fresh = true;
+        Ok(())
+    }
+
+    /// The commands that draw the next tokens, as many as the context and [`PIECE`] allow, `most` at most.
+    fn token_ranges(&mut self, most: usize) -> VecDeque<Range<usize>> {
+        let (token, sample) = (self.compiled.phase(TOKEN), self.compiled.phase(SAMPLE));
+        self.runner.poll();
+        let fitting = self.runner.fitting(&self.compiled, &[token.clone(), sample.clone()], PIECE);
+        let room = self.context() - self.cached + usize::from(self.fresh);
+        let count = most.min(room).min(RING).min(fitting.max(1));
+        let mut ranges = VecDeque::new();
+        for index in 0..count {
+            if index > 0 || !self.fresh {
+                ranges.push_back(token.clone());
+                self.cached += 1;
+            }
+            ranges.push_back(sample.clone());
+        }
+        self.fresh = false;
+        ranges
+    }
+
+    fn wait_for_feed(&mut self) -> Result<Vec<u8>> {
+        loop {
+            if let Some((_, bytes)) = self.readback.poll()? {
+                self.runner.poll();
+                return Ok(bytes);
+            }
+            wait::for_device(&self.gpu)?;
         }
     }
+
+    /// The tokens drawn since the last call.
+    fn take_tokens(&mut self, bytes: &[u8]) -> Result<Vec<u32>> {
+        let (now, ring) = self.decoder.feed.read(bytes);
+        if now.failed > 0 {
+            let id = now.failed as usize - 1;
+            let logits = block_on(&self.gpu, self.compiled.read::<f32>(&self.decoder.logits))?;
+            return Err(diverged(id, logits[id]));
+        }
+        let drawn: Vec<u32> = (self.cursor.drawn..now.drawn).map(|index| ring[index as usize % RING]).collect();
+        self.cursor.drawn = now.drawn;
+        self.sequence.extend(&drawn);
+        Ok(drawn)
+    }
+}
+
+fn diverged(id: usize, logit: f32) -> Error {
+    Error::Diverged(format!("the logit of token {id} is {logit}: the weights of this model are damaged"))
 }
 
 /// # Errors
@@ -148,6 +295,10 @@ pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<()> {
     if ids.is_empty() {
         return Err(Error::usage("the prompt is empty: at least one token is needed"));
     }
+    check_range(ids, vocab_size)
+}
+
+fn check_range(ids: &[u32], vocab_size: usize) -> Result<()> {
     match ids.iter().find(|&&id| id as usize >= vocab_size) {
         Some(id) => Err(Error::usage(format!("token id {id} is out of range: the vocabulary has ids 0 to {}", vocab_size - 1))),
         None => Ok(()),

@@ -11,7 +11,7 @@
 //! | [`ops`] | one file per operation, named as its WGSL file in `shaders/` |
 //! | [`model`] | config, parameter table, forward and its mirror backward |
 //! | [`train`] | trainer, schedule, evaluation, checkpoints, metrics, presets |
-//! | [`generate`] | logits, probabilities, sampling |
+//! | [`generate`] | logits, probabilities, decoding with a key/value cache |
 //!
 //! A model is a list of operations. Building it *records* a [`gpu::plan::Plan`]; compiling the plan picks each kernel's variant for the
 //! adapter; the compiled plan is replayed every step and allocates nothing.

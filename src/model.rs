@@ -2,11 +2,13 @@
 //!
 //! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`FORWARD`] runs the blocks, [`EVALUATE`] or [`HEAD`]
 //! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds the update behind the seam.
-//! An inference plan has [`FORWARD`] and [`PREDICT`]. Weights are stored (out, in), as the parameter table in [`params`] lists them.
+//! An inference plan has [`FORWARD`] and [`PREDICT`]; decoding with a cache, which is held to it, has a plan of its own ([`decode`]).
+//! Weights are stored (out, in), as the parameter table in [`params`] lists them.
 
 pub mod acts;
 pub mod backward;
 pub mod config;
+pub mod decode;
 pub mod forward;
 pub mod head;
 pub mod inputs;
@@ -58,14 +60,6 @@ pub(crate) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// The factor on token embeddings: √C beside sinusoidal positions (Vaswani et al. 2017, section 3.4).
-    pub fn embedding_scale(&self) -> f32 {
-        match self.config.position {
-            config::Position::Sinusoidal => (self.config.d_model as f32).sqrt(),
-            config::Position::Learned => 1.0,
-        }
-    }
-
     /// The attention of a layer; dropout streams are numbered 3 a layer, after the embedding's.
     pub fn attention(&self, layer: usize) -> Shape {
         let dropout = (self.config.dropout > 0.0).then_some(3 * layer as u32 + 1);

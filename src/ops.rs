@@ -4,9 +4,12 @@
 //! those three files, a line to [`SOURCES`], to [`crate::reference`] and to the cases of tests/kernels.
 
 #![allow(clippy::new_without_default)] // `new` parses shaders: nothing that a `Default` should do unseen
+
 pub mod adamw;
 pub mod attention;
+pub mod cached_attention;
 pub mod cross_entropy;
+pub mod cursor;
 pub mod dropout;
 pub mod embedding;
 pub mod gradient_norm;
@@ -14,8 +17,10 @@ pub mod layer_norm;
 pub mod loss;
 pub mod matmul;
 pub mod position;
+pub mod sample;
 pub mod sgd;
 pub mod step;
+pub mod token_embedding;
 
 use crate::error::{Error, Result};
 use crate::gpu::Traits;
@@ -27,6 +32,7 @@ use crate::gpu::variants::Choice;
 pub const SOURCES: &[&Source] = &[
     &adamw::SOURCE,
     &attention::SOURCE,
+    &cached_attention::SOURCE,
     &cross_entropy::SOURCE,
     &dropout::SOURCE,
     &embedding::SOURCE,
@@ -36,10 +42,12 @@ pub const SOURCES: &[&Source] = &[
     &matmul::SOURCE,
     &position::SOURCE,
     &crate::gpu::probe::SOURCE,
+    &sample::SOURCE,
     &sgd::SOURCE,
+    &token_embedding::SOURCE,
 ];
 
-/// All operations, their shaders parsed once.
+/// The operations of training and evaluation, their shaders parsed once; those of decoding alone are parsed by [`crate::model::decode`].
 pub struct Ops {
     pub adamw: adamw::AdamW,
     pub attention: attention::Attention,
@@ -78,15 +86,18 @@ const STEP: &str = include_str!("../shaders/shared/step.wgsl");
 const STATE: &str = include_str!("../shaders/shared/state.wgsl");
 const ACTIVATION: &str = include_str!("../shaders/shared/activation.wgsl");
 const RANDOM: &str = include_str!("../shaders/shared/random.wgsl");
+const CURSOR: &str = include_str!("../shaders/shared/cursor.wgsl");
+const SINE: &str = include_str!("../shaders/shared/sine.wgsl");
 
 const LANES: &str = include_str!("../shaders/shared/lanes.wgsl");
+const LANES_8: &str = include_str!("../shaders/shared/lanes_8.wgsl");
 const LANES_32: &str = include_str!("../shaders/shared/lanes_32.wgsl");
 const LANES_64: &str = include_str!("../shaders/shared/lanes_64.wgsl");
 const LANES_256: &str = include_str!("../shaders/shared/lanes_256.wgsl");
 
 /// Kernels whose workgroups share a row; they append [`LANES`] too.
 const BY_ROW: &[Variant] = &[
-    Variant { name: "lanes_8", text: include_str!("../shaders/shared/lanes_8.wgsl"), runs: |_| true, suits: |traits, _| traits.software },
+    Variant { name: "lanes_8", text: LANES_8, runs: |_| true, suits: |traits, _| traits.software },
     // Tuning takes these two where they are faster.
     Variant { name: "lanes_32", text: LANES_32, runs: |_| true, suits: |_, _| false },
     Variant { name: "lanes_256", text: LANES_256, runs: |_| true, suits: |_, _| false },

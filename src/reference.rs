@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod cached_attention;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
@@ -22,4 +23,6 @@ pub mod model;
 pub mod position;
 pub mod probe;
 pub mod residual;
+pub mod sample;
 pub mod sgd;
+pub mod token_embedding;

@@ -8,7 +8,8 @@ use super::run_folder::load;
 use super::variants::VariantArgs;
 use super::{Context, Ended};
 use crate::error::Result;
-use crate::generate::{Sampler, Sampling};
+use crate::generate::Sampling;
+use crate::gpu::wait::block_on;
 
 /// Continue a text, shown as it comes
 #[derive(Debug, clap::Args)]
@@ -57,30 +58,41 @@ pub struct Generate {
 
 pub fn run(args: Generate, context: &Context) -> Result<Ended> {
     let drawn = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
-    let mut sampler = Sampler::new(if args.greedy { Sampling::greedy() } else { drawn })?;
+    let sampling = if args.greedy { Sampling::greedy() } else { drawn };
+    sampling.validate()?;
     let loaded = load(args.run.as_deref())?;
     let prompt = loaded.prompt(context, args.prompt.as_deref(), &args.ids)?;
     let gpu = context.gpu()?;
     let mut model = loaded.generator(&gpu, &args.variants.options(&gpu, &context.out)?)?;
-    model.forbid(loaded.unknown().filter(|_| !args.unknown));
+    let unknown = loaded.unknown().filter(|_| !args.unknown);
+    block_on(&gpu, model.forbid(unknown.as_slice()))?;
     let mut decoder = loaded.tokenizer.decoder();
     for &id in &prompt {
         context.out.piece(&decoder.push(id)?);
     }
-    let (mut ids, mut text) = (prompt.clone(), String::new());
-    for _ in 0..args.tokens {
-        if context.out.ended() {
-            break;
+    let (mut ids, mut text) = (vec![], String::new());
+    model.prompt(&prompt, &sampling)?;
+    while ids.len() < args.tokens && !context.out.ended() {
+        let slid = model.slides() > 0;
+        let next = model.next_tokens(args.tokens - ids.len())?;
+        if model.slides() > 0 && !slid {
+            context.out.notice(&window_slides(model.context()));
         }
-        let id = sampler.draw(&model.logits(&ids)?);
-        ids.push(id);
-        let piece = decoder.push(id)?;
-        context.out.piece(&piece);
-        text.push_str(&piece);
+        for id in next {
+            ids.push(id);
+            let piece = decoder.push(id)?;
+            context.out.piece(&piece);
+            text.push_str(&piece);
+        }
     }
     let rest = decoder.finish();
     context.out.line(&rest);
     text.push_str(&rest);
-    context.out.object(&json!({ "prompt_ids": prompt, "ids": ids[prompt.len()..], "text": text }));
+    context.out.object(&json!({ "prompt_ids": prompt, "ids": ids, "text": text }));
     Ok(Ended::Done)
+}
+
+/// Said once, when the text first outgrows what the model sees.
+fn window_slides(context: usize) -> String {
+    format!("note: the text is longer than the model's context of {context} tokens: each time that is full, the older half is forgotten")
 }

@@ -80,12 +80,13 @@ impl Loaded {
         self.tokenizer.token(last).is_ok_and(|token| token == UNKNOWN).then_some(last)
     }
 
-    /// The model on the device, ready to predict.
-    pub fn generator(&self, gpu: &Gpu, options: &Options) -> Result<Continuation> {
-        let generator = block_on(gpu, Generator::new(gpu, &self.config.model, &self.weights, options))?;
+    /// The model on the device, ready to predict; it never draws ids that its tokenizer has no token for.
+    pub fn generator(&self, gpu: &Gpu, options: &Options) -> Result<Generator> {
+        let mut generator = block_on(gpu, Generator::new(gpu, &self.config.model, &self.weights, options))?;
         let rows = self.config.model.vocab_size as u32;
-        let nameless = (0..rows).filter(|&id| self.tokenizer.token(id).is_err()).collect();
-        Ok(Continuation { generator, never: nameless })
+        let nameless: Vec<u32> = (0..rows).filter(|&id| self.tokenizer.token(id).is_err()).collect();
+        block_on(gpu, generator.forbid(&nameless))?;
+        Ok(generator)
     }
 
     /// The ids of a prompt: those given, or those of a text, whose unknown words are said once.
@@ -117,24 +118,4 @@ fn unknown_words(unknown: &[String]) -> String {
     let named: Vec<String> = unknown.iter().take(5).map(|word| format!("{word:?}")).collect();
     let more = if unknown.len() > 5 { format!(" and {} more", unknown.len() - 5) } else { String::new() };
     format!("note: not in the vocabulary, read as <UNK>: {}{more}", named.join(", "))
-}
-
-/// A model that continues token sequences, without ids that its tokenizer has no token for.
-pub struct Continuation {
-    generator: Generator,
-    never: Vec<u32>,
-}
-
-impl Continuation {
-    /// Never predicts `id` either.
-    pub fn forbid(&mut self, id: Option<u32>) {
-        self.never.extend(id);
-    }
-
-    /// The logits (V) of the token after `ids`.
-    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        let mut logits = self.generator.logits(ids)?;
-        self.never.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
-        Ok(logits)
-    }
 }

@@ -9,10 +9,11 @@ use super::output::{Output, count, duration};
 use super::run_folder::{Loaded, load};
 use super::{Context, interrupt, predict};
 use crate::error::{Result, bytes};
-use crate::generate::{Sampler, Sampling};
+use crate::generate::Sampling;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::gpu::variants::Choice;
+use crate::gpu::wait::block_on;
 use crate::model::session::Memory;
 use crate::text::{Bigram, Corpus, TokenStore, Tokenizer};
 use crate::train::checkpoint::{self, Which};
@@ -238,20 +239,21 @@ impl After<'_> {
             context.out.line(&format!("  {text} -> {} ({next})", shown.join(", ")));
         }
         context.out.line("\nsample");
-        model.forbid(loaded.unknown());
-        let (mut ids, _) = excerpts(&loaded, part)?.swap_remove(0);
+        block_on(self.gpu, model.forbid(loaded.unknown().as_slice()))?;
+        let (prompt, _) = excerpts(&loaded, part)?.swap_remove(0);
         let mut decoder = loaded.tokenizer.decoder();
-        for &id in &ids {
+        for &id in &prompt {
             context.out.piece(&decoder.push(id)?);
         }
-        let mut sampler = Sampler::new(Sampling { temperature: 0.8, seed: self.setup.config.train.seed, ..Sampling::default() })?;
-        for _ in 0..sample_length(&loaded) {
-            if began.elapsed() > SAMPLE_TIME || interrupt::requested() {
-                break;
+        let sampling = Sampling { temperature: 0.8, seed: self.setup.config.train.seed, ..Sampling::default() };
+        model.prompt(&prompt, &sampling)?;
+        let mut left = sample_length(&loaded);
+        while left > 0 && began.elapsed() < SAMPLE_TIME && !interrupt::requested() {
+            let next = model.next_tokens(left)?;
+            left -= next.len();
+            for id in next {
+                context.out.piece(&decoder.push(id)?);
             }
-            let id = sampler.draw(&model.logits(&ids)?);
-            ids.push(id);
-            context.out.piece(&decoder.push(id)?);
         }
         context.out.line(&decoder.finish());
         Ok(())

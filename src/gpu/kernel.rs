@@ -287,7 +287,7 @@ impl Interface {
             }
             let access = match variable.space {
                 naga::AddressSpace::Uniform => Access::Uniform,
-                _ if !used.contains(GlobalUse::WRITE) => Access::Read,
+                naga::AddressSpace::Storage { access } if !access.contains(naga::StorageAccess::STORE) => Access::Read,
                 _ if !used.contains(GlobalUse::READ) => Access::Write,
                 _ => Access::ReadWrite,
             };

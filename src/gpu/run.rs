@@ -69,6 +69,12 @@ impl Runner {
         self.limit = limit;
     }
 
+    /// How many times all of these commands are predicted to run in `time`.
+    pub fn fitting(&self, compiled: &Compiled, ranges: &[Range<usize>], time: Duration) -> usize {
+        let cost: f64 = ranges.iter().flat_map(|range| &compiled.commands[range.clone()]).map(|command| command.cost).sum();
+        (time.as_secs_f64() / (cost * self.pace)) as usize
+    }
+
     /// Takes from the front of `ranges` as many commands as are predicted to stay within the limit; at least one if there is any.
     pub fn take_piece(&self, compiled: &Compiled, ranges: &mut VecDeque<Range<usize>>) -> Piece {
         let mut piece = Piece::default();

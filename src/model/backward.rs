@@ -43,7 +43,7 @@ impl Recorder<'_> {
             self.ops.position.learned_backward(plan, &dx, wpe);
         }
         let order = self.inputs.order.as_ref().expect("a training plan has an order");
-        self.ops.embedding.backward(plan, &self.inputs.ids, order, &dx, self.embedding_scale(), &grads.wte);
+        self.ops.embedding.backward(plan, &self.inputs.ids, order, &dx, self.config.embedding_scale(), &grads.wte);
     }
 
     fn pre_norm_block_backward(&self, plan: &mut Plan, l: usize, h: Both, a: &BlockActs, x: &Tensor, dx: Tensor) -> Tensor {

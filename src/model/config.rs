@@ -144,6 +144,14 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// The factor on token embeddings: √C beside sinusoidal positions (Vaswani et al. 2017, section 3.4).
+    pub fn embedding_scale(&self) -> f32 {
+        match self.position {
+            Position::Sinusoidal => (self.d_model as f32).sqrt(),
+            Position::Learned => 1.0,
+        }
+    }
+
     /// The same model with its vocabulary settled: the tokenizer's size where the config says 0.
     ///
     /// # Errors

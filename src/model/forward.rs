@@ -30,7 +30,7 @@ impl Recorder<'_> {
 
     fn embed(&self, plan: &mut Plan, w: &Weights, acts: &Acts) -> Tensor {
         let x = if self.config.dropout > 0.0 { plan.tensor("undropped", &acts.embedded.shape) } else { acts.embedded.clone() };
-        self.ops.embedding.forward(plan, &self.inputs.ids, &w.wte, self.embedding_scale(), &x);
+        self.ops.embedding.forward(plan, &self.inputs.ids, &w.wte, self.config.embedding_scale(), &x);
         match (&w.wpe, &self.inputs.frequencies) {
             (Some(wpe), _) => self.ops.position.learned(plan, &x, wpe),
             (None, Some(frequencies)) => self.ops.position.sinusoidal(plan, &x, frequencies),

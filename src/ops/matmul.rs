@@ -9,8 +9,21 @@ use crate::gpu::tensor::{Dtype, Tensor};
 pub const SOURCE: Source =
     Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[STEP, RANDOM, ACTIVATION], variants: VARIANTS };
 
-/// On software adapters loads are dear and barriers dearer; on GPUs it is the other way round.
+/// On software adapters loads are dear and barriers dearer; on GPUs it is the other way round. A single row, as in decoding, would leave
+/// most of a tile idle.
 const VARIANTS: &[Variant] = &[
+    Variant {
+        name: "tile_row_lanes",
+        text: include_str!("../../shaders/shared/tile_row_lanes.wgsl"),
+        runs: |_| true,
+        suits: |traits, extent| traits.software && extent.rows == 1,
+    },
+    Variant {
+        name: "tile_row_group",
+        text: include_str!("../../shaders/shared/tile_row_group.wgsl"),
+        runs: |_| true,
+        suits: |traits, extent| !traits.software && extent.rows == 1,
+    },
     Variant {
         name: "tile_broadcast",
         text: include_str!("../../shaders/shared/tile_broadcast.wgsl"),

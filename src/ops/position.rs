@@ -1,11 +1,13 @@
 //! Positional encoding: sinusoidal, computed in the shader, or learned.
 
+use super::SINE;
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source = Source { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[], variants: SINGLE };
+pub const SOURCE: Source =
+    Source { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[SINE], variants: SINGLE };
 
 /// Positions that the exact range reduction reaches.
 pub const MAX_POSITIONS: usize = 65_536;

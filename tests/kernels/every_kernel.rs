@@ -9,8 +9,9 @@ use naga::proc::BoundsCheckPolicies;
 use naga::{ShaderStage, TypeInner};
 use wgpt::gpu::kernel::{Access, KernelFile, Module, Source};
 use wgpt::gpu::tensor::Dtype;
+use wgpt::ops::cursor::Cursor;
 use wgpt::ops::step::{State, Step};
-use wgpt::ops::{self, SOURCES, gradient_norm, layer_norm, storage};
+use wgpt::ops::{self, SOURCES, gradient_norm, layer_norm, sample, storage};
 
 /// All variants of a file, activations stored as f32; naga parses and validates each.
 fn load(source: &'static Source) -> KernelFile {
@@ -137,6 +138,8 @@ fn host_structs_are_the_shaders_structs() {
     same_struct("Step", size_of::<Step>(), &step);
     let state = fields!(State { updates: u32, skipped: u32, apply: u32, clip: f32 });
     same_struct("State", size_of::<State>(), &state);
+    let cursor = fields!(Cursor { position: u32, rows: u32, drawn: u32, failed: u32, seed: u32, top_k: u32, top_p: f32, sharpness: f32 });
+    same_struct("Cursor", size_of::<Cursor>(), &cursor);
 }
 
 fn same_struct(name: &str, size: usize, fields: &[(String, &'static str, usize)]) {
@@ -164,6 +167,7 @@ fn host_constants_are_the_shaders_constants() {
         (&layer_norm::SOURCE, "CHUNK", layer_norm::CHUNK),
         (&layer_norm::SOURCE, "WEIGHT_QUADS", layer_norm::WEIGHT_QUADS),
         (&gradient_norm::SOURCE, "ROWS_PER_GROUP", gradient_norm::TILE),
+        (&sample::SOURCE, "RING", sample::RING),
     ] {
         for module in load(source).modules() {
             let naga = &module.naga;

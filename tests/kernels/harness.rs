@@ -11,6 +11,7 @@ use wgpt::gpu::tensor::{Dtype, Tensor};
 use wgpt::gpu::variants::Choice;
 use wgpt::gpu::wait::block_on;
 use wgpt::ops::SOURCES;
+use wgpt::ops::cursor::Cursor;
 use wgpt::ops::step::{State, Step};
 use wgpt::reference::finite_diff;
 
@@ -143,6 +144,11 @@ impl Trial {
     /// The device's block.
     pub fn state(&mut self, name: &str, state: State) -> Tensor {
         self.words(name, &[State::WORDS], bytemuck::cast_slice(&[state]))
+    }
+
+    /// The block that says where decoding stands.
+    pub fn cursor(&mut self, name: &str, cursor: Cursor) -> Tensor {
+        self.words(name, &[Cursor::WORDS], bytemuck::cast_slice(&[cursor]))
     }
 
     /// A tensor that the operation writes whole; it begins as poison.

@@ -7,6 +7,7 @@ mod harness;
 
 mod adamw;
 mod attention;
+mod cached_attention;
 mod cross_entropy;
 mod dropout;
 mod embedding;
@@ -17,5 +18,7 @@ mod loss;
 mod matmul;
 mod position;
 mod probe;
+mod sample;
 mod sgd;
+mod token_embedding;
 mod tune;

@@ -1,0 +1,116 @@
+//! Generated tokens per CPU-second, with the key/value cache and without, in one run on this machine's adapter.
+//!
+//!     cargo bench --bench decode
+//!     cargo bench --bench decode -- vocab=512,ctx=256,d=128,heads=4,layers=4 128
+//!     cargo bench --bench decode -- vocab=512,ctx=512,d=128,heads=4,layers=4 64 448
+//!
+//! A shape, how many tokens are generated greedily, and how many ids the prompt has. Weights are those of a model before training. The
+//! plan without a cache runs the whole context for every token; it and the one with the cache take turns, and medians are compared.
+//! On software adapters read the CPU column, and LP_NUM_THREADS=1.
+
+use std::time::Instant;
+
+use cpu_time::ProcessTime;
+use wgpt::generate::{Generator, Sampling};
+use wgpt::gpu::Gpu;
+use wgpt::gpu::adapter::Request;
+use wgpt::gpu::compile::Options;
+use wgpt::gpu::wait::block_on;
+use wgpt::model::config::{ModelConfig, Position};
+use wgpt::model::session::Session;
+use wgpt::model::{FORWARD, Model, PREDICT, params};
+use wgpt::ops::step::Step;
+
+/// Rounds that take turns.
+const ROUNDS: usize = 5;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let word = |index: usize, default: &str| words.get(index).cloned().unwrap_or(default.to_owned());
+    let config = config(&word(0, "vocab=512,ctx=256,d=128,heads=4,layers=4"));
+    let count: usize = word(1, "128").parse().expect("a number of tokens");
+    let prompt: usize = word(2, "1").parse().expect("a length of the prompt");
+    let gpu = pollster::block_on(Gpu::request(&Request::default())).expect("an adapter");
+    println!("{} ({}), {count} tokens after {prompt}", gpu.info().name, gpu.info().driver_info);
+    let weights: Vec<Vec<f32>> = params::table(&config).iter().enumerate().map(|(i, p)| p.initial(1, i)).collect();
+    let prompt: Vec<u32> = (1..=prompt as u32).map(|i| i % config.vocab_size as u32).collect();
+
+    let begun = ProcessTime::now();
+    let mut cached = block_on(&gpu, Generator::new(&gpu, &config, &weights, &Options::default())).expect("a generator");
+    let mut plain = plain(&gpu, &config, &weights);
+    generate(&mut cached, &prompt, count);
+    recompute(&mut plain, &prompt);
+    println!("ready after {:.2} CPU-s", begun.elapsed().as_secs_f64());
+
+    let (mut with, mut without) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        cached.prompt(&prompt, &Sampling::greedy()).expect("a prompt");
+        let first = cached.next_tokens(1).expect("a token").len();
+        let timed = (Instant::now(), ProcessTime::now());
+        let mut left = count - first;
+        while left > 0 {
+            left -= cached.next_tokens(left).expect("tokens").len();
+        }
+        let tokens = (count - first) as f64;
+        with.push((tokens / timed.0.elapsed().as_secs_f64(), tokens / timed.1.elapsed().as_secs_f64()));
+        let timed = (Instant::now(), ProcessTime::now());
+        recompute(&mut plain, &prompt);
+        without.push((1.0 / timed.0.elapsed().as_secs_f64(), 1.0 / timed.1.elapsed().as_secs_f64()));
+    }
+    let (with, without) = (median(with), median(without));
+    println!("{:<16} {:>12} {:>12}", "tokens per", "second", "CPU-second");
+    println!("{:<16} {:>12.1} {:>12.1}", "with cache", with.0, with.1);
+    println!("{:<16} {:>12.1} {:>12.1}", "without", without.0, without.1);
+    println!("{:<16} {:>12.1} {:>12.1}", "ratio", with.0 / without.0, with.1 / without.1);
+}
+
+fn config(name: &str) -> ModelConfig {
+    let value = |key: &str| -> usize {
+        let pair = name.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        pair.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} has no {key}="))
+    };
+    ModelConfig {
+        n_layer: value("layers"),
+        n_head: value("heads"),
+        d_model: value("d"),
+        seq_len: value("ctx"),
+        vocab_size: value("vocab"),
+        position: Position::Learned,
+        tied_head: false,
+        ..ModelConfig::default()
+    }
+}
+
+fn generate(generator: &mut Generator, prompt: &[u32], count: usize) {
+    generator.prompt(prompt, &Sampling::greedy()).expect("a prompt");
+    let mut left = count;
+    while left > 0 {
+        left -= generator.next_tokens(left).expect("tokens").len();
+    }
+}
+
+fn plain(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>]) -> Session {
+    let model = Model::inference(config, 1, gpu.limits()).expect("a plan");
+    let session = block_on(gpu, Session::new(gpu, model, &Options::default())).expect("a session");
+    block_on(gpu, session.write_weights(|index, _| Ok(weights[index].clone()))).expect("weights");
+    session
+}
+
+/// One token the plain way: the whole context, and its logits read.
+fn recompute(session: &mut Session, prompt: &[u32]) {
+    let context = session.model.config.seq_len;
+    let mut frame = prompt[prompt.len().saturating_sub(context)..].to_vec();
+    let pick = [frame.len() as u32 - 1];
+    frame.resize(context, 0);
+    let slot = session.model.inputs.slot(Step::default().with_dropout(0.0), &frame, &[], &[], &pick);
+    session.run(&slot, &[FORWARD, PREDICT], PREDICT, None, &|| false).expect("a step");
+    let logits = session.model.logits.clone().expect("logits");
+    let logits = block_on(&session.gpu, session.compiled.read::<f32>(&logits)).expect("logits");
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+}
+
+/// Of each column.
+fn median(mut rows: Vec<(f64, f64)>) -> (f64, f64) {
+    rows.sort_by(|a, b| a.1.total_cmp(&b.1));
+    rows[rows.len() / 2]
+}

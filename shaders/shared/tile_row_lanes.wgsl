@@ -1,0 +1,46 @@
+// matmul.wgsl for single rows on software adapters: 1 x 32 of y by one subgroup of 8 invocations, each with four columns to itself. Every
+// weight is loaded once, four loads beside one of the row. No reduction, no workgroup memory, no barrier, no optional feature.
+
+const WORKGROUP: u32 = 8u;
+const ROWS_PER_GROUP: u32 = 1u;
+const COLS_PER_GROUP: u32 = 32u;
+const ROWS_PER_THREAD: u32 = 1u;
+
+// Of the four rows that share the row's quad of dbias, in every invocation.
+alias RowSums = vec4<f32>;
+
+fn thread_corner(thread: u32) -> vec2<u32> {
+    return vec2(0u, thread * 4u);
+}
+
+fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
+    var sum = vec4(0.0);
+    let b_begin = block_begin(b_operand, corner.y + thread * 4u);
+    for (var k = 0u; k < dims.inner; k += 4u) {
+        let b_at = block_at(b_operand, b_begin, k);
+        let b_block = mat4x4(unpack(b[b_at.x]), unpack(b[b_at.y]), unpack(b[b_at.z]), unpack(b[b_at.w]));
+        let row = a_quad(a_operand, corner.x, k, row_sums);
+        let columns = by_k(b_operand, b_block);
+        sum += row.x * columns[0] + row.y * columns[1] + row.z * columns[2] + row.w * columns[3];
+    }
+    return Sums(sum);
+}
+
+// Four neighbours of k of one row of a, zeros past the end.
+fn a_quad(operand: Operand, row: u32, k: u32, row_sums: ptr<function, RowSums>) -> vec4<f32> {
+    if operand.by_row {
+        let quad = unpack(a[operand.first + row * operand.stride + k / 4u]);
+        return select(vec4(0.0), quad, k + FOUR < vec4(dims.inner));
+    }
+    let at = block_at(operand, block_begin(operand, row), k);
+    let block = by_k_within(operand, mat4x4(unpack(a[at.x]), unpack(a[at.y]), unpack(a[at.z]), unpack(a[at.w])), k);
+    *row_sums += block[0] + block[1] + block[2] + block[3];
+    let own = row % 4u;
+    return vec4(block[0][own], block[1][own], block[2][own], block[3][own]);
+}
+
+fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
+    if corner.x % 4u == 0u && corner.y == 0u && thread == 0u {
+        dbias[corner.x / 4u] += sums;
+    }
+}

@@ -1,0 +1,50 @@
+//! Drawing the next token from logits.
+
+use super::cursor::Cursor;
+use super::{CURSOR, LANES_8, LANES_64, RANDOM, STEP, storage};
+use crate::gpu::extent::Extent;
+use crate::gpu::kernel::{Kernel, KernelFile, Source, Variant};
+use crate::gpu::plan::Plan;
+use crate::gpu::tensor::{Dtype, Tensor};
+
+pub const SOURCE: Source =
+    Source { file: "sample", text: include_str!("../../shaders/sample.wgsl"), shared: &[CURSOR, STEP, RANDOM], variants: VARIANTS };
+
+/// Eight invocations would walk a large vocabulary in more trips than Mesa 22.3's lavapipe allows.
+const VARIANTS: &[Variant] = &[
+    Variant { name: "lanes_8", text: LANES_8, runs: |_| true, suits: |traits, extent| traits.software && extent.cols <= 1 << 16 },
+    Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
+];
+
+/// Tokens that the device keeps before they are read.
+pub const RING: usize = 64;
+
+pub struct Sample {
+    draw: Kernel,
+}
+
+impl Sample {
+    pub fn new() -> Sample {
+        Sample { draw: KernelFile::with_constants(&SOURCE, storage(Dtype::F32)).kernel("draw") }
+    }
+
+    /// The token of `logits` (V or more), among `allowed` (V / 32 words, one bit an id), as `cursor` says: into the first of `ids` and
+    /// the next entry of `ring` (RING). `cursor` moves on.
+    #[allow(clippy::too_many_arguments)] // what is read, and the three places that a token goes to
+    pub fn draw(&self, plan: &mut Plan, vocab: usize, logits: &Tensor, allowed: &Tensor, cursor: &Tensor, ids: &Tensor, ring: &Tensor) {
+        let fits = logits.len() >= vocab && allowed.len() == vocab.div_ceil(32) && cursor.len() == Cursor::WORDS && ring.len() == RING;
+        assert!(fits && !ids.is_empty(), "sample.draw: shapes do not fit");
+        let bindings = [("logits", logits), ("allowed", allowed), ("cursor", cursor), ("ids", ids), ("ring", ring)];
+        let extent = Extent::matrix(1, vocab);
+        plan.push(&self.draw, extent, 4 * vocab as u64, &[("ids", vocab.into())], &bindings);
+    }
+}
+
+/// The words of `allowed` for a vocabulary without the ids in `never`.
+pub fn allowed(vocab: usize, never: &[u32]) -> Vec<u32> {
+    let mut words = vec![u32::MAX; vocab.div_ceil(32)];
+    for &id in never {
+        words[id as usize / 32] &= !(1 << (id % 32));
+    }
+    words
+}

@@ -1,0 +1,62 @@
+//! Embedding and position of the rows that decoding adds to a context.
+
+use super::cursor::Cursor;
+use super::position::MAX_POSITIONS;
+use super::{CURSOR, SINE, quads, storage};
+use crate::gpu::extent::Extent;
+use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::plan::Plan;
+use crate::gpu::tensor::{Dtype, Tensor};
+
+pub const SOURCE: Source =
+    Source { file: "token_embedding", text: include_str!("../../shaders/token_embedding.wgsl"), shared: &[CURSOR, SINE], variants: SINGLE };
+
+pub struct TokenEmbedding {
+    learned: Kernel,
+    sinusoidal: Kernel,
+}
+
+/// What says where a row stands.
+#[derive(Clone, Copy)]
+pub enum Positions<'a> {
+    /// The table (T, C).
+    Learned(&'a Tensor),
+    /// [`super::position::frequencies`] of C, for a context of so many places.
+    Sinusoidal(&'a Tensor, usize),
+}
+
+impl TokenEmbedding {
+    pub fn new() -> TokenEmbedding {
+        let file = KernelFile::with_constants(&SOURCE, storage(Dtype::F32));
+        TokenEmbedding { learned: file.kernel("learned"), sinusoidal: file.kernel("sinusoidal") }
+    }
+
+    /// y (rows, C) = `scale` times the rows of the table (V, C), given in parts, that `ids` (rows) name, plus their positions from that of
+    /// `cursor` on; an id that no part has is its bare position.
+    #[allow(clippy::too_many_arguments)] // six operands of one equation
+    pub fn forward(&self, plan: &mut Plan, cursor: &Tensor, ids: &Tensor, table: &[Tensor], scale: f32, positions: Positions, y: &Tensor) {
+        let (kernel, context, (name, constants)) = match positions {
+            Positions::Learned(table) => (&self.learned, table.rows(), ("positions", table)),
+            Positions::Sinusoidal(frequencies, context) => (&self.sinusoidal, context, ("frequencies", frequencies)),
+        };
+        let all_ids: usize = table.iter().map(Tensor::rows).sum();
+        let mut first_id = 0;
+        for part in table {
+            let fits = ids.len() == y.rows() && part.cols() == y.cols() && y.cols().is_multiple_of(4) && cursor.len() == Cursor::WORDS;
+            let reached = context <= MAX_POSITIONS || matches!(positions, Positions::Learned(_));
+            assert!(fits && reached && constants.cols() == y.cols(), "token_embedding: shapes do not fit");
+            let dims = [
+                ("rows", y.rows().into()),
+                ("quads", (y.cols() / 4).into()),
+                ("first_id", first_id.into()),
+                ("ids", part.rows().into()),
+                ("all_ids", all_ids.into()),
+                ("context", context.into()),
+                ("scale", scale.into()),
+            ];
+            let bindings = [("cursor", cursor), ("ids", ids), ("table", part), (name, constants), ("y", y)];
+            plan.push(kernel, Extent::groups(quads(y.len()).div_ceil(64)), y.len() as u64, &dims, &bindings);
+            first_id += part.rows();
+        }
+    }
+}
