@@ -12,7 +12,7 @@ use std::error::Error;
 use std::io::BufRead;
 use std::time::Instant;
 
-use wgpt::generate::{Generator, ranked};
+use wgpt::generate::{Generator, Sampling};
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::Options;
@@ -87,12 +87,12 @@ impl Race {
             self.generator = Some(block_on(&self.gpu, Generator::new(&self.gpu, &config, &weights, &Options::default()))?);
         }
         let generator = self.generator.as_mut().ok_or("there is a generator")?;
-        let mut tokens = vec![1];
-        for _ in 0..count {
-            let logits = generator.logits(&tokens)?;
-            tokens.push(ranked(&logits, 1.0)[0].0);
+        generator.prompt(&[1], &Sampling::greedy())?;
+        let mut tokens = vec![];
+        while tokens.len() < count {
+            tokens.extend(generator.next_tokens(count - tokens.len())?);
         }
-        Ok(tokens.split_off(1))
+        Ok(tokens)
     }
 
     /// The trained model with positions enough for generation.
