@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod interrupt;
 mod output;
+mod pipeline_cache;
 mod predict;
 mod profile;
 mod progress;
@@ -20,6 +21,7 @@ mod train_report;
 mod tune;
 mod variants;
 
+use std::cell::OnceCell;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -28,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
 use output::Output;
+use pipeline_cache::PipelineCache;
 
 #[derive(Debug, Parser)]
 #[command(name = "wgpt", version, about = "Trains and runs GPT-style language models on any GPU that wgpu reaches", after_help = EXAMPLES)]
@@ -108,6 +111,7 @@ enum Command {
 struct Context {
     request: Request,
     out: Output,
+    pipelines: OnceCell<PipelineCache>,
 }
 
 /// How a command that did not fail came to its end.
@@ -127,12 +131,21 @@ impl Context {
         });
         let baseline = matches!(global.limits, Some(Limits::Baseline));
         let request = Request { adapter: global.adapter, backend, baseline, timestamps: false };
-        Context { request, out: Output::new(global.json, global.quiet) }
+        Context { request, out: Output::new(global.json, global.quiet), pipelines: OnceCell::new() }
     }
 
-    /// The adapter that the user asked for, or the best.
+    /// The adapter that the user asked for, or the best, with the pipelines that earlier commands compiled on it.
     fn gpu(&self) -> Result<Gpu> {
-        pollster::block_on(Gpu::request(&self.request))
+        let gpu = pollster::block_on(Gpu::request(&self.request))?;
+        self.pipelines.get_or_init(|| PipelineCache::open(&gpu));
+        Ok(gpu)
+    }
+
+    /// Keeps the pipelines compiled so far for the next command.
+    fn save_pipelines(&self) {
+        if let Some(cache) = self.pipelines.get() {
+            cache.save();
+        }
     }
 }
 
@@ -154,6 +167,9 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => tune::run(args, &context),
         Command::Shaders(args) => shaders::run(args, &context),
     };
+    if ended.is_ok() {
+        context.save_pipelines();
+    }
     match ended.and_then(|ended| context.out.finish().map(|()| ended)) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),

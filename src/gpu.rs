@@ -21,7 +21,7 @@ pub mod tune;
 pub mod variants;
 pub mod wait;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Result, bytes};
 
@@ -47,6 +47,7 @@ struct Inner {
     /// The first failure that no error scope caught.
     failure: Arc<Mutex<Option<Error>>>,
     created: Mutex<Created>,
+    pipeline_cache: OnceLock<wgpu::PipelineCache>,
 }
 
 /// Buffers made through [`Gpu::create_buffer`], the only place that makes any.
@@ -68,7 +69,7 @@ impl Gpu {
         let info = adapter.get_info();
         let mut required_limits = adapter.limits();
         let timestamps = if request.timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
-        let mut required_features = adapter.features() & (wgpu::Features::SUBGROUP | timestamps);
+        let mut required_features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE | timestamps);
         if request.baseline {
             required_limits = wgpu::Limits::default();
             required_features = wgpu::Features::empty();
@@ -95,7 +96,7 @@ impl Gpu {
             limits: device.limits(),
         };
         let failure = Arc::default();
-        Gpu(Arc::new(Inner { device, queue, info, traits, failure, created: Mutex::default() }))
+        Gpu(Arc::new(Inner { device, queue, info, traits, failure, created: Mutex::default(), pipeline_cache: OnceLock::new() }))
     }
 
     /// Keeps errors of a device of our own from panicking; they come out of [`Gpu::check`].
@@ -156,6 +157,30 @@ impl Gpu {
     /// Buffers made so far.
     pub fn created(&self) -> Created {
         *self.0.created.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Has pipelines compiled from now on kept in a cache of the driver's, which begins with `data`: what [`Gpu::pipeline_cache_data`] gave
+    /// for this adapter, or nothing. Does nothing without `wgpu::Features::PIPELINE_CACHE`, and once there is a cache.
+    ///
+    /// # Safety
+    /// wgpu and the driver check the header of `data` only: it must have come, unchanged, from [`Gpu::pipeline_cache_data`].
+    #[allow(unsafe_code)]
+    pub unsafe fn keep_pipelines(&self, data: Option<&[u8]>) {
+        if !self.0.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return;
+        }
+        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("wgpt"), data, fallback: true };
+        // SAFETY: the caller's promise; with `fallback` data of another driver is ignored.
+        self.0.pipeline_cache.get_or_init(|| unsafe { self.0.device.create_pipeline_cache(&descriptor) });
+    }
+
+    fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.0.pipeline_cache.get()
+    }
+
+    /// What the driver's cache of pipelines holds, to be kept for the next process.
+    pub fn pipeline_cache_data(&self) -> Option<Vec<u8>> {
+        self.0.pipeline_cache.get()?.get_data()
     }
 
     /// Runs `make` between error scopes, so that a failed allocation or pipeline is an `Err` and not a panic.

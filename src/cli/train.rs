@@ -100,6 +100,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     before.show(&context.out);
 
     let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, out, start, init }, &options)?;
+    context.save_pipelines();
     let first = run.trainer.step_count();
     if run.setup.start == Start::Resume {
         context.out.notice(&report::resumed(&run, &gpu)?);

@@ -105,8 +105,13 @@ pub fn key(gpu: &Gpu) -> Key {
     Key::of(gpu, ops::fingerprint())
 }
 
-/// Where `wgpt tune` writes by default: a folder of the user's that may be lost without harm.
+/// Where `wgpt tune` writes by default.
 pub fn path(key: &Key) -> Option<PathBuf> {
+    Some(cache_folder()?.join("tuning").join(key.file_name()))
+}
+
+/// A folder of the user's that may be lost without harm.
+pub fn cache_folder() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = if let Some(folder) = set("WGPT_CACHE") {
         folder
@@ -115,7 +120,8 @@ pub fn path(key: &Key) -> Option<PathBuf> {
     } else if cfg!(target_os = "macos") {
         set("HOME")?.join("Library/Caches/wgpt")
     } else {
-        set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?.join("wgpt")
+        // The specification wants relative paths ignored.
+        set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(".cache")))?.join("wgpt")
     };
-    Some(cache.join("tuning").join(key.file_name()))
+    Some(cache)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Gpu;
 use super::kernel::{Access, Interface, Kernel, Module};
@@ -19,19 +21,27 @@ type Key = (&'static str, *const Module);
 pub(crate) struct Pipelines(HashMap<Key, Pipeline>);
 
 impl Pipelines {
-    /// Makes what is wanted, each once.
+    /// Makes what is wanted, each once, on as many threads as there are processors; entry points of one text share its module.
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] when the driver refuses a shader.
     pub async fn build<'a>(gpu: &Gpu, wanted: impl Iterator<Item = (&'a Kernel, &'a Interface)>, checked: bool) -> Result<Pipelines> {
-        let mut made = HashMap::new();
-        let make = || {
-            for (kernel, interface) in wanted {
-                made.entry(key(kernel, interface)).or_insert_with(|| pipeline(gpu, kernel, interface, checked));
+        let (mut keys, mut wants, mut texts) = (vec![], vec![], vec![]);
+        for (kernel, interface) in wanted {
+            if keys.contains(&key(kernel, interface)) {
+                continue;
             }
-        };
-        gpu.guarded("building pipelines", make).await?;
-        Ok(Pipelines(made))
+            keys.push(key(kernel, interface));
+            let text = texts.iter().position(|other: &&Interface| Arc::ptr_eq(&other.module, &interface.module));
+            wants.push((kernel, interface, text.unwrap_or(texts.len())));
+            if text.is_none() {
+                texts.push(interface);
+            }
+        }
+        let modules = each(gpu, "reading shaders", &texts, |interface| shader_module(gpu, interface, checked)).await?;
+        let make = |(kernel, interface, text): &(&Kernel, &Interface, usize)| pipeline(gpu, kernel, interface, &modules[*text]);
+        let made = each(gpu, "building pipelines", &wants, make).await?;
+        Ok(Pipelines(keys.into_iter().zip(made).collect()))
     }
 
     /// # Panics
@@ -41,23 +51,49 @@ impl Pipelines {
     }
 }
 
+/// Makes something of each, in order, on one thread: a browser has no other.
+#[cfg(target_arch = "wasm32")]
+async fn each<T, R>(gpu: &Gpu, what: &str, items: &[T], make: impl Fn(&T) -> R) -> Result<Vec<R>> {
+    gpu.guarded(what, || items.iter().map(&make).collect()).await
+}
+
+/// Makes something of each, in order, on as many threads as there are processors. Error scopes belong to threads, so each has its own.
+#[cfg(not(target_arch = "wasm32"))]
+async fn each<T: Sync, R: Send>(gpu: &Gpu, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < items.len());
+        let make_all = || std::iter::from_fn(take).map(|index| (index, make(&items[index]))).collect::<Vec<_>>();
+        // Error scopes of native backends are ready when they are popped: nothing waits here.
+        pollster::block_on(gpu.guarded(what, make_all))
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
+    let made: Vec<Result<Vec<(usize, R)>>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        std::iter::once(own).chain(others.into_iter().map(|other| other.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))).collect()
+    });
+    let mut made: Vec<(usize, R)> = made.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    made.sort_by_key(|(index, _)| *index);
+    Ok(made.into_iter().map(|(_, made)| made).collect())
+}
+
 fn key(kernel: &Kernel, interface: &Interface) -> Key {
     (kernel.entry(), Arc::as_ptr(&interface.module))
 }
 
-fn pipeline(gpu: &Gpu, kernel: &Kernel, interface: &Interface, checked: bool) -> Pipeline {
+fn pipeline(gpu: &Gpu, kernel: &Kernel, interface: &Interface, module: &wgpu::ShaderModule) -> Pipeline {
     let device = gpu.device();
-    let module = shader_module(gpu, interface, checked);
     let layout = bind_group_layout(device, kernel, interface);
     let descriptor = wgpu::PipelineLayoutDescriptor { label: Some(kernel.name()), bind_group_layouts: &[Some(&layout)], immediate_size: 0 };
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(kernel.name()),
         layout: Some(&device.create_pipeline_layout(&descriptor)),
-        module: &module,
+        module,
         entry_point: Some(kernel.entry()),
         // Every kernel writes workgroup memory before it reads it; the kernel tests poison it through their first run.
         compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
-        cache: None,
+        cache: gpu.pipeline_cache(),
     });
     Pipeline { pipeline, layout }
 }

@@ -7,6 +7,7 @@ mod bad_places;
 mod profile;
 mod runs;
 mod shaders;
+mod start;
 mod support;
 mod use_it;
 mod variants;

@@ -50,7 +50,7 @@ impl Folder {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
-        // What a user of this machine has tuned is not for these tests.
+        // What a user of this machine has tuned is not for these tests, nor is a user's cache for what they compile.
         command.current_dir(&self.0).args(args).env("WGPT_CACHE", self.path("cache"));
         command
     }

@@ -190,8 +190,9 @@ fn every_shader_is_in_the_list() {
     }
     for (file, text) in folder("shaders/shared") {
         let stores = [Dtype::F32, Dtype::Bf16].map(storage);
-        let appended =
-            |source: &Source| source.shared.iter().copied().chain(source.variants.iter().map(|v| v.text)).chain(stores).any(|t| t.contains(&text));
+        let appended = |source: &Source| {
+            source.shared.iter().copied().chain(source.variants.iter().map(|v| v.text)).chain(stores).any(|t| t.contains(&text))
+        };
         assert!(SOURCES.iter().any(|source| appended(source)), "nothing appends shaders/shared/{file}.wgsl");
     }
 }
