@@ -136,7 +136,11 @@ impl Context {
 
     /// The adapter that the user asked for, or the best, with the pipelines that earlier commands compiled on it.
     fn gpu(&self) -> Result<Gpu> {
-        let gpu = pollster::block_on(Gpu::request(&self.request))?;
+        self.open(&self.request)
+    }
+
+    fn open(&self, request: &Request) -> Result<Gpu> {
+        let gpu = pollster::block_on(Gpu::request(request))?;
         self.pipelines.get_or_init(|| PipelineCache::open(&gpu));
         Ok(gpu)
     }

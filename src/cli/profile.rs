@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::output::Output;
+use super::variants::VariantArgs;
 use super::{Context, Ended};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -57,6 +58,8 @@ pub struct Profile {
     /// Capture one step in the graphics debugger that this program was started from
     #[arg(long)]
     capture: bool,
+    #[command(flatten)]
+    variants: VariantArgs,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -74,12 +77,13 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
         check_writable(path)?;
     }
     let request = Request { timestamps: true, ..context.request.clone() };
-    let gpu = pollster::block_on(Gpu::request(&request))?;
+    let gpu = context.open(&request)?;
+    let options = args.variants.options(&gpu, &context.out)?;
     let method = args.method.map(|how| match how {
         How::Timestamps => Method::Timestamps,
         How::Repetition => Method::Repetition,
     });
-    let measured = measure(&gpu, &config, args.steps, method, args.capture)?;
+    let measured = measure(&gpu, &config, &options, args.steps, method, args.capture)?;
     let name = args.preset.clone().or(args.config.as_ref().map(|path| path.display().to_string()));
     let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
     report::show(&gpu, &config, &name, &measured, &context.out);

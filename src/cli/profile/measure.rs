@@ -62,8 +62,8 @@ pub fn layer(row: &Row) -> String {
 /// Steps before the first measured one: drivers compile, and the runner learns how much work one submit may hold.
 const WARM_UP: usize = 3;
 
-pub fn measure(gpu: &Gpu, config: &RunConfig, steps: u32, method: Option<Method>, captured: bool) -> Result<Measured> {
-    let mut trainer = block_on(gpu, Trainer::new(gpu, config, &Options::default()))?;
+pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, steps: u32, method: Option<Method>, captured: bool) -> Result<Measured> {
+    let mut trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
     let data = tokens(config);
     let run = |trainer: &mut Trainer| -> Result<f64> {
         let begun = Instant::now();
