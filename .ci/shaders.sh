@@ -10,19 +10,21 @@ fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-# Runs a validator on every file; shows what it said of those that failed.
+# Runs a validator on every file, with activations in either storage; shows what it said of those that failed.
 check() {
-    local language=$1 ending=$2 failed=0
+    local language=$1 ending=$2 failed=0 storage file
     shift 2
-    "$wgpt" shaders --target "$language" --out "$out/$language"
-    for file in "$out/$language"/*."$ending"; do
-        "$@" "$file" >"$out/said" 2>&1 || { failed=1; echo "${file##*/}:"; cat "$out/said"; }
+    for storage in f32 bf16; do
+        "$wgpt" shaders --target "$language" --storage "$storage" --out "$out/$language-$storage"
+        for file in "$out/$language-$storage"/*."$ending"; do
+            "$@" "$file" >"$out/said" 2>&1 || { failed=1; echo "${file##*/} ($storage):"; cat "$out/said"; }
+        done
     done
     return $failed
 }
 
 check spirv spv spirv-val --target-env vulkan1.1
-# Subgroup operations have no GLSL 4.3; glslangValidator reads naga's extension lines as of SPIR-V 1.3.
+# Subgroup operations are an extension of GLSL that glslangValidator knows as of SPIR-V 1.3 only.
 check glsl comp glslangValidator --target-env opengl --target-env spirv1.3 -S comp
 "$wgpt" shaders --target hlsl --out "$out/hlsl"
 if command -v dxc >/dev/null; then

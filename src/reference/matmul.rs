@@ -148,7 +148,7 @@ mod tests {
     fn finite_differences_prove_the_residuals_backward() {
         let (rows, inner, cols) = (3, 4, 5);
         let (x, weight, residual, dy) = (noise(rows * inner, 1), noise(cols * inner, 2), noise(rows * cols, 3), noise(rows * cols, 4));
-        let factor = |i: usize| if i % 3 == 0 { 0.0 } else { 1.5 };
+        let factor = |i: usize| if i.is_multiple_of(3) { 0.0 } else { 1.5 };
         let y = |x: &[f64], residual: &[f64]| forward_residual(x, &weight, None, residual, &factor, rows, inner, cols);
         let want = gradient(|residual| weighted_sum(&dy, &y(&x, residual)), &residual);
         assert_close("matmul.forward_residual dresidual", &dy, &want, TOLERANCE.0, TOLERANCE.1);
