@@ -9,14 +9,30 @@
 
 alias Vector = array<vec4<f32>, QUADS>;
 
+// QUADS, unknown to the compiler: an invocation's own rows are loaded and stored in loops that stay rolled. Unrolled, with a load or store
+// for each quad, lavapipe took as long to compile them as all the rest.
+fn quads() -> u32 {
+    return min(QUADS, dims.heads * QUADS);
+}
+
+// A vector moved up by one, with a new last: a rolled loop must not index registers.
+fn pushed(vector: Vector, last: vec4<f32>) -> Vector {
+    var result = vector;
+    for (var i = 1u; i < QUADS; i++) {
+        result[i - 1u] = result[i];
+    }
+    result[QUADS - 1u] = last;
+    return result;
+}
+
 @compute @workgroup_size(ROWS_PER_GROUP)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
     let row = min(place.first + local, dims.time - 1u);
     let own = part(place, row, Q);
     var q: Vector;
-    for (var i = 0u; i < QUADS; i++) {
-        q[i] = unpack(qkv[own + i]) * dims.scale;
+    for (var i = 0u; i < quads(); i++) {
+        q = pushed(q, unpack(qkv[own + i]) * dims.scale);
     }
     var sum: Vector;
     var top = LOWEST;
@@ -47,8 +63,9 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         return;
     }
     let at = output(place, row);
-    for (var i = 0u; i < QUADS; i++) {
-        y[at + i] = pack(sum[i] / total);
+    for (var i = 0u; i < quads(); i++) {
+        y[at + i] = pack(sum[0] / total);
+        sum = pushed(sum, sum[0]);
     }
     lse[statistic(place, row)] = top + log(total);
 }
@@ -62,10 +79,11 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     var q: Vector;
     var dout: Vector;
     var products = vec4(0.0);
-    for (var i = 0u; i < QUADS; i++) {
-        q[i] = unpack(qkv[own + i]) * dims.scale;
-        dout[i] = unpack(dy[own_y + i]);
-        products += dout[i] * unpack(out[own_y + i]);
+    for (var i = 0u; i < quads(); i++) {
+        let own_dout = unpack(dy[own_y + i]);
+        q = pushed(q, unpack(qkv[own + i]) * dims.scale);
+        dout = pushed(dout, own_dout);
+        products += own_dout * unpack(out[own_y + i]);
     }
     let own_delta = dot(products, vec4(1.0));
     let own_lse = saved[statistic(place, row)];
@@ -93,8 +111,9 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     if place.first + local >= dims.time {
         return;
     }
-    for (var i = 0u; i < QUADS; i++) {
-        dqkv[own + i] = pack(dq[i] * dims.scale);
+    for (var i = 0u; i < quads(); i++) {
+        dqkv[own + i] = pack(dq[0] * dims.scale);
+        dq = pushed(dq, dq[0]);
     }
     delta[statistic(place, row)] = own_delta;
 }
@@ -107,9 +126,9 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
     let own_v = part(place, row, V);
     var k: Vector;
     var v: Vector;
-    for (var i = 0u; i < QUADS; i++) {
-        k[i] = unpack(qkv[own_k + i]) * dims.scale;
-        v[i] = unpack(qkv[own_v + i]);
+    for (var i = 0u; i < quads(); i++) {
+        k = pushed(k, unpack(qkv[own_k + i]) * dims.scale);
+        v = pushed(v, unpack(qkv[own_v + i]));
     }
     var dk: Vector;
     var dv: Vector;
@@ -140,8 +159,10 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
     if place.first + local >= dims.time {
         return;
     }
-    for (var i = 0u; i < QUADS; i++) {
-        dqkv[own_k + i] = pack(dk[i] * dims.scale);
-        dqkv[own_v + i] = pack(dv[i]);
+    for (var i = 0u; i < quads(); i++) {
+        dqkv[own_k + i] = pack(dk[0] * dims.scale);
+        dqkv[own_v + i] = pack(dv[0]);
+        dk = pushed(dk, dk[0]);
+        dv = pushed(dv, dv[0]);
     }
 }
