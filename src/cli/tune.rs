@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::tune::file::Tuning;
 use crate::gpu::tune::{self, Row};
-use crate::model::Model;
+use crate::model::decode::Decoder;
+use crate::ops::cursor::Cursor;
 use crate::ops::step::{State, Step};
 use crate::train::config::RunConfig;
 use crate::train::trainer;
@@ -81,12 +82,12 @@ pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Times the variants that the plans of `config` may take, shows a table line by line, and writes `file`.
+/// Times the variants that training and decoding by `config` may take, shows a table line by line, and writes `file`.
 /// Ctrl-C ends the program as usual: there is nothing to save.
 pub fn tune_to(file: &Path, gpu: &Gpu, config: &RunConfig, rounds: u32, show: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
     let training = trainer::record(config, gpu.limits())?;
-    let inference = Model::inference(&config.model, 1, gpu.limits())?;
-    let groups = tune::groups(&[&training.plan, &inference.plan], gpu);
+    let decoder = Decoder::new(&config.model, gpu.limits())?;
+    let groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
     let mut rows = vec![];
     show(&format!("{:<30} {:<20} {:>5}  time of a dispatch by variant (* is taken)", "kernel", "class", "calls"));
     for group in &groups {
@@ -99,13 +100,17 @@ pub fn tune_to(file: &Path, gpu: &Gpu, config: &RunConfig, rounds: u32, show: &m
     Ok(rows)
 }
 
-/// The contents of the blocks that every step carries; the rest may be noise.
+/// The contents of the blocks that every step carries; the rest may be noise. Decoding stands amid its context.
 fn known(binding: &str, config: &RunConfig) -> Option<Vec<u32>> {
     let targets = (config.train.batch_size * config.model.seq_len) as f32;
     let step = Step { learning_rate: 1e-3, target_scale: 1.0 / targets, fresh: 1, ..Step::default() };
     match binding {
         "step" => Some(bytemuck::cast_slice(&[step.with_dropout(config.model.dropout)]).to_vec()),
         "state" => Some(bytemuck::cast_slice(&[State { updates: 1, apply: 1, clip: 1.0, ..State::default() }]).to_vec()),
+        "cursor" => {
+            let position = config.model.seq_len as u32 / 2;
+            Some(bytemuck::cast_slice(&[Cursor { position, rows: position, top_p: 1.0, sharpness: 1.0, ..Cursor::default() }]).to_vec())
+        }
         _ => None,
     }
 }

@@ -234,6 +234,16 @@ impl Module {
         Module { label, text, naga, info, variant }
     }
 
+    /// One entry point with what it uses and nothing else, as text that is equal for equal code.
+    pub fn code(&self, entry: &str) -> String {
+        let mut naga = self.naga.clone();
+        naga.entry_points.retain(|e| e.name == entry);
+        // A named constant would stay though nothing uses it.
+        naga.constants.iter_mut().for_each(|(_, constant)| constant.name = None);
+        naga::compact::compact(&mut naga, naga::compact::KeepUnused::No);
+        format!("{:?}", (naga.types, naga.constants, naga.global_expressions, naga.global_variables, naga.functions, naga.entry_points))
+    }
+
     /// The WGSL type of a module-scope variable.
     ///
     /// # Panics

@@ -97,13 +97,21 @@ pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<Group<'p>> {
 }
 
 impl Group<'_> {
-    /// Variants that the adapter runs, the default first.
+    /// Variants that the adapter runs, the default first; of those that are the same code for this kernel the first.
     fn candidates(&self, gpu: &Gpu) -> Vec<&'static str> {
         let Dispatch { kernel, extent, .. } = self.dispatch;
         let default = kernel.choose(gpu.traits(), extent, None);
-        let able = |index: &usize| *index != default && (kernel.interfaces()[*index].module.variant.runs)(gpu.traits());
+        let module = |index: usize| &kernel.interfaces()[index].module;
+        let able = |index: &usize| *index != default && (module(*index).variant.runs)(gpu.traits());
         let others = (0..kernel.interfaces().len()).filter(able);
-        std::iter::once(default).chain(others).map(|index| kernel.interfaces()[index].module.variant.name).collect()
+        let mut found: Vec<(&'static str, String)> = vec![];
+        for index in std::iter::once(default).chain(others) {
+            let code = module(index).code(kernel.entry());
+            if found.iter().all(|(_, other)| *other != code) {
+                found.push((module(index).variant.name, code));
+            }
+        }
+        found.into_iter().map(|(name, _)| name).collect()
     }
 
     /// Blocks while all candidates are timed, in `rounds` rounds that alternate between them. `known` gives the contents of bindings that
@@ -259,7 +267,8 @@ impl Contender {
 
     /// Finds out how many dispatches make a measurement.
     fn calibrate(&mut self) -> Result<()> {
-        for _ in 0..3 {
+        // One is enough where it takes long by itself.
+        while self.seconds.len() < 3 && self.seconds.iter().sum::<f64>() < 5.0 * LONG_ENOUGH.as_secs_f64() {
             self.time()?;
         }
         self.estimate = self.seconds.drain(..).fold(f64::INFINITY, f64::min);

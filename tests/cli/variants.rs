@@ -62,7 +62,7 @@ fn tuning_is_kept_read_and_ignored_where_it_does_not_fit() {
     let taken = variants(&folder, "a/checkpoints/step-3");
     for row in rows {
         let place = format!("{}@{}", row["kernel"].as_str().unwrap(), row["class"].as_str().unwrap());
-        // The plan of inference has classes of its own.
+        // Decoding has classes of its own.
         if let Some((_, variant)) = taken.iter().find(|(taken, _)| *taken == place) {
             assert_eq!(row["chosen"], variant.as_str(), "{place}");
         }

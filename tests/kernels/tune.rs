@@ -28,6 +28,13 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 const VARIANTS: &[Variant] = &[
     Variant { name: "elsewhere", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| false, suits: |_, _| true },
     Variant { name: "wrong", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| true, suits: |_, _| false },
+    // The same code under another name is not timed again.
+    Variant {
+        name: "alike",
+        text: "fn scaled(x: f32) -> f32 { return x * 2.0; } const LANES: u32 = 8u;",
+        runs: |_| true,
+        suits: |_, _| false,
+    },
     Variant { name: "added", text: "fn scaled(x: f32) -> f32 { return x + x; }", runs: |_| true, suits: |_, _| false },
     Variant { name: "plain", text: "fn scaled(x: f32) -> f32 { return x * 2.0; }", runs: |_| true, suits: |_, _| true },
 ];
