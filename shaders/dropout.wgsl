@@ -5,22 +5,23 @@
 
 struct Dims {
     first_group: u32,
-    count: u32,
+    quads: u32,
     per_sample: u32, // elements of one sample
     stream: u32, //     which dropout of the model
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<Quad>;
+@group(0) @binding(3) var<storage, read_write> y: array<Quad>;
 
+const WORKGROUP: u32 = 64u;
 const ROWS_PER_GROUP: u32 = 256u; // elements
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
-    if i < dims.count {
-        y[i] = x[i] * keep_factor(step.first_sample * dims.per_sample + i, dims.stream, step);
+    let i = (dims.first_group + workgroup.x) * WORKGROUP + local;
+    if i < dims.quads {
+        y[i] = pack(unpack(x[i]) * keep_factors(step.first_sample * dims.per_sample + i * 4u, dims.stream, step));
     }
 }

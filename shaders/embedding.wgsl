@@ -5,13 +5,13 @@
 //
 // The scale is √C beside sinusoidal positions (Vaswani et al. 2017, section 3.4), whose amplitude of 1 would drown tokens, else 1.
 // A table larger than one binding is split by rows; each part writes what it holds, and the first part zeroes rows whose id no table has:
-// ids are data and are not trusted. The backward needs no atomics: `order` lists the rows sorted by (id, r), and the workgroup of a
-// sorted place sums the run of equal ids that begins there, in order, so the result is the same bits every time.
+// ids are data and are not trusted. The backward needs no atomics: `order` lists the rows sorted by (id, r), and the invocations of a
+// sorted place sum the run of equal ids that begins there, in order, so the result is the same bits every time.
 
 struct Dims {
     first_group: u32,
     rows: u32,
-    cols: u32,
+    quads: u32, //    C / 4: rows are touched four columns at a time
     first_id: u32, // id of this part's first row
     ids: u32, //      rows of this part
     all_ids: u32, //  rows of all parts
@@ -19,54 +19,55 @@ struct Dims {
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read> ids: array<u32>; //            (rows)
-@group(0) @binding(2) var<storage, read> table: array<f32>; //          (ids, cols)
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; //        (rows, cols)
-@group(0) @binding(4) var<storage, read> order: array<u32>; //          (rows)
-@group(0) @binding(5) var<storage, read> dy: array<f32>; //             (rows, cols)
-@group(0) @binding(6) var<storage, read_write> dtable: array<f32>; //   (ids, cols)
+@group(0) @binding(1) var<storage, read> ids: array<u32>; //                  (rows)
+@group(0) @binding(2) var<storage, read> table: array<vec4<f32>>; //          (ids, C)
+@group(0) @binding(3) var<storage, read_write> y: array<Quad>; //             (rows, C)
+@group(0) @binding(4) var<storage, read> order: array<u32>; //                (rows)
+@group(0) @binding(5) var<storage, read> dy: array<Quad>; //                  (rows, C)
+@group(0) @binding(6) var<storage, read_write> dtable: array<vec4<f32>>; //   (ids, C)
 
-const COLS_PER_GROUP: u32 = 64u;
+const WORKGROUP: u32 = 64u;
+const ROWS_PER_GROUP: u32 = 256u; // elements
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let col_tiles = (dims.cols + COLS_PER_GROUP - 1u) / COLS_PER_GROUP;
-    let group = dims.first_group + workgroup.x;
-    let r = group / col_tiles;
-    let c = group % col_tiles * COLS_PER_GROUP + local;
-    if c >= dims.cols {
+    let i = (dims.first_group + workgroup.x) * WORKGROUP + local;
+    let r = i / dims.quads;
+    if r >= dims.rows {
         return;
     }
     let id = ids[r];
     if id >= dims.first_id && id - dims.first_id < dims.ids {
-        y[r * dims.cols + c] = dims.scale * table[(id - dims.first_id) * dims.cols + c];
+        y[i] = pack(dims.scale * table[(id - dims.first_id) * dims.quads + i % dims.quads]);
     } else if dims.first_id == 0u && id >= dims.all_ids {
-        y[r * dims.cols + c] = 0.0;
+        y[i] = pack(vec4(0.0));
     }
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP)
 fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let col_tiles = (dims.cols + COLS_PER_GROUP - 1u) / COLS_PER_GROUP;
-    let group = dims.first_group + workgroup.x;
-    let place = group / col_tiles;
-    let c = group % col_tiles * COLS_PER_GROUP + local;
-    let id = ids[min(order[place], dims.rows - 1u)];
-    let here = id >= dims.first_id && id - dims.first_id < dims.ids;
-    if c >= dims.cols || !here || !run_begins(place, id) {
+    let i = (dims.first_group + workgroup.x) * WORKGROUP + local;
+    let place = i / dims.quads;
+    let q = i % dims.quads;
+    if place >= dims.rows {
         return;
     }
-    var sum = 0.0;
+    let id = ids[min(order[place], dims.rows - 1u)];
+    let here = id >= dims.first_id && id - dims.first_id < dims.ids;
+    if !here || !run_begins(place, id) {
+        return;
+    }
+    var sum = vec4(0.0);
     var next = place;
     // Four a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all, nested or not.
-    while take(next, id, c, &sum) && take(next + 1u, id, c, &sum) && take(next + 2u, id, c, &sum) && take(next + 3u, id, c, &sum) {
+    while take(next, id, q, &sum) && take(next + 1u, id, q, &sum) && take(next + 2u, id, q, &sum) && take(next + 3u, id, q, &sum) {
         next += 4u;
     }
-    dtable[(id - dims.first_id) * dims.cols + c] += dims.scale * sum;
+    dtable[(id - dims.first_id) * dims.quads + q] += dims.scale * sum;
 }
 
 // Adds the row at a sorted place if it is one of this id; false where the run has ended.
-fn take(place: u32, id: u32, c: u32, sum: ptr<function, f32>) -> bool {
+fn take(place: u32, id: u32, q: u32, sum: ptr<function, vec4<f32>>) -> bool {
     if place >= dims.rows {
         return false;
     }
@@ -74,7 +75,7 @@ fn take(place: u32, id: u32, c: u32, sum: ptr<function, f32>) -> bool {
     if ids[r] != id {
         return false;
     }
-    *sum += dy[r * dims.cols + c];
+    *sum += unpack(dy[r * dims.quads + q]);
     return true;
 }
 

@@ -281,11 +281,5 @@ fn keep(element: u32) -> vec4<f32> {
     if dims.dropout == 0u {
         return vec4(1.0);
     }
-    let index = step.first_sample * dims.per_sample + element + FOUR;
-    return vec4(
-        keep_factor(index.x, dims.stream, step),
-        keep_factor(index.y, dims.stream, step),
-        keep_factor(index.z, dims.stream, step),
-        keep_factor(index.w, dims.stream, step),
-    );
+    return keep_factors(step.first_sample * dims.per_sample + element, dims.stream, step);
 }

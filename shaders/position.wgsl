@@ -11,50 +11,55 @@ struct Dims {
     first_group: u32,
     batch: u32,
     time: u32,
-    cols: u32,
-    count: u32, // outputs
+    quads: u32, // cols / 4: everything is touched four columns at a time
+    count: u32, // quads of output
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>; //        (batch, time, cols)
-@group(0) @binding(2) var<storage, read> table: array<f32>; //          (time or more, cols)
-@group(0) @binding(3) var<storage, read> frequencies: array<vec2<u32>>; // ((cols + 1) / 2): turns per position · 2⁶⁴, high and low word
-@group(0) @binding(4) var<storage, read> dx: array<f32>; //             (batch, time, cols)
-@group(0) @binding(5) var<storage, read_write> dtable: array<f32>; //   (time or more, cols)
+@group(0) @binding(1) var<storage, read_write> x: array<Quad>; //             (batch, time, cols)
+@group(0) @binding(2) var<storage, read> table: array<vec4<f32>>; //          (time or more, cols)
+@group(0) @binding(3) var<storage, read> frequencies: array<vec2<u32>>; //    (cols / 2): turns per position · 2⁶⁴, high and low word
+@group(0) @binding(4) var<storage, read> dx: array<Quad>; //                  (batch, time, cols)
+@group(0) @binding(5) var<storage, read_write> dtable: array<vec4<f32>>; //   (time or more, cols)
 
-const ROWS_PER_GROUP: u32 = 256u;
+const WORKGROUP: u32 = 64u;
+const ROWS_PER_GROUP: u32 = 256u; // elements
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WORKGROUP)
 fn sinusoidal(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let at = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
+    let at = (dims.first_group + workgroup.x) * WORKGROUP + local;
     if at >= dims.count {
         return;
     }
-    let c = at % dims.cols;
-    let t = at / dims.cols % dims.time;
-    x[at] += sinusoid(t, c, frequencies[c / 2u]);
+    let q = at % dims.quads;
+    let t = at / dims.quads % dims.time;
+    let low = frequencies[2u * q];
+    let high = frequencies[2u * q + 1u];
+    let add = vec4(sinusoid(t, 0u, low), sinusoid(t, 1u, low), sinusoid(t, 0u, high), sinusoid(t, 1u, high));
+    x[at] = pack(unpack(x[at]) + add);
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WORKGROUP)
 fn learned(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let at = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
+    let at = (dims.first_group + workgroup.x) * WORKGROUP + local;
     if at < dims.count {
-        x[at] += table[at % (dims.time * dims.cols)];
+        x[at] = pack(unpack(x[at]) + table[at % (dims.time * dims.quads)]);
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WORKGROUP)
 fn learned_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let at = (dims.first_group + workgroup.x) * ROWS_PER_GROUP + local;
+    let at = (dims.first_group + workgroup.x) * WORKGROUP + local;
     if at >= dims.count {
         return;
     }
     var sum = vec4(0.0);
-    // Four a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all.
-    for (var b = 0u; b < dims.batch; b += 4u) {
-        let sample = vec4(b) + vec4(0u, 1u, 2u, 3u);
-        let i = min(sample, vec4(dims.batch - 1u)) * dims.time * dims.cols + at;
-        sum += select(vec4(0.0), vec4(dx[i.x], dx[i.y], dx[i.z], dx[i.w]), sample < vec4(dims.batch));
+    // Two a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all.
+    for (var b = 0u; b < dims.batch; b += 2u) {
+        let next = min(b + 1u, dims.batch - 1u);
+        let first = unpack(dx[b * dims.time * dims.quads + at]);
+        let second = unpack(dx[next * dims.time * dims.quads + at]);
+        sum += first + select(vec4(0.0), second, b + 1u < dims.batch);
     }
-    dtable[at] += dot(sum, vec4(1.0));
+    dtable[at] += sum;
 }

@@ -1,6 +1,6 @@
 //! GPT: config, parameter table, forward and its mirror backward, recorded into one plan.
 //!
-//! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`FORWARD`] runs the blocks, [`EVALUATE`] or [`HEAD`]
+//! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`CAST`] copies weights, [`FORWARD`] runs the blocks, [`EVALUATE`] or [`HEAD`]
 //! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds the update behind the seam.
 //! An inference plan has [`FORWARD`] and [`PREDICT`]; decoding with a cache, which is held to it, has a plan of its own ([`decode`]).
 //! Weights are stored (out, in), as the parameter table in [`params`] lists them.
@@ -25,6 +25,8 @@ use crate::ops::attention::Shape;
 use crate::ops::step::State;
 
 pub const PREPARE: Phase = Phase("prepare");
+/// Copies the weights to the storage of activations; empty where that is f32. It must have run since the weights last changed.
+pub const CAST: Phase = Phase("cast");
 pub const FORWARD: Phase = Phase("forward");
 pub const EVALUATE: Phase = Phase("evaluate");
 pub const HEAD: Phase = Phase("head");
@@ -68,20 +70,23 @@ impl Recorder<'_> {
 }
 
 impl Model {
-    /// Records training on micro-batches of `batch` samples; `moments` is the number of optimizer moments.
+    /// Records training on micro-batches of `batch` samples; `moments` is the number of optimizer moments, `activations` how activations
+    /// and the matrices that they are multiplied with are stored.
     ///
     /// # Errors
     /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor that the limits rule out.
-    pub fn training(config: &ModelConfig, batch: usize, moments: usize, limits: &wgpu::Limits) -> Result<Model> {
-        let mut model = Model::new(config, batch, Some(moments), None, limits)?;
+    pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, limits: &wgpu::Limits) -> Result<Model> {
+        let mut model = Model::new(config, batch, Some(moments), None, activations, limits)?;
         let Model { plan, inputs, pools, records, ops, .. } = &mut model;
         let recorder = Recorder { ops, config, inputs, batch };
-        let weights = params::Weights::of(config, |name| pools.weights(name));
-        let grads = params::Weights::of(config, |name| pools.grads(name));
+        let weights = params::Weights::of(config, |name| pools.weights(name), |name| pools.operands(name));
+        let grads = params::Weights::of(config, |name| pools.grads(name), |name| pools.grads(name));
         let acts = acts::Acts::new(plan, config, batch);
 
         plan.begin(PREPARE);
         pools.clear_grads(plan);
+        plan.begin(CAST);
+        pools.cast(plan, ops);
         plan.begin(FORWARD);
         let hidden = recorder.forward(plan, &weights, &acts);
         plan.begin(EVALUATE);
@@ -99,10 +104,10 @@ impl Model {
     /// As [`Model::training`].
     pub fn evaluation(config: &ModelConfig, batch: usize, limits: &wgpu::Limits) -> Result<Model> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
-        let mut model = Model::new(&config, batch, None, None, limits)?;
+        let mut model = Model::new(&config, batch, None, None, Dtype::F32, limits)?;
         let Model { plan, inputs, pools, records, ops, .. } = &mut model;
         let recorder = Recorder { ops, config: &config, inputs, batch };
-        let weights = params::Weights::of(&config, |name| pools.weights(name));
+        let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
         let acts = acts::Acts::new(plan, &config, batch);
         plan.begin(FORWARD);
         let hidden = recorder.forward(plan, &weights, &acts);
@@ -117,10 +122,10 @@ impl Model {
     /// As [`Model::training`].
     pub fn inference(config: &ModelConfig, picks: usize, limits: &wgpu::Limits) -> Result<Model> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
-        let mut model = Model::new(&config, 1, None, Some(picks), limits)?;
+        let mut model = Model::new(&config, 1, None, Some(picks), Dtype::F32, limits)?;
         let Model { plan, inputs, pools, ops, .. } = &mut model;
         let recorder = Recorder { ops, config: &config, inputs, batch: 1 };
-        let weights = params::Weights::of(&config, |name| pools.weights(name));
+        let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
         let acts = acts::Acts::new(plan, &config, 1);
         plan.begin(FORWARD);
         let hidden = recorder.forward(plan, &weights, &acts);
@@ -131,15 +136,22 @@ impl Model {
     }
 
     /// `moments` of an optimizer if the model is trained, `picks` if it predicts.
-    fn new(config: &ModelConfig, batch: usize, moments: Option<usize>, picks: Option<usize>, limits: &wgpu::Limits) -> Result<Model> {
+    fn new(
+        config: &ModelConfig,
+        batch: usize,
+        moments: Option<usize>,
+        picks: Option<usize>,
+        activations: Dtype,
+        limits: &wgpu::Limits,
+    ) -> Result<Model> {
         config.validate()?;
         check_sizes(config, batch)?;
-        let mut plan = Plan::new();
-        let pools = params::Pools::new(&mut plan, config, moments, limits)?;
+        let mut plan = Plan::with_activations(activations);
+        let pools = params::Pools::new(&mut plan, config, moments, activations, limits)?;
         let inputs = inputs::Inputs::new(&mut plan, config, batch, picks);
         let records = plan.kept("records", &[RECORDS, 2], Dtype::F32, "results");
         let state = plan.kept("state", &[State::WORDS], Dtype::U32, "results");
-        let ops = Ops::new(config.head_size(), Dtype::F32);
+        let ops = Ops::new(config.head_size(), activations);
         Ok(Model { config: config.clone(), plan, inputs, pools, records, state, logits: None, ops })
     }
 }

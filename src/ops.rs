@@ -8,6 +8,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod cached_attention;
+pub mod cast;
 pub mod cross_entropy;
 pub mod cursor;
 pub mod dropout;
@@ -33,6 +34,7 @@ pub const SOURCES: &[&Source] = &[
     &adamw::SOURCE,
     &attention::SOURCE,
     &cached_attention::SOURCE,
+    &cast::SOURCE,
     &cross_entropy::SOURCE,
     &dropout::SOURCE,
     &embedding::SOURCE,
@@ -51,6 +53,7 @@ pub const SOURCES: &[&Source] = &[
 pub struct Ops {
     pub adamw: adamw::AdamW,
     pub attention: attention::Attention,
+    pub cast: cast::Cast,
     pub cross_entropy: cross_entropy::CrossEntropy,
     pub dropout: dropout::Dropout,
     pub embedding: embedding::Embedding,
@@ -69,14 +72,15 @@ impl Ops {
         Ops {
             adamw: adamw::AdamW::new(),
             attention: attention::Attention::new(head_size, activations),
+            cast: cast::Cast::new(activations),
             cross_entropy: cross_entropy::CrossEntropy::new(activations),
-            dropout: dropout::Dropout::new(),
-            embedding: embedding::Embedding::new(),
+            dropout: dropout::Dropout::new(activations),
+            embedding: embedding::Embedding::new(activations),
             gradient_norm: gradient_norm::GradientNorm::new(),
             layer_norm: layer_norm::LayerNorm::new(activations),
             loss: loss::Loss::new(),
             matmul: matmul::Matmul::new(activations),
-            position: position::Position::new(),
+            position: position::Position::new(activations),
             sgd: sgd::Sgd::new(),
         }
     }

@@ -15,3 +15,13 @@ fn random_u32(index: u32, stream: u32, seed: u32) -> u32 {
 fn keep_factor(index: u32, stream: u32, step: Step) -> f32 {
     return select(step.keep_scale, 0.0, random_u32(index, stream, step.seed) < step.drop_below);
 }
+
+// The same for four neighbours, of which `index` is the first.
+fn keep_factors(index: u32, stream: u32, step: Step) -> vec4<f32> {
+    return vec4(
+        keep_factor(index, stream, step),
+        keep_factor(index + 1u, stream, step),
+        keep_factor(index + 2u, stream, step),
+        keep_factor(index + 3u, stream, step),
+    );
+}

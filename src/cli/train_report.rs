@@ -17,7 +17,7 @@ use crate::gpu::wait::block_on;
 use crate::model::session::Memory;
 use crate::text::{Bigram, Corpus, TokenStore, Tokenizer};
 use crate::train::checkpoint::{self, Which};
-use crate::train::config::RunConfig;
+use crate::train::config::{RunConfig, Storage};
 use crate::train::presets::TOY_FILE;
 use crate::train::run::{Run, Setup};
 use crate::train::{metrics, plot};
@@ -78,7 +78,8 @@ impl Before<'_> {
     fn run(&self) -> String {
         let (model, train) = (&self.config.model, &self.config.train);
         let tokens = (train.batch_size * train.grad_accumulation * model.seq_len) as u64;
-        format!("{}, {} of {} tokens", self.out.display(), number(train.steps, "step"), count(tokens))
+        let storage = if train.storage == Storage::Bf16 { ", stored as bf16" } else { "" };
+        format!("{}, {} of {} tokens{storage}", self.out.display(), number(train.steps, "step"), count(tokens))
     }
 }
 

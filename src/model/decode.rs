@@ -76,11 +76,11 @@ impl Decoder {
         config.validate()?;
         super::check_sizes(config, 1)?;
         let mut plan = Plan::new();
-        let pools = Pools::new(&mut plan, config, None, limits)?;
+        let pools = Pools::new(&mut plan, config, None, Dtype::F32, limits)?;
         let feed = Feed::new(&mut plan, config);
         let logits = plan.kept("logits", &[1, config.vocab_size.next_multiple_of(4)], Dtype::F32, "results");
         let allowed = plan.kept("allowed", &[config.vocab_size.div_ceil(32)], Dtype::U32, "inputs");
-        let weights = Weights::of(config, |name| pools.weights(name));
+        let weights = Weights::of(config, |name| pools.weights(name), |name| pools.operands(name));
         let recorder = Recorder {
             config,
             feed: &feed,

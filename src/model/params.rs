@@ -9,7 +9,8 @@ use rand_distr::{Distribution, StandardNormal};
 use super::config::{ModelConfig, Norm, Position};
 use crate::error::{Error, Result, bytes};
 use crate::gpu::plan::{Keep, Plan};
-use crate::gpu::tensor::{Dtype, Tensor};
+use crate::gpu::tensor::{Dtype, Tensor, padded};
+use crate::ops::Ops;
 use crate::ops::adamw::Segment;
 
 /// How a parameter begins.
@@ -33,6 +34,11 @@ impl Param {
     /// Matrices decay, vectors do not (Brown et al. 2020, appendix B, and GPT-2's reimplementations).
     pub fn decays(&self) -> bool {
         self.shape.len() == 2
+    }
+
+    /// Whether it is an operand of a matrix product; tables that rows are taken from are not.
+    pub fn multiplies(&self, config: &ModelConfig) -> bool {
+        self.decays() && self.name != "wpe" && (self.name != "wte" || config.tied_head)
     }
 
     pub fn len(&self) -> usize {
@@ -100,10 +106,17 @@ pub fn table(config: &ModelConfig) -> Vec<Param> {
     table
 }
 
+/// Alignment of slices of a pool in bytes.
+const SLICE: u64 = 256;
+
 /// Parameters, gradients and moments: flat pools, each cut into the same segments.
 pub struct Pools {
     pub table: Vec<Param>,
     weights: HashMap<String, Vec<Tensor>>,
+    /// Copies of what multiplies, where activations are not f32.
+    copies: HashMap<String, Vec<Tensor>>,
+    /// From what to what the copies are made, one pair a segment.
+    casts: Vec<(Tensor, Tensor)>,
     grads: HashMap<String, Vec<Tensor>>,
     /// Moment tensors by parameter, one list a moment.
     moments: Vec<HashMap<String, Vec<Tensor>>>,
@@ -119,22 +132,36 @@ struct Piece {
 }
 
 impl Pools {
-    /// Weights alone, or with gradients and `moments` optimizer moments.
-    pub(crate) fn new(plan: &mut Plan, config: &ModelConfig, moments: Option<usize>, limits: &wgpu::Limits) -> Result<Pools> {
+    /// Weights alone, or with gradients and `moments` optimizer moments; and a copy of what multiplies, where activations are not f32.
+    pub(crate) fn new(
+        plan: &mut Plan,
+        config: &ModelConfig,
+        moments: Option<usize>,
+        activations: Dtype,
+        limits: &wgpu::Limits,
+    ) -> Result<Pools> {
         let table = table(config);
-        let segments = cut(&table, limits.max_storage_buffer_binding_size.min(limits.max_buffer_size))?;
+        // Slices of the copies, at half the offsets, are aligned too.
+        let align = SLICE * 4 / activations.size();
+        let segments = cut(&table, limits.max_storage_buffer_binding_size.min(limits.max_buffer_size), align)?;
         let mut pools = Pools {
             table,
             weights: HashMap::new(),
+            copies: HashMap::new(),
+            casts: vec![],
             grads: HashMap::new(),
             moments: vec![HashMap::new(); moments.unwrap_or(0)],
             segments: vec![],
         };
         for (index, pieces) in segments.iter().enumerate() {
-            let decay =
-                pieces.iter().filter(|p| pools.table[p.param].decays()).map(|p| end(&pools.table, p)).max().unwrap_or(0) as usize / 4;
-            let total = pieces.iter().map(|p| end(&pools.table, p)).max().unwrap_or(0);
+            let decay = pieces.iter().filter(|p| pools.table[p.param].decays()).map(|p| end(&pools.table, p, align)).max().unwrap_or(0)
+                as usize
+                / 4;
+            let total = pieces.iter().map(|p| end(&pools.table, p, align)).max().unwrap_or(0);
             let weights = pools.pool(plan, &format!("weights.{index}"), "weights", total, pieces, |pools| &mut pools.weights);
+            if activations != Dtype::F32 {
+                pools.copy(plan, config, index, &weights, pieces, activations);
+            }
             let Some(moments) = moments else { continue };
             let grads = pools.pool(plan, &format!("grads.{index}"), "gradients", total, pieces, |pools| &mut pools.grads);
             let mut moment = |i: usize| {
@@ -171,6 +198,37 @@ impl Pools {
         plan.view(storage, name, &[bytes as usize / 4], Dtype::F32, 0)
     }
 
+    /// Adds the copy of a segment: the stretch from the first to the last parameter that multiplies.
+    fn copy(&mut self, plan: &mut Plan, config: &ModelConfig, index: usize, weights: &Tensor, pieces: &[Piece], dtype: Dtype) {
+        let multiplied: Vec<&Piece> = pieces.iter().filter(|piece| self.table[piece.param].multiplies(config)).collect();
+        let Some(first) = multiplied.first().map(|piece| piece.offset) else { return };
+        let last = multiplied.iter().map(|piece| end(&self.table, piece, 16)).max().unwrap_or(first);
+        let elements = ((last - first) / 4) as usize;
+        let name = format!("operands.{index}");
+        let storage = plan.storage(&name, padded(elements, dtype), Keep::Always, "weights");
+        let master = plan.view(weights.storage, &weights.name, &[elements], Dtype::F32, first);
+        let whole = plan.view(storage, &name, &[elements], dtype, 0);
+        self.casts.push((master, whole));
+        for piece in multiplied {
+            let param = &self.table[piece.param];
+            let shape = [piece.rows, param.shape[1]];
+            let offset = (piece.offset - first) / 4 * dtype.size();
+            self.copies.entry(param.name.clone()).or_default().push(plan.view(storage, &param.name, &shape, dtype, offset));
+        }
+    }
+
+    /// Records that the copies are made anew.
+    pub(crate) fn cast(&self, plan: &mut Plan, ops: &Ops) {
+        for (master, copy) in &self.casts {
+            ops.cast.forward(plan, master, copy);
+        }
+    }
+
+    /// What a parameter multiplies with: its copy in the storage of activations, or itself.
+    pub fn operands(&self, name: &str) -> Vec<Tensor> {
+        self.copies.get(name).unwrap_or_else(|| &self.weights[name]).clone()
+    }
+
     /// The weight tensors of a parameter: one, or several by rows.
     pub fn weights(&self, name: &str) -> Vec<Tensor> {
         self.weights[name].clone()
@@ -201,13 +259,13 @@ impl Pools {
 }
 
 /// Where a piece ends in its segment, padded to the next slice's alignment.
-fn end(table: &[Param], piece: &Piece) -> u64 {
+fn end(table: &[Param], piece: &Piece, align: u64) -> u64 {
     let row: usize = table[piece.param].shape[1..].iter().product();
-    (piece.offset + (piece.rows * row) as u64 * 4).next_multiple_of(256)
+    (piece.offset + (piece.rows * row) as u64 * 4).next_multiple_of(align)
 }
 
 /// Cuts the table into segments of at most `limit` bytes; the vocabulary's tables may be split by rows, nothing else is.
-fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
+fn cut(table: &[Param], limit: u64, align: u64) -> Result<Vec<Vec<Piece>>> {
     let mut segments: Vec<Vec<Piece>> = vec![vec![]];
     let mut used = 0;
     for (index, param) in table.iter().enumerate() {
@@ -216,7 +274,7 @@ fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
         let mut rows = param.shape[0];
         while rows > 0 {
             let whole = rows as u64 * row_bytes;
-            if !splittable && whole.next_multiple_of(256) > limit {
+            if !splittable && whole.next_multiple_of(align) > limit {
                 let advice = "take a smaller model.d_model or model.d_ff, or an adapter that allows more".into();
                 return Err(Error::Limit {
                     what: format!("`{}` in one binding", param.name),
@@ -226,7 +284,7 @@ fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
                 });
             }
             // A table that does not fit begins a segment of its own, so that its parts are few.
-            if used > 0 && used + whole.next_multiple_of(256) > limit {
+            if used > 0 && used + whole.next_multiple_of(align) > limit {
                 segments.push(vec![]);
                 used = 0;
             }
@@ -243,7 +301,7 @@ fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
                 });
             }
             let piece = Piece { param: index, rows: fitting, offset: used };
-            used = end(table, &piece);
+            used = end(table, &piece, align);
             rows -= fitting;
             segments.last_mut().expect("there is a segment").push(piece);
         }
@@ -279,9 +337,9 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Looks every tensor up by the name that the table has for it.
-    pub(crate) fn of(config: &ModelConfig, find: impl Fn(&str) -> Vec<Tensor>) -> Weights {
-        let one = |name: String| find(&name).remove(0);
+    /// Looks every tensor up by the name that the table has for it: in `tables` what rows are taken from, else in `operands`.
+    pub(crate) fn of(config: &ModelConfig, tables: impl Fn(&str) -> Vec<Tensor>, operands: impl Fn(&str) -> Vec<Tensor>) -> Weights {
+        let one = |name: String| operands(&name).remove(0);
         let layer = |name: String| Layer { weight: one(format!("{name}.weight")), bias: config.bias.then(|| one(format!("{name}.bias"))) };
         let block = |l: usize| BlockWeights {
             ln_1: layer(format!("h.{l}.ln_1")),
@@ -292,11 +350,11 @@ impl Weights {
             mlp_proj: layer(format!("h.{l}.mlp.proj")),
         };
         Weights {
-            wte: find("wte"),
-            wpe: (config.position == Position::Learned).then(|| one("wpe".into())),
+            wte: tables("wte"),
+            wpe: (config.position == Position::Learned).then(|| tables("wpe").remove(0)),
             h: (0..config.n_layer).map(block).collect(),
             ln_f: (config.norm == Norm::Pre).then(|| layer("ln_f".into())),
-            lm_head: find(if config.tied_head { "wte" } else { "lm_head" }),
+            lm_head: operands(if config.tied_head { "wte" } else { "lm_head" }),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Embedding lookup and its deterministic backward; tables split by rows at the binding limit.
 
+use super::{quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
 use crate::gpu::plan::Plan;
-use crate::gpu::tensor::Tensor;
+use crate::gpu::tensor::{Dtype, Tensor};
 
 pub const SOURCE: Source = Source { file: "embedding", text: include_str!("../../shaders/embedding.wgsl"), shared: &[], variants: SINGLE };
 
@@ -13,18 +14,20 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    pub fn new() -> Embedding {
-        let file = KernelFile::load(&SOURCE);
+    /// With activations stored as `activations`.
+    pub fn new(activations: Dtype) -> Embedding {
+        let file = KernelFile::with_constants(&SOURCE, storage(activations));
         Embedding { forward: file.kernel("forward"), backward: file.kernel("backward") }
     }
 
     /// y (rows, C) = `scale` times the rows of the table (V, C), given in parts, that `ids` (rows) name; zeros for an id that no part has.
     pub fn forward(&self, plan: &mut Plan, ids: &Tensor, table: &[Tensor], scale: f32, y: &Tensor) {
         self.each_part(table, |first_id, part, all_ids| {
-            assert!(ids.len() == y.rows() && part.cols() == y.cols(), "embedding.forward: shapes do not fit");
+            let fits = ids.len() == y.rows() && part.cols() == y.cols() && part.dtype == Dtype::F32;
+            assert!(fits, "embedding.forward: shapes do not fit");
             let dims = dims(y, first_id, part, all_ids, scale);
             let bindings = [("ids", ids), ("table", part), ("y", y)];
-            plan.push(&self.forward, Extent::matrix(y.rows(), y.cols()), 0, &dims, &bindings);
+            plan.push(&self.forward, Extent::rows(y.len()), 0, &dims, &bindings);
         });
     }
 
@@ -37,7 +40,7 @@ impl Embedding {
             );
             let dims = dims(dy, first_id, part, all_ids, scale);
             let bindings = [("ids", ids), ("order", order), ("dy", dy), ("dtable", part)];
-            plan.push(&self.backward, Extent::matrix(dy.rows(), dy.cols()), dy.len() as u64, &dims, &bindings);
+            plan.push(&self.backward, Extent::rows(dy.len()), dy.len() as u64, &dims, &bindings);
         });
     }
 
@@ -52,9 +55,10 @@ impl Embedding {
 }
 
 fn dims(y: &Tensor, first_id: usize, part: &Tensor, all_ids: usize, scale: f32) -> [(&'static str, Value); 6] {
+    assert!(y.cols().is_multiple_of(4), "embedding: {} columns are no whole quads", y.cols());
     [
         ("rows", y.rows().into()),
-        ("cols", y.cols().into()),
+        ("quads", quads(y.cols()).into()),
         ("first_id", first_id.into()),
         ("ids", part.rows().into()),
         ("all_ids", all_ids.into()),

@@ -1,10 +1,10 @@
 //! Positional encoding: sinusoidal, computed in the shader, or learned.
 
-use super::SINE;
+use super::{SINE, quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
 use crate::gpu::plan::Plan;
-use crate::gpu::tensor::Tensor;
+use crate::gpu::tensor::{Dtype, Tensor};
 
 pub const SOURCE: Source =
     Source { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[SINE], variants: SINGLE };
@@ -19,8 +19,9 @@ pub struct Position {
 }
 
 impl Position {
-    pub fn new() -> Position {
-        let file = KernelFile::load(&SOURCE);
+    /// With activations stored as `activations`.
+    pub fn new(activations: Dtype) -> Position {
+        let file = KernelFile::with_constants(&SOURCE, storage(activations));
         let kernel = |entry| file.kernel(entry);
         Position { sinusoidal: kernel("sinusoidal"), learned: kernel("learned"), learned_backward: kernel("learned_backward") }
     }
@@ -46,9 +47,10 @@ impl Position {
     }
 }
 
-/// `count` outputs of a tensor (B, T, C).
+/// `count` elements of output of a tensor (B, T, C).
 fn dims(x: &Tensor, count: usize) -> [(&'static str, Value); 4] {
-    [("batch", x.shape[0].into()), ("time", x.shape[1].into()), ("cols", x.cols().into()), ("count", count.into())]
+    assert!(x.cols().is_multiple_of(4), "position: {} columns are no whole quads", x.cols());
+    [("batch", x.shape[0].into()), ("time", x.shape[1].into()), ("quads", quads(x.cols()).into()), ("count", quads(count).into())]
 }
 
 /// Turns per position of each pair of channels, 10000^(−2i / C) / 2π, as 64-bit fixed-point fractions: (high, low) words.

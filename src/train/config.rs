@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::gpu::tensor::Dtype;
 use crate::model::config::{ModelConfig, need};
 use crate::text::{DataConfig, TokenizerConfig};
 
@@ -29,6 +30,25 @@ pub enum Schedule {
     Linear,
 }
 
+/// How activations, and the matrices that they are multiplied with, are stored. Weights, their gradients and all sums are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    #[default]
+    F32,
+    /// The upper half of an f32: half the memory and traffic, 8 significant bits.
+    Bf16,
+}
+
+impl From<Storage> for Dtype {
+    fn from(storage: Storage) -> Dtype {
+        match storage {
+            Storage::F32 => Dtype::F32,
+            Storage::Bf16 => Dtype::Bf16,
+        }
+    }
+}
+
 /// How a model is trained. The default is what presets differ from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,6 +60,8 @@ pub struct TrainConfig {
     /// Batches per update: a step sees `batch_size` · `grad_accumulation` sequences.
     pub grad_accumulation: usize,
     pub optimizer: Optimizer,
+    /// Of activations and of the matrices they are multiplied with.
+    pub storage: Storage,
     /// The highest learning rate, reached at the end of the warm-up.
     pub learning_rate: f64,
     /// Where the schedule ends; `constant` does not use it.
@@ -75,6 +97,7 @@ impl Default for TrainConfig {
             batch_size: 32,
             grad_accumulation: 1,
             optimizer: Optimizer::AdamW,
+            storage: Storage::F32,
             learning_rate: 2e-3,
             min_learning_rate: 2e-4,
             schedule: Schedule::Cosine,
@@ -249,6 +272,7 @@ mod tree_tests {
             ("[train]\nsteps = -1", "line 2: train.steps = -1: needs a whole number, 0 or more"),
             ("[train]\nsteps = 1.5", "line 2: train.steps = 1.5: needs a whole number, 0 or more"),
             ("[train]\noptimizer = \"adam\"", "line 2: train.optimizer = \"adam\": needs `adamw` or `sgd`"),
+            ("[train]\nstorage = \"f16\"", "line 2: train.storage = \"f16\": needs `f32` or `bf16`"),
             ("[train]\nschedule = \"cos\"", "line 2: train.schedule = \"cos\": needs one of `constant`, `cosine`, `linear`"),
             ("[model]\nbias = 1", "line 2: model.bias = 1: needs true or false"),
             ("[data]\nfiles = \"a\"", "line 2: data.files = \"a\": needs a list of texts"),

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::gpu::wait;
 use crate::model::session::Session;
-use crate::model::{EVALUATE, FORWARD, RECORDS, STEP_RECORDS};
+use crate::model::{CAST, EVALUATE, FORWARD, RECORDS, STEP_RECORDS};
 use crate::ops::step::Step;
 use crate::text::{EvalWindow, IGNORED, TokenStore, eval_windows, fill_eval};
 
@@ -26,6 +26,7 @@ pub fn evaluate(session: &mut Session, data: &TokenStore, batches: usize, stop: 
     let (mut ids, mut targets) = (vec![0; batch * time], vec![IGNORED; batch * time]);
     let order: Vec<u32> = (0..(batch * time) as u32).collect();
     let (mut sum, mut tokens) = (0.0, 0);
+    let mut phases = vec![CAST, FORWARD, EVALUATE];
     // Records behind those of the training steps: as many batches as they hold, then they are read.
     let rows = RECORDS - STEP_RECORDS;
     for group in windows.chunks(rows * batch) {
@@ -38,9 +39,10 @@ pub fn evaluate(session: &mut Session, data: &TokenStore, batches: usize, stop: 
             tokens += targets.iter().filter(|&&target| target != IGNORED).count() as u64;
             let step = Step { target_scale: 1.0, record: (STEP_RECORDS + row) as u32, fresh: 1, ..Step::default() }.with_dropout(0.0);
             let slot = session.model.inputs.slot(step, &ids, &targets, &order, &[]);
-            if !session.run(&slot, &[FORWARD, EVALUATE], EVALUATE, None, stop)? {
+            if !session.run(&slot, &phases, EVALUATE, None, stop)? {
                 return Ok(None);
             }
+            phases.retain(|phase| *phase != CAST);
         }
         session.runner.wait_for_all()?;
         let records = wait::block_on(&session.gpu, session.compiled.read::<f32>(&session.model.records))?;

@@ -67,7 +67,7 @@ pub fn record(config: &RunConfig, limits: &wgpu::Limits) -> Result<Model> {
         Optimizer::AdamW => 2,
         Optimizer::Sgd => 1,
     };
-    let mut model = Model::training(&config.model, train.batch_size, moments, limits)?;
+    let mut model = Model::training(&config.model, train.batch_size, moments, train.storage.into(), limits)?;
     let Model { plan, pools, ops, inputs, records, state, .. } = &mut model;
     plan.begin(APPLY);
     let grads: Vec<_> = pools.segments.iter().map(|segment| segment.grads.clone()).collect();
@@ -189,7 +189,7 @@ impl Trainer {
         let block = block.with_dropout(self.config.model.dropout);
         let mut phases = vec![model::FORWARD, model::HEAD, model::BACKWARD];
         if micro == 0 {
-            phases.insert(0, model::PREPARE);
+            phases.splice(0..0, [model::PREPARE, model::CAST]);
         }
         if micro + 1 == train.grad_accumulation {
             phases.push(APPLY);

@@ -6,12 +6,16 @@ use wgpt::ops::step::Step;
 use wgpt::reference::cross_entropy as twin;
 use wgpt::reference::dropout::random_u32;
 
-use crate::harness::{POISON, Trial, bits, noise};
+use crate::harness::{POISON, STORAGES, Trial, noise, relative, stored};
 
 /// Rows `first..first + rows` of `all`, in tensors that have room for one row more.
 fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
-    let cross_entropy = CrossEntropy::new(Dtype::F32);
-    let mut t = Trial::new(format!("cross_entropy {rows} of {all} from {first}, V {cols}"));
+    STORAGES.into_iter().for_each(|dtype| stored_trial(all, first, rows, cols, &stored(logits, dtype), dtype));
+}
+
+fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64], dtype: Dtype) {
+    let cross_entropy = CrossEntropy::new(dtype);
+    let mut t = Trial::new(format!("cross_entropy {rows} of {all} from {first}, V {cols} {dtype:?}"));
     let targets: Vec<u32> = (0..all as u32).map(|r| target(r, cols as u32)).collect();
     let step = Step { target_scale: 1.0 / 37.0, ..Step::default() };
     let chunk_targets = &targets[first..first + rows];
@@ -22,12 +26,12 @@ fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
     let wide = cols.next_multiple_of(4);
     let top = logits.iter().fold(0.0f64, |top, x| top.max(x.abs()));
     let pad = |rows: &[f64], fill: f64| rows.chunks(cols).flat_map(|row| [row, &vec![fill; wide - cols]].concat()).collect::<Vec<_>>();
-    let stored = pad(logits, top + 1.0);
+    let padded = stored(&pad(logits, (top + 1.0).ceil()), dtype);
 
     let tstep = t.step("step", step);
     let ttargets = t.words("targets", &[all], &targets);
-    let tlogits = t.input("logits", &[rows + 1, wide], &stored);
-    let tdlogits = t.input("dlogits", &[rows + 1, wide], &stored);
+    let tlogits = t.activation("logits", &[rows + 1, wide], dtype, &padded);
+    let tdlogits = t.activation("dlogits", &[rows + 1, wide], dtype, &padded);
     let [tlosses, tlosses_too] = ["losses", "losses of both"].map(|name| t.output(name, &[all]));
     let chunk = Chunk { rows, first, vocab: cols, logits: &tlogits };
     cross_entropy.forward(&mut t.plan, chunk, &ttargets, &tlosses);
@@ -40,8 +44,8 @@ fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
         t.expect_words(losses_of, 0, &vec![POISON; first]);
         t.expect_words(losses_of, first + rows, &vec![POISON; all - first - rows]);
     }
-    t.expect_part(&tdlogits, 0, &pad(&dlogits, 0.0), abs / 37.0, 2e-6);
-    t.expect_words(&tdlogits, rows * wide, &bits(&stored[rows * wide..]));
+    t.expect_part(&tdlogits, 0, &pad(&dlogits, 0.0), abs / 37.0, relative(dtype, 2e-6));
+    t.expect_part(&tdlogits, rows * wide, &padded[rows * wide..], 0.0, 0.0);
     t.run();
 }
 

@@ -1,26 +1,31 @@
 //! embedding.forward, .backward
 
+use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::embedding::Embedding;
 use wgpt::reference::dropout::random_u32;
 use wgpt::reference::embedding as twin;
 
-use crate::harness::{Trial, dyadic, plus};
+use crate::harness::{STORAGES, Trial, dyadic, plus, stored};
 
 /// Exact in f32, as are all products and sums of a trial.
 const SCALE: f64 = 1.5;
 
-/// A table in `parts` of so many rows. All sums are exact in f32.
 fn trial(name: &str, ids: &[u32], parts: &[usize], cols: usize) {
-    let embedding = Embedding::new();
+    STORAGES.into_iter().for_each(|dtype| stored_trial(name, ids, parts, cols, dtype));
+}
+
+/// A table in `parts` of so many rows. All sums are exact in f32.
+fn stored_trial(name: &str, ids: &[u32], parts: &[usize], cols: usize, dtype: Dtype) {
+    let embedding = Embedding::new(dtype);
     let (rows, table_rows) = (ids.len(), parts.iter().sum::<usize>());
-    let mut t = Trial::new(format!("embedding {name}: {rows} rows of {table_rows}x{cols} in {} parts", parts.len()));
+    let mut t = Trial::new(format!("embedding {name}: {rows} rows of {table_rows}x{cols} in {} parts {dtype:?}", parts.len()));
     let (table, dy, start) = (dyadic(table_rows * cols, 1, 256.0), dyadic(rows * cols, 2, 256.0), dyadic(table_rows * cols, 3, 256.0));
     let mut order: Vec<u32> = (0..rows as u32).collect();
     order.sort_by_key(|&row| ids[row as usize]);
     let tids = t.words("ids", &[rows], ids);
     let torder = t.words("order", &[rows], &order);
-    let tdy = t.input("dy", &[rows, cols], &dy);
-    let ty = t.output("y", &[rows, cols]);
+    let tdy = t.activation("dy", &[rows, cols], dtype, &dy);
+    let ty = t.activation_output("y", &[rows, cols], dtype);
     let (mut ttable, mut tdtable, mut first) = (vec![], vec![], 0);
     let dtable = plus(&start, &twin::backward(ids, &dy, table_rows, cols, SCALE));
     for (p, &part_rows) in parts.iter().enumerate() {
@@ -33,7 +38,7 @@ fn trial(name: &str, ids: &[u32], parts: &[usize], cols: usize) {
     }
     embedding.forward(&mut t.plan, &tids, &ttable, SCALE as f32, &ty);
     embedding.backward(&mut t.plan, &tids, &torder, &tdy, SCALE as f32, &tdtable);
-    t.expect(&ty, &twin::forward(ids, &table, cols, SCALE), 0.0, 0.0);
+    t.expect(&ty, &stored(&twin::forward(ids, &table, cols, SCALE), dtype), 0.0, 0.0);
     t.run();
 }
 
@@ -50,25 +55,25 @@ fn ids(rows: usize, table_rows: u32) -> Vec<u32> {
 
 #[test]
 fn odd_sizes() {
-    for (rows, table_rows, cols) in [(1, 1, 1), (63, 7, 65), (65, 200, 63), (199, 13, 130)] {
+    for (rows, table_rows, cols) in [(1, 1, 4), (63, 7, 68), (65, 200, 60), (199, 13, 132)] {
         trial("odd sizes", &ids(rows, table_rows as u32), &[table_rows], cols);
     }
 }
 
 #[test]
 fn tables_in_parts() {
-    trial("parts", &ids(199, 41), &[17, 1, 23], 67);
-    trial("parts", &ids(65, 3), &[1, 1, 1], 1);
+    trial("parts", &ids(199, 41), &[17, 1, 23], 68);
+    trial("parts", &ids(65, 3), &[1, 1, 1], 4);
 }
 
 #[test]
 fn only_foreign_ids() {
-    trial("foreign", &[9, 10, u32::MAX], &[4, 5], 3);
+    trial("foreign", &[9, 10, u32::MAX], &[4, 5], 4);
 }
 
 #[test]
 fn more_rows_than_65_535() {
-    trial("many rows", &ids(65_543, 1000), &[600, 400], 3);
+    trial("many rows", &ids(65_543, 1000), &[600, 400], 4);
 }
 
 #[test]
@@ -77,6 +82,6 @@ fn a_run_of_more_than_65_536() {
     long[7] = 1;
     long[40_000] = 4;
     long[65_599] = 0;
-    trial("one id", &long, &[3, 2], 2);
-    trial("one id to the end", &vec![0; 131_101], &[1], 1);
+    trial("one id", &long, &[3, 2], 4);
+    trial("one id to the end", &vec![0; 131_101], &[1], 4);
 }

@@ -75,6 +75,15 @@ fn numbers(words: &[u32], tensor: &Tensor) -> Vec<f64> {
     }
 }
 
+/// How far a result may be from the twin's, relatively: a storage of 8 significant bits is off by at most 2⁻⁸, to which comes what f32 is
+/// off.
+pub fn relative(dtype: Dtype, f32: f64) -> f64 {
+    if dtype == Dtype::Bf16 { f32 + 2f64.powi(-8) } else { f32 }
+}
+
+/// Both storages of activations.
+pub const STORAGES: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
+
 /// What a tensor must hold afterwards, from element `first` on.
 struct Expected {
     tensor: Tensor,

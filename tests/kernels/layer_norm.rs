@@ -4,27 +4,28 @@ use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::layer_norm::LayerNorm;
 use wgpt::reference::layer_norm as twin;
 
-use crate::harness::{Trial, noise, plus};
+use crate::harness::{STORAGES, Trial, noise, plus, relative, stored};
 
 const EPS: f64 = 1e-5;
 
-fn trial(rows: usize, cols: usize, with_bias: bool) {
-    let layer_norm = LayerNorm::new(Dtype::F32);
-    let mut t = Trial::new(format!("layer_norm {rows}x{cols} bias {with_bias}"));
+fn trial(rows: usize, cols: usize, with_bias: bool, dtype: Dtype) {
+    let layer_norm = LayerNorm::new(dtype);
+    let mut t = Trial::new(format!("layer_norm {rows}x{cols} bias {with_bias} {dtype:?}"));
     let (x, weight, bias, dy) = (noise(rows * cols, 1), noise(cols, 2), noise(cols, 3), noise(rows * cols, 4));
     let (start, dweight_start, dbias_start) = (noise(rows * cols, 5), noise(cols, 6), noise(cols, 7));
+    let [x, dy, start] = [x, dy, start].map(|data| stored(&data, dtype));
     let given_bias = with_bias.then_some(bias.as_slice());
     let (y, mean, rstd) = twin::forward(&x, &weight, given_bias, rows, cols, EPS);
     let (dx, dweight, dbias) = twin::backward(&dy, &x, &weight, &mean, &rstd, rows, cols);
 
-    let tx = t.input("x", &[rows, cols], &x);
+    let tx = t.activation("x", &[rows, cols], dtype, &x);
     let tweight = t.input("weight", &[cols], &weight);
     let tbias = t.input("bias", &[cols], &bias);
-    let tdy = t.input("dy", &[rows, cols], &dy);
-    let ty = t.output("y", &[rows, cols]);
+    let tdy = t.activation("dy", &[rows, cols], dtype, &dy);
+    let ty = t.activation_output("y", &[rows, cols], dtype);
     let tmoments = t.output("moments", &[rows, 2]);
-    let tdx = t.output("dx", &[rows, cols]);
-    let tdx_added = t.input("dx_added", &[rows, cols], &start);
+    let tdx = t.activation_output("dx", &[rows, cols], dtype);
+    let tdx_added = t.activation("dx_added", &[rows, cols], dtype, &start);
     let tdweight = t.input("dweight", &[cols], &dweight_start);
     let tdbias = t.input("dbias", &[cols], &dbias_start);
     layer_norm.forward(&mut t.plan, &tx, &tweight, with_bias.then_some(&tbias), &ty, &tmoments);
@@ -33,9 +34,9 @@ fn trial(rows: usize, cols: usize, with_bias: bool) {
     layer_norm.backward_weight(&mut t.plan, &tdy, &tx, &tmoments, &tdweight, with_bias.then_some(&tdbias));
 
     let wide = (rows as f64).sqrt();
-    t.expect(&ty, &y, 2e-5, 2e-5);
-    t.expect(&tdx, &dx, 2e-4, 2e-4);
-    t.expect(&tdx_added, &plus(&start, &dx), 2e-4, 2e-4);
+    t.expect(&ty, &y, 2e-5, relative(dtype, 2e-5));
+    t.expect(&tdx, &dx, 2e-4, relative(dtype, 2e-4));
+    t.expect(&tdx_added, &plus(&start, &dx), 2e-4, relative(dtype, 2e-4));
     t.expect(&tdweight, &plus(&dweight_start, &dweight), 2e-5 * wide, 2e-5);
     let want_dbias = if with_bias { plus(&dbias_start, &dbias) } else { dbias_start };
     t.expect(&tdbias, &want_dbias, 2e-5 * wide, 2e-5);
@@ -45,17 +46,19 @@ fn trial(rows: usize, cols: usize, with_bias: bool) {
 #[test]
 fn odd_sizes() {
     for (rows, cols) in [(1, 4), (1, 60), (63, 68), (65, 8), (199, 64), (130, 260)] {
-        trial(rows, cols, true);
-        trial(rows, cols, false);
+        for dtype in STORAGES {
+            trial(rows, cols, true, dtype);
+            trial(rows, cols, false, dtype);
+        }
     }
 }
 
 #[test]
 fn more_rows_than_one_grid_has() {
-    trial(65_537, 4, true);
+    trial(65_537, 4, true, Dtype::F32);
 }
 
 #[test]
 fn a_sum_of_more_than_65_536() {
-    trial(2, 65_544, true);
+    trial(2, 65_544, true, Dtype::F32);
 }

@@ -8,6 +8,7 @@ mod harness;
 mod adamw;
 mod attention;
 mod cached_attention;
+mod cast;
 mod cross_entropy;
 mod dropout;
 mod embedding;

@@ -1,65 +1,66 @@
 //! position.sinusoidal, .learned, .learned_backward
 
+use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::position::{MAX_POSITIONS, Position, frequencies};
 use wgpt::reference::position as twin;
 
-use crate::harness::{Trial, dyadic, noise, plus};
+use crate::harness::{STORAGES, Trial, dyadic, noise, plus, relative, stored};
 
-fn sinusoidal(batch: usize, time: usize, cols: usize) {
-    let mut t = Trial::new(format!("position.sinusoidal {batch}x{time}x{cols}"));
-    let x = noise(batch * time * cols, 1);
-    let tx = t.input("x", &[batch, time, cols], &x);
+fn sinusoidal(batch: usize, time: usize, cols: usize, dtype: Dtype) {
+    let mut t = Trial::new(format!("position.sinusoidal {batch}x{time}x{cols} {dtype:?}"));
+    let x = stored(&noise(batch * time * cols, 1), dtype);
+    let tx = t.activation("x", &[batch, time, cols], dtype, &x);
     let tfrequencies = t.words("frequencies", &[cols.div_ceil(2), 2], &frequencies(cols));
-    Position::new().sinusoidal(&mut t.plan, &tx, &tfrequencies);
+    Position::new(dtype).sinusoidal(&mut t.plan, &tx, &tfrequencies);
     // The reduction is exact, so a far position is as good as the first.
-    t.expect(&tx, &twin::sinusoidal(&x, batch, time, cols), 2e-6, 0.0);
+    t.expect(&tx, &twin::sinusoidal(&x, batch, time, cols), 2e-6, relative(dtype, 0.0));
     t.run();
 }
 
 /// A table of three positions more than x has. All sums are exact in f32.
-fn learned(batch: usize, time: usize, cols: usize) {
-    let position = Position::new();
-    let mut t = Trial::new(format!("position.learned {batch}x{time}x{cols}"));
+fn learned(batch: usize, time: usize, cols: usize, dtype: Dtype) {
+    let position = Position::new(dtype);
+    let mut t = Trial::new(format!("position.learned {batch}x{time}x{cols} {dtype:?}"));
     let (len, table_len) = (batch * time * cols, (time + 3) * cols);
     let (x, table, dx, start) = (dyadic(len, 1, 256.0), dyadic(table_len, 2, 256.0), dyadic(len, 3, 256.0), dyadic(table_len, 4, 256.0));
-    let tx = t.input("x", &[batch, time, cols], &x);
+    let tx = t.activation("x", &[batch, time, cols], dtype, &x);
     let ttable = t.input("table", &[time + 3, cols], &table);
-    let tdx = t.input("dx", &[batch, time, cols], &dx);
+    let tdx = t.activation("dx", &[batch, time, cols], dtype, &dx);
     let tdtable = t.input("dtable", &[time + 3, cols], &start);
     position.learned(&mut t.plan, &tx, &ttable);
     position.learned_backward(&mut t.plan, &tdx, &tdtable);
-    t.expect(&tx, &twin::learned(&x, &table, batch, time, cols), 0.0, 0.0);
+    t.expect(&tx, &stored(&twin::learned(&x, &table, batch, time, cols), dtype), 0.0, 0.0);
     t.expect(&tdtable, &plus(&start, &twin::learned_backward(&dx, batch, time, cols, time + 3)), 0.0, 0.0);
     t.run();
 }
 
-const ODD: [(usize, usize, usize); 5] = [(1, 1, 1), (3, 17, 5), (1, 255, 1), (2, 43, 3), (1, 65, 130)];
+const ODD: [(usize, usize, usize); 5] = [(1, 1, 4), (3, 17, 8), (1, 63, 4), (2, 43, 12), (1, 65, 132)];
 
 #[test]
 fn sinusoidal_at_odd_sizes() {
     for (batch, time, cols) in ODD {
-        sinusoidal(batch, time, cols);
+        STORAGES.into_iter().for_each(|dtype| sinusoidal(batch, time, cols, dtype));
     }
 }
 
 #[test]
 fn sinusoidal_up_to_the_last_position() {
-    sinusoidal(1, MAX_POSITIONS, 6);
+    sinusoidal(1, MAX_POSITIONS, 8, Dtype::F32);
 }
 
 #[test]
 fn learned_at_odd_sizes() {
     for (batch, time, cols) in ODD {
-        learned(batch, time, cols);
+        STORAGES.into_iter().for_each(|dtype| learned(batch, time, cols, dtype));
     }
 }
 
 #[test]
 fn learned_at_more_than_65_535_positions() {
-    learned(2, 65_539, 1);
+    learned(2, 65_539, 4, Dtype::F32);
 }
 
 #[test]
 fn learned_summed_over_more_than_65_536() {
-    learned(65_543, 1, 3);
+    learned(65_543, 1, 4, Dtype::F32);
 }
