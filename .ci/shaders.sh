@@ -17,6 +17,8 @@ check() {
     for storage in f32 bf16; do
         "$wgpt" shaders --target "$language" --storage "$storage" --out "$out/$language-$storage"
         for file in "$out/$language-$storage"/*."$ending"; do
+            # Debian 12's spirv-val is older than SPV_KHR_cooperative_matrix.
+            [[ $file != *cooperative*.spv ]] || continue
             "$@" "$file" >"$out/said" 2>&1 || { failed=1; echo "${file##*/} ($storage):"; cat "$out/said"; }
         done
     done

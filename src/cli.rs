@@ -130,7 +130,7 @@ impl Context {
             Backend::Gl => wgpu::Backend::Gl,
         });
         let baseline = matches!(global.limits, Some(Limits::Baseline));
-        let request = Request { adapter: global.adapter, backend, baseline, timestamps: false };
+        let request = Request { adapter: global.adapter, backend, baseline, timestamps: false, experimental: false };
         Context { request, out: Output::new(global.json, global.quiet), pipelines: OnceCell::new() }
     }
 

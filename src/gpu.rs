@@ -32,6 +32,8 @@ pub struct Traits {
     pub software: bool,
     /// The subgroup size, when the device has subgroups of one fixed size.
     pub subgroup: Option<u32>,
+    /// Whether it multiplies 16 x 16 by 16 x 16 cooperative matrices of f16 with sums of f32.
+    pub cooperative: bool,
     pub limits: wgpu::Limits,
 }
 
@@ -70,15 +72,22 @@ impl Gpu {
         let mut required_limits = adapter.limits();
         let timestamps = if request.timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let mut required_features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE | timestamps);
+        let cooperative = request.experimental && !request.baseline && adapter::is_cooperative(adapter);
+        if cooperative {
+            required_features |= adapter::COOPERATIVE;
+        }
         if request.baseline {
             required_limits = wgpu::Limits::default();
             required_features = wgpu::Features::empty();
         }
-        let descriptor =
+        let mut descriptor =
             wgpu::DeviceDescriptor { label: Some("wgpt"), required_features, required_limits, ..wgpu::DeviceDescriptor::default() };
+        if cooperative {
+            descriptor.experimental_features = experimental_features();
+        }
         let opened = adapter.request_device(&descriptor).await;
         let (device, queue) = opened.map_err(|e| Error::Adapter(format!("the adapter {} could not be opened: {e}", info.name)))?;
-        let gpu = Gpu::from_wgpu(device, queue);
+        let gpu = Gpu::new(device, queue, cooperative);
         gpu.listen();
         Ok(gpu)
     }
@@ -87,12 +96,23 @@ impl Gpu {
     ///
     /// The host keeps its own error handlers: what fails in here is caught by error scopes.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+        Gpu::new(device, queue, false)
+    }
+
+    /// The same for a device that was opened with [`adapter::COOPERATIVE`] on an adapter that [`adapter::is_cooperative`]: a device by
+    /// itself does not tell the shapes of its matrices.
+    pub fn from_wgpu_cooperative(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+        Gpu::new(device, queue, true)
+    }
+
+    fn new(device: wgpu::Device, queue: wgpu::Queue, cooperative: bool) -> Gpu {
         let info = device.adapter_info();
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let has_subgroups = device.features().contains(wgpu::Features::SUBGROUP);
         let traits = Traits {
             software: info.device_type == wgpu::DeviceType::Cpu,
             subgroup: (fixed && has_subgroups).then_some(info.subgroup_max_size),
+            cooperative,
             limits: device.limits(),
         };
         let failure = Arc::default();
@@ -200,4 +220,11 @@ impl Gpu {
             _ => Ok(made),
         }
     }
+}
+
+/// The token that wgpu asks for before it opens a device with experimental features.
+#[allow(unsafe_code)]
+fn experimental_features() -> wgpu::ExperimentalFeatures {
+    // SAFETY: asked for by the caller of [`Gpu::request`], who is told that wgpu promises less of them; kernel tests run what uses them.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }

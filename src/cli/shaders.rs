@@ -13,6 +13,7 @@ use crate::gpu::Traits;
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Access, Interface, Kernel};
 use crate::gpu::tensor::Dtype;
+use crate::model::config::MAX_HEAD_SIZE;
 use crate::ops::{self, SOURCES};
 use translate::Target;
 
@@ -84,8 +85,8 @@ struct VariantRow {
 }
 
 pub fn run(args: Shaders, context: &Context) -> Result<Ended> {
-    if args.head_size == 0 || args.head_size > 256 || !args.head_size.is_multiple_of(4) {
-        return Err(Error::usage(format!("--head-size {}: needs a multiple of 4 from 4 to 256", args.head_size)));
+    if args.head_size == 0 || args.head_size > MAX_HEAD_SIZE || !args.head_size.is_multiple_of(4) {
+        return Err(Error::usage(format!("--head-size {}: needs a multiple of 4 from 4 to {MAX_HEAD_SIZE}", args.head_size)));
     }
     let kernels = kernels(&args)?;
     if let (Some(target), Some(out)) = (args.target, &args.out) {

@@ -11,6 +11,8 @@ pub struct Request {
     pub backend: Option<wgpu::Backend>,
     /// Use only what every WebGPU device has: `wgpu::Limits::default()` and no features.
     pub baseline: bool,
+    /// Use features too that wgpu calls experimental, whose checks it does not promise to be complete: cooperative matrices.
+    pub experimental: bool,
     /// Ask for pass timestamps where the adapter has them, for [`super::profile`]; not with `baseline`.
     pub timestamps: bool,
 }
@@ -68,6 +70,18 @@ fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
     let found = adapters.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&name));
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
     found.ok_or_else(|| Error::usage(format!("--adapter {wanted}: no adapter has that in its name; there are: {}", names.join("; "))))
+}
+
+/// What kernels by cooperative matrices need.
+pub const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
+/// Whether an adapter multiplies 16 x 16 by 16 x 16 matrices of f16 with sums of f32.
+pub fn is_cooperative(adapter: &wgpu::Adapter) -> bool {
+    let fits = |p: &wgpu::CooperativeMatrixProperties| {
+        let types = (p.ab_type, p.cr_type) == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+        types && (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+    };
+    adapter.features().contains(COOPERATIVE) && adapter.cooperative_matrix_properties().iter().any(fits)
 }
 
 /// What an adapter lacks of the baseline, if anything.

@@ -50,6 +50,8 @@ pub struct Module {
     pub naga: naga::Module,
     pub info: naga::valid::ModuleInfo,
     pub variant: &'static Variant,
+    /// Multiplies by cooperative matrices of 16 x 16: SPIR-V has them, Metal has 8 x 8, Direct3D and OpenGL none.
+    pub cooperative: bool,
 }
 
 /// One entry point of a [`KernelFile`]; cheap to clone.
@@ -227,11 +229,17 @@ impl Module {
             text.push_str(appended);
         }
         let label = format!("{}[{}]", source.file, variant.name);
+        let text = enables_first(&text);
+        let cooperative = text.contains(COOPERATIVE);
+        let mut capabilities = Capabilities::SUBGROUP;
+        if cooperative {
+            capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+        }
         let naga = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&text)));
-        let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP)
+        let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&naga)
             .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&text)));
-        Module { label, text, naga, info, variant }
+        Module { label, text, naga, info, variant, cooperative }
     }
 
     /// One entry point with what it uses and nothing else, as text that is equal for equal code.
@@ -274,6 +282,17 @@ impl Module {
             _ => None,
         }
     }
+}
+
+const COOPERATIVE: &str = "enable wgpu_cooperative_matrix;";
+
+/// The text with its `enable` directives, which WGSL wants before anything else, moved to the front of the first line: no line gets
+/// another number.
+fn enables_first(text: &str) -> String {
+    let is_enable = |line: &&str| line.starts_with("enable ");
+    let enables: String = text.lines().filter(is_enable).collect();
+    let rest: Vec<&str> = text.lines().map(|line| if is_enable(&line) { "" } else { line }).collect();
+    enables + &rest.join("\n") + "\n"
 }
 
 impl Interface {

@@ -36,6 +36,21 @@ const VARIANTS: &[Variant] = &[
         runs: |_| true,
         suits: |traits, _| traits.software,
     },
+    // Not a default before its tests have run on an adapter that has the instruction.
+    Variant {
+        name: "tile_cooperative",
+        text: include_str!("../../shaders/shared/tile_cooperative.wgsl"),
+        runs: |traits| traits.cooperative,
+        suits: |_, _| false,
+    },
+    // A card has up to about a hundred compute units; two of these workgroups on each hide each other's waits for memory. Fewer tiles than
+    // that leave units idle, which costs more than a tile of four times the size saves.
+    Variant {
+        name: "tile_shared_large",
+        text: include_str!("../../shaders/shared/tile_shared_large.wgsl"),
+        runs: |_| true,
+        suits: |traits, extent| !traits.software && extent.workgroups([Some(128), Some(128)]) >= 200,
+    },
     Variant { name: "tile_shared", text: include_str!("../../shaders/shared/tile_shared.wgsl"), runs: |_| true, suits: |_, _| true },
 ];
 

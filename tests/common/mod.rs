@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::{self, Request};
 
-/// The one device of this process: `wgpu::Limits::default()`, and subgroups where the adapter has them, so that the variants run which
-/// a user gets. A test without an adapter fails.
+/// The one device of this process: `wgpu::Limits::default()`, and subgroups and cooperative matrices where the adapter has them, so that
+/// the variants run which a user gets, and those that wait for such a test. A test without an adapter fails.
 pub fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
@@ -21,11 +21,17 @@ pub fn gpu() -> &'static Gpu {
 async fn open() -> Gpu {
     let adapters = adapter::list(&Request::default()).await;
     let adapter = &adapters[adapter::choose(&adapters, &Request::default()).expect("tests need an adapter")];
-    let descriptor = wgpu::DeviceDescriptor {
+    let cooperative = adapter::is_cooperative(adapter);
+    let mut descriptor = wgpu::DeviceDescriptor {
         required_features: adapter.features() & wgpu::Features::SUBGROUP,
         required_limits: wgpu::Limits::default(),
         ..wgpu::DeviceDescriptor::default()
     };
+    if cooperative {
+        descriptor.required_features |= adapter::COOPERATIVE;
+        // SAFETY: kernel tests compare what is computed with it, between guard zones.
+        descriptor.experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
     let (device, queue) = adapter.request_device(&descriptor).await.expect("the baseline limits");
-    Gpu::from_wgpu(device, queue)
+    if cooperative { Gpu::from_wgpu_cooperative(device, queue) } else { Gpu::from_wgpu(device, queue) }
 }

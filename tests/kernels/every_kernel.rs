@@ -68,7 +68,7 @@ fn translates_to_spirv() {
 #[test]
 fn translates_to_msl() {
     let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
-    for module in modules() {
+    for module in modules().filter(|module| !module.cooperative) {
         for entry in entries(&module) {
             let pipeline =
                 msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())), ..msl::PipelineOptions::default() };
@@ -83,7 +83,7 @@ fn translates_to_msl() {
 #[test]
 fn translates_to_hlsl() {
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
-    for module in modules() {
+    for module in modules().filter(|module| !module.cooperative) {
         for entry in entries(&module) {
             let mut text = String::new();
             let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
@@ -99,7 +99,7 @@ fn translates_to_hlsl() {
 #[test]
 fn translates_to_glsl() {
     let options = glsl::Options { version: glsl::Version::Desktop(430), ..glsl::Options::default() };
-    for module in modules() {
+    for module in modules().filter(|module| !module.cooperative) {
         for entry_point in entries(&module) {
             let mut text = String::new();
             let pipeline = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point, multiview: None };

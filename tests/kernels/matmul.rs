@@ -6,11 +6,17 @@ use wgpt::ops::matmul::{Activation, Block, Drop, Matmul};
 use wgpt::ops::step::Step;
 use wgpt::reference::{dropout, matmul as twin};
 
-use crate::harness::{STORAGES, Trial, noise, plus, relative, stored};
+use crate::common::gpu;
+use crate::harness::{STORAGES, Trial, dyadic, noise, plus, relative, stored};
 
 /// Rounding of a sum of n products grows with √n where signs are random.
 fn tolerance(n: usize) -> f64 {
     2e-6 * (n as f64).sqrt() + 1e-6
+}
+
+/// Noise in [-1, 1), which f16 holds exactly where an adapter multiplies cooperative matrices of it.
+fn operand(len: usize, seed: u32) -> Vec<f64> {
+    if gpu().traits().cooperative { dyadic(len, seed, 1024.0) } else { noise(len, seed) }
 }
 
 /// Rows of `cols` columns, padded to whole quads with what `fill` makes of each row.
@@ -24,7 +30,7 @@ fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) {
     let matmul = Matmul::new(dtype);
     let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols} {dtype:?}"));
     let wide = cols.next_multiple_of(4);
-    let (x, weight, dy) = (noise(rows * inner, 1), noise(cols * inner, 2), noise(rows * cols, 4));
+    let (x, weight, dy) = (operand(rows * inner, 1), operand(cols * inner, 2), operand(rows * cols, 4));
     let (dx_start, dweight_start) = (noise(rows * inner, 5), noise(cols * inner, 6));
     let [x, weight, dy, dx_start] = [x, weight, dy, dx_start].map(|data| stored(&data, dtype));
     let rel = relative(dtype, 1e-5);
@@ -59,7 +65,7 @@ fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias: bo
     let relu = kind == Activation::Relu;
     let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols} {kind:?}, bias {with_bias}, dropout {p} {dtype:?}"));
     let step = Step { seed: 77, first_sample: 3, ..Step::default() }.with_dropout(p);
-    let (x, weight, bias, dy) = (noise(rows * inner, 1), noise(cols * inner, 2), noise(cols, 3), noise(rows * cols, 4));
+    let (x, weight, bias, dy) = (operand(rows * inner, 1), operand(cols * inner, 2), noise(cols, 3), operand(rows * cols, 4));
     let (residual, before) = (noise(rows * cols, 5), noise(rows * inner, 6));
     let (dweight_start, dbias_start) = (noise(cols * inner, 7), noise(cols, 8));
     let [x, weight, dy, residual, before] = [x, weight, dy, residual, before].map(|data| stored(&data, dtype));
@@ -147,7 +153,7 @@ fn a_bias_of_more_than_65_536_rows() {
 fn blocks() {
     let matmul = Matmul::new(Dtype::F32);
     let mut t = Trial::new("matmul blocks");
-    let (x, weight) = (noise(9 * 12, 1), noise(6 * 12, 2));
+    let (x, weight) = (operand(9 * 12, 1), operand(6 * 12, 2));
     let mut y = noise(5 * 16, 3);
     let tx = t.input("x", &[9, 12], &x);
     let tweight = t.input("weight", &[6, 12], &weight);

@@ -42,6 +42,9 @@ impl Target {
     /// # Errors
     /// naga's words for what a language does not have.
     pub fn translate(self, interface: &Interface, entry: &str) -> Result<Vec<u8>, String> {
+        if interface.module.cooperative && !matches!(self, Target::Spirv | Target::Wgsl) {
+            return Err("this language has no cooperative matrices of 16 x 16".into());
+        }
         match self {
             Target::Spirv => spirv(interface, entry),
             Target::Msl => metal(interface, entry).map(String::into_bytes),
