@@ -1,0 +1,163 @@
+//! What AMD's shader compiler makes of every kernel, on a machine without an AMD card.
+//!
+//! Mesa's driver RADV can pose as a card that is not there (`RADV_FORCE_FAMILY=navi31`). It executes nothing then, but its compiler is the
+//! one that a Radeon's owner runs, and it answers through VK_KHR_pipeline_executable_properties: registers, spills, workgroup memory,
+//! waves in flight, and the instructions.
+//!
+//!     bash .ci/isa.sh                      navi31 and navi21, one table each; fails when a kernel spills
+//!     bash .ci/isa.sh --record             the same, and rewrites benches/record/radv-*.csv
+//!     bash .ci/isa.sh matmul               kernels whose name contains that
+//!     bash .ci/isa.sh --dump attention.forward[tiles]/32/f32
+//!
+//! A kernel is compiled as a release build compiles it: the library's own text of every variant that such an adapter would take, without
+//! run-time checks. The *hot block* is the basic block with the most multiply-adds, in a matrix product the inner loop.
+
+mod assembly;
+mod radv;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use assembly::{Block, hot_block};
+use naga::back::spv;
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+use radv::{Compiler, Statistics};
+use wgpt::gpu::Traits;
+use wgpt::gpu::extent::Extent;
+use wgpt::gpu::kernel::{Kernel, Module, Source};
+use wgpt::gpu::tensor::Dtype;
+use wgpt::ops::{self, SOURCES};
+
+/// Head sizes that attention is compiled for: the presets', and the widest.
+const HEAD_SIZES: [usize; 3] = [32, 64, 128];
+
+const HEADER: &str = "kernel,vgprs,spilled_sgprs,spilled_vgprs,scratch_bytes,lds_bytes,waves_per_simd,hot_multiply_adds,hot_share,\
+                      lds_loads_per_multiply_add,global_loads_per_multiply_add";
+
+/// A kernel of one variant at one head size and storage, compiled.
+struct Row {
+    name: String,
+    statistics: Statistics,
+    hot: Block,
+}
+
+fn main() -> ExitCode {
+    let (flags, words): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with("--"));
+    if let Some(unknown) = flags.iter().find(|flag| !["--csv", "--dump"].contains(&flag.as_str())) {
+        eprintln!("isa: {unknown} is not known; there are --csv and --dump, and a part of a kernel's name");
+        return ExitCode::from(2);
+    }
+    let has = |name: &str| flags.iter().any(|flag| flag == name);
+    let compiler = match Compiler::new() {
+        Ok(compiler) => compiler,
+        Err(why) => {
+            eprintln!("isa: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut rows = vec![];
+    for source in SOURCES {
+        for head_size in if source.text.contains("HEAD_SIZE") { &HEAD_SIZES[..] } else { &HEAD_SIZES[..1] } {
+            for dtype in if source.text.contains("Quad") { &[Dtype::F32, Dtype::Bf16][..] } else { &[Dtype::F32][..] } {
+                let wanted = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
+                compile_file(&compiler, source, *head_size, *dtype, &wanted, has("--dump"), &mut rows);
+            }
+        }
+    }
+    print!("{}", if has("--csv") { csv(&rows) } else { table(&compiler.name, &rows) });
+    let spilling: Vec<&str> = rows.iter().filter(|row| row.statistics.spills()).map(|row| row.name.as_str()).collect();
+    if rows.is_empty() || !spilling.is_empty() {
+        eprintln!("isa: {}", if rows.is_empty() { "no kernel has that name".into() } else { format!("spills: {}", spilling.join(", ")) });
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Compiles the entries of one file that are `wanted` by name.
+fn compile_file(
+    compiler: &Compiler,
+    source: &'static Source,
+    head_size: usize,
+    dtype: Dtype,
+    wanted: &dyn Fn(&str) -> bool,
+    dump: bool,
+    rows: &mut Vec<Row>,
+) {
+    let file = ops::load(source, head_size, dtype);
+    for entry in file.entries() {
+        let kernel = file.kernel(entry.leak());
+        for index in taken(&kernel, compiler.cooperative) {
+            let module = &kernel.interfaces()[index].module;
+            let mut name = format!("{}[{}]", kernel.name(), module.variant.name);
+            if source.text.contains("HEAD_SIZE") {
+                write!(name, "/{head_size}").expect("a string");
+            }
+            if source.text.contains("Quad") {
+                write!(name, "/{}", format!("{dtype:?}").to_lowercase()).expect("a string");
+            }
+            if !wanted(&name) {
+                continue;
+            }
+            let (statistics, text) = compiler.compile(kernel.entry(), &spirv(module, kernel.entry()));
+            if dump {
+                println!("{name}\n{text}");
+            }
+            rows.push(Row { name, statistics, hot: hot_block(&text) });
+        }
+    }
+}
+
+/// The variants that such a card takes by default for some extent, from a single row to a large matrix, and those by cooperative matrices.
+fn taken(kernel: &Kernel, cooperative: bool) -> BTreeSet<usize> {
+    let traits = Traits::default();
+    let extents = [(1, 512), (16, 16), (1024, 128), (4096, 4096)].map(|(rows, cols)| Extent::matrix(rows, cols));
+    let by_default = extents.iter().map(|extent| kernel.choose(&traits, extent, None));
+    let all = kernel.interfaces().iter().enumerate();
+    by_default.chain(all.filter(|(_, i)| cooperative && i.module.cooperative).map(|(index, _)| index)).collect()
+}
+
+/// The SPIR-V of one entry point without run-time checks, as wgpu makes it for a trusted module.
+fn spirv(module: &Module, entry: &str) -> Vec<u32> {
+    let options = spv::Options {
+        lang_version: (1, 4),
+        bounds_check_policies: BoundsCheckPolicies {
+            index: BoundsCheckPolicy::Unchecked,
+            buffer: BoundsCheckPolicy::Unchecked,
+            image_load: BoundsCheckPolicy::Unchecked,
+            binding_array: BoundsCheckPolicy::Unchecked,
+        },
+        force_loop_bounding: false,
+        emit_int_div_checks: false,
+        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
+        ..spv::Options::default()
+    };
+    let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: entry.to_owned() };
+    spv::write_vec(&module.naga, &module.info, &options, Some(&pipeline)).unwrap_or_else(|e| panic!("{} {entry}: {e}", module.label))
+}
+
+fn table(card: &str, rows: &[Row]) -> String {
+    let mut text = format!(
+        "{card}\n{:<56} {:>5} {:>7} {:>7} {:>6} {:>5} {:>10} {:>6} {:>9} {:>9}\n",
+        "kernel", "VGPRs", "spilled", "scratch", "LDS", "waves", "hot mul-add", "share", "LDS/m-a", "global/m-a"
+    );
+    for Row { name, statistics: s, hot } in rows {
+        let spilled = s.spilled_sgprs + s.spilled_vgprs;
+        let counts = format!("{:>5} {spilled:>7} {:>7} {:>6} {:>5}", s.vgprs, s.scratch, s.lds, s.waves);
+        let [share, local, global] = [hot.share(), hot.local_per_multiply_add(), hot.global_per_multiply_add()];
+        writeln!(text, "{name:<56} {counts} {:>10} {:>5.0}% {local:>9.3} {global:>9.3}", hot.multiply_adds, 100.0 * share)
+            .expect("a string");
+    }
+    text
+}
+
+fn csv(rows: &[Row]) -> String {
+    let mut text = format!("{HEADER}\n");
+    for Row { name, statistics: s, hot } in rows {
+        let counts = [s.vgprs, s.spilled_sgprs, s.spilled_vgprs, s.scratch, s.lds, s.waves, u64::from(hot.multiply_adds)];
+        let counts = counts.map(|count| count.to_string()).join(",");
+        let [share, local, global] = [hot.share(), hot.local_per_multiply_add(), hot.global_per_multiply_add()];
+        writeln!(text, "{name},{counts},{share:.2},{local:.3},{global:.3}").expect("a string");
+    }
+    text
+}

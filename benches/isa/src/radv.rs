@@ -1,0 +1,178 @@
+//! A Vulkan device that only compiles, and what its driver tells of a compute pipeline.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char};
+
+use ash::{Device, Entry, Instance, khr, vk};
+
+/// What RADV counted for one pipeline; bytes for scratch and workgroup memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Statistics {
+    pub vgprs: u64,
+    pub spilled_sgprs: u64,
+    pub spilled_vgprs: u64,
+    pub scratch: u64,
+    pub lds: u64,
+    /// Waves that a SIMD unit can keep in flight, by registers and workgroup memory.
+    pub waves: u64,
+}
+
+impl Statistics {
+    pub fn spills(&self) -> bool {
+        self.spilled_sgprs + self.spilled_vgprs + self.scratch > 0
+    }
+}
+
+pub struct Compiler {
+    /// The card that the driver poses as.
+    pub name: String,
+    /// Whether it has cooperative matrices.
+    pub cooperative: bool,
+    device: Device,
+    executables: khr::pipeline_executable_properties::Device,
+    // These two must outlive the device's functions.
+    _instance: Instance,
+    _entry: Entry,
+}
+
+impl Compiler {
+    /// Opens RADV, which must be the one driver that the loader finds.
+    pub fn new() -> Result<Compiler, String> {
+        // SAFETY: plain calls of Vulkan in the order that it asks for; every pointer outlives its call.
+        unsafe {
+            let entry = Entry::load().map_err(|e| format!("no Vulkan loader: {e}"))?;
+            let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
+            let descriptor = vk::InstanceCreateInfo::default().application_info(&application);
+            let instance = entry.create_instance(&descriptor, None).map_err(|e| format!("no Vulkan instance: {e}"))?;
+            let found = instance.enumerate_physical_devices().map_err(|e| format!("no Vulkan device: {e}"))?;
+            let physical = *found.first().ok_or("no Vulkan device: run .ci/isa.sh, which sets RADV_FORCE_FAMILY")?;
+            let name = text(&instance.get_physical_device_properties(physical).device_name);
+            if !name.contains("RADV") {
+                return Err(format!("the Vulkan device is {name}, not RADV: run .ci/isa.sh"));
+            }
+            let (device, cooperative) = open(&instance, physical).map_err(|e| format!("{name} cannot be opened: {e}"))?;
+            let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
+            Ok(Compiler { name, cooperative, device, executables, _instance: instance, _entry: entry })
+        }
+    }
+
+    /// Statistics and assembly of one entry point.
+    ///
+    /// # Panics
+    /// When the driver refuses the SPIR-V: that is a mistake of naga's or ours.
+    pub fn compile(&self, entry: &str, words: &[u32]) -> (Statistics, String) {
+        let name = CString::new(entry).expect("an identifier");
+        // SAFETY: as above; what is created lives until the process ends, a few kilobytes a kernel.
+        unsafe {
+            let bindings = bindings(words);
+            let descriptor = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
+            let sets = [self.device.create_descriptor_set_layout(&descriptor, None).expect("a set layout")];
+            let descriptor = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets);
+            let layout = self.device.create_pipeline_layout(&descriptor, None).expect("a pipeline layout");
+            let descriptor = vk::ShaderModuleCreateInfo::default().code(words);
+            let module = self.device.create_shader_module(&descriptor, None).expect("a shader module");
+            let stage = vk::PipelineShaderStageCreateInfo::default().stage(vk::ShaderStageFlags::COMPUTE).module(module).name(&name);
+            let flags = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
+            let descriptor = vk::ComputePipelineCreateInfo::default().stage(stage).layout(layout).flags(flags);
+            let made = self.device.create_compute_pipelines(vk::PipelineCache::null(), &[descriptor], None);
+            let pipeline = made.unwrap_or_else(|(_, e)| panic!("{entry} does not compile: {e}"))[0];
+            (self.statistics(pipeline), self.assembly(pipeline))
+        }
+    }
+
+    /// # Safety
+    /// A pipeline of this device whose statistics were captured.
+    unsafe fn statistics(&self, pipeline: vk::Pipeline) -> Statistics {
+        let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
+        // SAFETY: the caller's promise; every statistic of RADV is a u64.
+        let all: HashMap<String, u64> = unsafe {
+            let all = self.executables.get_pipeline_executable_statistics(&executable).expect("statistics");
+            all.iter().map(|s| (text(&s.name), s.value.u64)).collect()
+        };
+        let of = |name: &str| *all.get(name).unwrap_or_else(|| panic!("RADV has no statistic `{name}`: {all:?}"));
+        Statistics {
+            vgprs: of("VGPRs"),
+            spilled_sgprs: of("Spilled SGPRs"),
+            spilled_vgprs: of("Spilled VGPRs"),
+            scratch: of("Scratch size"),
+            lds: of("LDS size"),
+            waves: of("Subgroups per SIMD"),
+        }
+    }
+
+    /// # Safety
+    /// A pipeline of this device whose representations were captured.
+    unsafe fn assembly(&self, pipeline: vk::Pipeline) -> String {
+        let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
+        let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
+        // SAFETY: Vulkan's way in three calls: how many, how long, and the texts, each into memory of that length.
+        unsafe {
+            let mut count = 0;
+            let ask = |count: &mut u32, list| get(self.device.handle(), &executable, count, list).result().expect("representations");
+            ask(&mut count, std::ptr::null_mut());
+            let mut list = vec![vk::PipelineExecutableInternalRepresentationKHR::default(); count as usize];
+            ask(&mut count, list.as_mut_ptr());
+            let mut texts: Vec<Vec<u8>> = list.iter().map(|item| vec![0; item.data_size]).collect();
+            for (item, text) in list.iter_mut().zip(&mut texts) {
+                item.p_data = text.as_mut_ptr().cast();
+            }
+            ask(&mut count, list.as_mut_ptr());
+            let found = list.iter().zip(texts).find(|(item, _)| text(&item.name) == "Assembly");
+            found.map(|(_, bytes)| String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()).expect("RADV's assembly")
+        }
+    }
+}
+
+/// # Safety
+/// A physical device of this instance.
+unsafe fn open(instance: &Instance, physical: vk::PhysicalDevice) -> Result<(Device, bool), vk::Result> {
+    let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
+    let mut sixteen = vk::PhysicalDeviceVulkan11Features::default().storage_buffer16_bit_access(true);
+    let mut twelve = vk::PhysicalDeviceVulkan12Features::default().shader_float16(true).vulkan_memory_model(true);
+    let mut info = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
+    let mut cooperative = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
+    let mut extensions = vec![khr::pipeline_executable_properties::NAME.as_ptr()];
+    // SAFETY: the caller's promise.
+    let available = unsafe { instance.enumerate_device_extension_properties(physical)? };
+    let has_cooperative = available.iter().any(|e| e.extension_name_as_c_str() == Ok(khr::cooperative_matrix::NAME));
+    let mut descriptor =
+        vk::DeviceCreateInfo::default().queue_create_infos(&queues).push_next(&mut sixteen).push_next(&mut twelve).push_next(&mut info);
+    if has_cooperative {
+        extensions.push(khr::cooperative_matrix::NAME.as_ptr());
+        descriptor = descriptor.push_next(&mut cooperative);
+    }
+    // SAFETY: the caller's promise; all that the descriptor points to lives here.
+    let device = unsafe { instance.create_device(physical, &descriptor.enabled_extension_names(&extensions), None)? };
+    Ok((device, has_cooperative))
+}
+
+/// The layout that a module's bindings of group 0 need, read from its SPIR-V: uniforms and storage differ by storage class.
+fn bindings(words: &[u32]) -> Vec<vk::DescriptorSetLayoutBinding<'static>> {
+    const OP_DECORATE: u32 = 71;
+    const OP_VARIABLE: u32 = 59;
+    const DECORATION_BINDING: u32 = 33;
+    const CLASS_UNIFORM: u32 = 2;
+    let (mut numbers, mut classes) = (vec![], HashMap::new());
+    let mut rest = &words[5..];
+    while let Some(&first) = rest.first() {
+        let (operation, length) = (first & 0xffff, (first >> 16) as usize);
+        match (operation, &rest[1..length]) {
+            (OP_DECORATE, &[id, DECORATION_BINDING, number]) => numbers.push((id, number)),
+            (OP_VARIABLE, &[_, id, class, ..]) => drop(classes.insert(id, class)),
+            _ => {}
+        }
+        rest = &rest[length..];
+    }
+    let binding = |(id, number): (u32, u32)| {
+        let uniform = classes.get(&id) == Some(&CLASS_UNIFORM);
+        let kind = if uniform { vk::DescriptorType::UNIFORM_BUFFER } else { vk::DescriptorType::STORAGE_BUFFER };
+        let binding = vk::DescriptorSetLayoutBinding::default().binding(number).descriptor_type(kind);
+        binding.descriptor_count(1).stage_flags(vk::ShaderStageFlags::COMPUTE)
+    };
+    numbers.into_iter().map(binding).collect()
+}
+
+fn text(chars: &[c_char]) -> String {
+    // SAFETY: Vulkan ends its names with a zero within the array.
+    unsafe { CStr::from_ptr(chars.as_ptr()) }.to_string_lossy().into_owned()
+}
