@@ -106,13 +106,19 @@ fn host_work(gpu: &Gpu, trainer: &mut Trainer, ids: &[u32]) {
     session.runner.wait_for_all().expect("a device");
     let [encoded, both] = best.map(|seconds| seconds * 1e6 / commands as f64);
     println!("host work on {}: {both:.2} us for each of {commands} dispatches, {encoded:.2} of them to encode", gpu.info().backend);
-    let before = session.runner.done;
-    trainer.step_on(ids, ids).expect("a step");
-    trainer.session.runner.wait_for_all().expect("a device");
-    println!("submits of a step: {}", trainer.session.runner.done.submits - before.submits);
+    // The runner learns from step to step how much one submit may hold.
+    let mut submits = vec![];
+    for _ in 0..LEARNING {
+        let before = trainer.session.runner.done;
+        trainer.step_on(ids, ids).expect("a step");
+        trainer.session.runner.wait_for_all().expect("a device");
+        submits.push((trainer.session.runner.done.submits - before.submits).to_string());
+    }
+    println!("submits of the next steps: {}", submits.join(" "));
 }
 
 const STEPS: usize = 20;
+const LEARNING: usize = 6;
 
 /// A device that does nothing.
 fn noop() -> Gpu {

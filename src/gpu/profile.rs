@@ -62,7 +62,7 @@ pub struct Row {
     pub phase: &'static str,
     /// Times that a step runs it; more than once with gradient accumulation.
     pub calls: u32,
-    /// Of all its calls in a step: the median over steps.
+    /// Of all its calls in a step: the mean over the middle half of the steps, by their length, so that rows add up to a step.
     pub seconds: f64,
     /// Of all its calls in a step.
     pub flops: u64,
@@ -249,6 +249,9 @@ impl Profiler {
 
     /// A row for each recorded work that ran, in order.
     pub fn rows(&self, compiled: &Compiled) -> Vec<Row> {
+        let totals: Vec<f64> = (0..self.steps as usize).map(|step| self.works.iter().map(|samples| samples.steps[step]).sum()).collect();
+        let taken = middle_half(&totals);
+        let mean = |steps: &[f64]| taken.iter().map(|&step| steps[step]).sum::<f64>() / taken.len().max(1) as f64;
         let ran = compiled.works().iter().zip(&self.works).filter(|(_, samples)| samples.calls > 0);
         let row = |(work, samples): (&super::commands::WorkInfo, &Samples)| Row {
             label: work.label.clone(),
@@ -257,7 +260,7 @@ impl Profiler {
             variant: work.variant,
             phase: work.phase.0,
             calls: samples.calls,
-            seconds: median(&samples.steps),
+            seconds: mean(&samples.steps),
             flops: work.flops * u64::from(samples.calls),
             bytes: work.bytes * u64::from(samples.calls),
             begin: samples.last.0,
@@ -287,16 +290,32 @@ fn empty_submit(gpu: &Gpu, runner: &mut Runner) -> Result<f64> {
         runner.wait_for_all()?;
         samples.push(begun.elapsed().as_secs_f64());
     }
-    Ok(median(&samples))
+    Ok(middle_mean(&samples))
 }
 
-/// The middle of some samples; 0 for none.
-pub fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+/// Indices of the middle half of some samples, those between the quartiles: a burst of other work on the machine falls out, and unlike
+/// medians what is left still adds up.
+fn middle_half(samples: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..samples.len()).collect();
+    order.sort_by(|&a, &b| samples[a].total_cmp(&samples[b]));
+    let quarter = order.len() / 4;
+    order[quarter..order.len() - quarter].to_vec()
+}
+
+/// The mean of the middle half of some samples; 0 for none.
+pub fn middle_mean(samples: &[f64]) -> f64 {
+    let taken = middle_half(samples);
+    taken.iter().map(|&index| samples[index]).sum::<f64>() / taken.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bursts_fall_out_of_means() {
+        assert_eq!(middle_half(&[5.0, 1.0, 90.0, 3.0, 4.0]), [3, 4, 0]);
+        assert_eq!(middle_mean(&[5.0, 1.0, 90.0, 3.0, 4.0]), 4.0);
+        assert_eq!((middle_mean(&[]), middle_mean(&[2.0, 4.0])), (0.0, 3.0));
     }
 }

@@ -10,7 +10,7 @@ use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::gpu::probe;
 use crate::gpu::profile::summary::{Group, Roof, group};
-use crate::gpu::profile::{Method, Profiler, Row, median};
+use crate::gpu::profile::{Method, Profiler, Row, middle_mean};
 use crate::gpu::wait::block_on;
 use crate::text::TokenStore;
 use crate::train::Trainer;
@@ -20,7 +20,7 @@ pub struct Measured {
     pub method: Method,
     pub roof: Roof,
     pub rows: Vec<Row>,
-    /// A step that nobody times, from its submit until it has run: median, seconds.
+    /// A step that nobody times, from its submit until it has run: the mean of the middle half, seconds.
     pub step: f64,
     pub steps: u32,
     pub counts: Counts,
@@ -103,7 +103,7 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, steps: u32, met
     drop(trainer);
     let roof = probe::roof(gpu, method)?;
     let counts = counts.of(&rows);
-    Ok(Measured { method, roof, rows, step: median(&plain), steps, counts })
+    Ok(Measured { method, roof, rows, step: middle_mean(&plain), steps, counts })
 }
 
 /// Random tokens, as many as two steps read.

@@ -36,7 +36,7 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
         out.line("          SOFTWARE adapter: its times say little about graphics cards");
     }
     out.line(&format!("step      {name}: {layers} layers of width {d}, {heads} heads, {} tokens, all random", count(tokens(config))));
-    out.line(&format!("method    {}, median of {} steps", method(measured.method), measured.steps));
+    out.line(&format!("method    {}, the middle half of {} steps", method(measured.method), measured.steps));
     let (gflops, bandwidth) = (measured.roof.flops / 1e9, measured.roof.bandwidth / 1e9);
     out.line(&format!("roof      {} GFLOP/s of multiply-adds, {} GB/s copied", figure(gflops), figure(bandwidth)));
     table(out, "kernel", &measured.by_kernel(), sum(measured));
