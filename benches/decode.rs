@@ -6,8 +6,9 @@
 //!
 //! A shape, how many tokens are generated greedily, and how many ids the prompt has. Weights are those of a model before training. The
 //! plan without a cache runs the whole context for every token; it and the one with the cache take turns, and medians are compared.
-//! On software adapters read the CPU column, and LP_NUM_THREADS=1.
+//! Last comes where the time of a token goes. On software adapters read the CPU column, and LP_NUM_THREADS=1.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
@@ -15,8 +16,10 @@ use wgpt::generate::{Generator, Sampling};
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::Options;
+use wgpt::gpu::run::Runner;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::config::{ModelConfig, Position};
+use wgpt::model::decode::{Decoder, SAMPLE, TOKEN};
 use wgpt::model::session::Session;
 use wgpt::model::{FORWARD, Model, PREDICT, params};
 use wgpt::ops::step::Step;
@@ -62,6 +65,33 @@ fn main() {
     println!("{:<16} {:>12.1} {:>12.1}", "with cache", with.0, with.1);
     println!("{:<16} {:>12.1} {:>12.1}", "without", without.0, without.1);
     println!("{:<16} {:>12.1} {:>12.1}", "ratio", with.0 / without.0, with.1 / without.1);
+    kernels(&gpu, &config);
+}
+
+/// Where a token's time goes: each command of one token alone, many times in one submit, summed by kernel. The cache is empty.
+fn kernels(gpu: &Gpu, config: &ModelConfig) {
+    let decoder = Decoder::new(config, gpu.limits()).expect("a plan");
+    let compiled = block_on(gpu, decoder.plan.compile(gpu, &Options::default())).expect("a compiled plan");
+    println!("{} dispatches a token", compiled.phase(TOKEN).len() + compiled.phase(SAMPLE).len());
+    let mut runner = Runner::new(gpu);
+    let mut sums: BTreeMap<String, (u32, f64)> = BTreeMap::new();
+    for index in compiled.phase(TOKEN).chain(compiled.phase(SAMPLE)) {
+        let kernel = compiled.label(index).rsplit(' ').next().unwrap_or_default().to_owned();
+        let mut times = |count: usize| {
+            let begun = ProcessTime::now();
+            runner.run(&compiled, (0..count).map(|_| index..index + 1), |_| Ok(()), |_| (), &|_| false).expect("a command");
+            runner.wait_for_all().expect("a command");
+            begun.elapsed().as_secs_f64()
+        };
+        times(10);
+        let (few, many) = (times(10), times(210));
+        let sum = sums.entry(kernel).or_default();
+        *sum = (sum.0 + 1, sum.1 + (many - few) / 200.0);
+    }
+    println!("{:<28} {:>6} {:>16}", "kernel", "calls", "CPU us a token");
+    for (kernel, (calls, seconds)) in sums {
+        println!("{kernel:<28} {calls:>6} {:>16.1}", seconds * 1e6);
+    }
 }
 
 fn config(name: &str) -> ModelConfig {

@@ -244,18 +244,16 @@ impl Generator {
     /// The commands that draw the next tokens, as many as the context and [`PIECE`] allow, `most` at most.
     fn token_ranges(&mut self, most: usize) -> VecDeque<Range<usize>> {
         let (token, sample) = (self.compiled.phase(TOKEN), self.compiled.phase(SAMPLE));
+        let both = token.start..sample.end;
         self.runner.poll();
-        let fitting = self.runner.fitting(&self.compiled, &[token.clone(), sample.clone()], PIECE);
+        let fitting = self.runner.fitting(&self.compiled, std::slice::from_ref(&both), PIECE);
         let room = self.context() - self.cached + usize::from(self.fresh);
         let count = most.min(room).min(RING).min(fitting.max(1));
-        let mut ranges = VecDeque::new();
-        for index in 0..count {
-            if index > 0 || !self.fresh {
-                ranges.push_back(token.clone());
-                self.cached += 1;
-            }
-            ranges.push_back(sample.clone());
+        let mut ranges = VecDeque::from(vec![both; count]);
+        if self.fresh {
+            ranges[0] = sample;
         }
+        self.cached += count - usize::from(self.fresh);
         self.fresh = false;
         ranges
     }

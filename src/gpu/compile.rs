@@ -207,8 +207,13 @@ impl Compiled {
 
     /// Encodes a stretch of commands into a caller's encoder. Any cut of a phase into stretches gives the same bits.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>) {
+        self.encode_all(encoder, &[range]);
+    }
+
+    /// Encodes several stretches, the same one perhaps many times, in as few passes as can be: a pass costs more than a dispatch.
+    pub fn encode_all(&self, encoder: &mut wgpu::CommandEncoder, ranges: &[Range<usize>]) {
         let mut pass: Option<wgpu::ComputePass> = None;
-        for command in &self.commands[range] {
+        for command in ranges.iter().flat_map(|range| &self.commands[range.clone()]) {
             match &command.kind {
                 CommandKind::Clear { buffer } => {
                     drop(pass.take());

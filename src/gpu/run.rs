@@ -170,9 +170,7 @@ impl Runner {
                 before(&mut encoder)?;
             }
             let piece = self.take_piece(compiled, &mut ranges);
-            for range in &piece.ranges {
-                compiled.encode(&mut encoder, range.clone());
-            }
+            compiled.encode_all(&mut encoder, &piece.ranges);
             if ranges.is_empty()
                 && let Some(after) = after.take()
             {
