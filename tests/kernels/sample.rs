@@ -144,8 +144,8 @@ fn shares_of_many_draws() {
         let weight = |id: usize| if kept.contains(&id) { (wide[id] * sharpness).exp() } else { 0.0 };
         let whole: f64 = (0..vocab).map(weight).sum();
         let draws: usize = counts.iter().sum();
-        for id in 0..vocab {
-            let (share, want) = (counts[id] as f64 / draws as f64, weight(id) / whole);
+        for (id, &count) in counts.iter().enumerate() {
+            let (share, want) = (count as f64 / draws as f64, weight(id) / whole);
             // Five standard errors.
             let error = 5.0 * (want * (1.0 - want) / draws as f64).sqrt();
             assert!((share - want).abs() <= error, "{cursor:?}: id {id} came {share}, want {want}");

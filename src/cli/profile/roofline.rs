@@ -131,7 +131,7 @@ fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, points: &[Point], roof: 
 
 /// The area of a point is its share of the time, as far as it can be seen.
 fn radius(point: &Point) -> i32 {
-    (3.5 + 26.0 * (point.share / 3.14).sqrt()).round() as i32
+    (3.5 + 26.0 * (point.share / std::f64::consts::PI).sqrt()).round() as i32
 }
 
 /// Small boxes along a line, which no label may cover.
