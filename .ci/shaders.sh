@@ -5,6 +5,7 @@
 set -euo pipefail
 wgpt=${1:-target/release/wgpt}
 if ! command -v spirv-val >/dev/null || ! command -v glslangValidator >/dev/null; then
+    apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends spirv-tools glslang-tools >/dev/null
 fi
 out=$(mktemp -d)

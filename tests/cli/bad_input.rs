@@ -76,7 +76,7 @@ fn adapters_that_are_not_there_or_too_small() {
     folder.refused(1, &small(&large_model), &["h.0.attn.qkv", "needs 768 MiB", "this adapter allows 128 MiB", "model.d_model"]);
     let large_batch = ["--limits=baseline", "--set=model.d_model=1024", "--set=model.n_head=8", "--set=train.batch_size=4096"];
     folder.refused(1, &small(&large_batch), &["needs", "this adapter allows", "train.batch_size"]);
-    let far_too_large = ["--set=model.d_model=65536", "--set=model.n_head=256", "--set=train.batch_size=65536"];
+    let far_too_large = ["--set=model.d_model=65536", "--set=model.n_head=512", "--set=train.batch_size=65536"];
     folder.refused(1, &small(&far_too_large), &["needs", "allows", "smaller"]);
     if cfg!(target_os = "linux") {
         folder.refused(1, &["devices", "--backend", "metal"], &["no usable GPU adapter", "mesa-vulkan-drivers"]);
