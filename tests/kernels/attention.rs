@@ -52,10 +52,10 @@ fn trial(attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, ra
     t.run();
 }
 
-/// Both storages where software drivers compile the kernels in time: the wider a head, the longer they unroll.
+/// Both storages where software drivers compile the kernels in time: an odd number of quads and the widest head go in one.
 fn all_ways(head_size: usize, shapes: &[(usize, usize, usize)]) {
     let both = [(Dtype::F32, &USUAL), (Dtype::Bf16, &BF16)];
-    for (dtype, range) in if head_size <= 32 { &both[..] } else { &both[..1] } {
+    for (dtype, range) in if [4, 32].contains(&head_size) { &both[..] } else { &both[..1] } {
         let attention = Attention::new(head_size, *dtype);
         for &(batch, time, heads) in shapes {
             for dropout in [None, Some(STREAM)] {
@@ -71,16 +71,6 @@ fn heads_of_4() {
 }
 
 #[test]
-fn heads_of_8() {
-    all_ways(8, &[(3, 1, 2), (2, 65, 3)]);
-}
-
-#[test]
-fn heads_of_12() {
-    all_ways(12, &[(2, 33, 3), (1, 130, 1)]);
-}
-
-#[test]
 fn heads_of_20() {
     all_ways(20, &[(1, 63, 3), (2, 97, 1)]);
 }
@@ -88,11 +78,6 @@ fn heads_of_20() {
 #[test]
 fn heads_of_32() {
     all_ways(32, &[(1, 1, 1), (2, 64, 1), (1, 71, 2)]);
-}
-
-#[test]
-fn heads_of_64() {
-    all_ways(64, &[(2, 31, 1), (1, 130, 2)]);
 }
 
 #[test]
