@@ -1,6 +1,7 @@
 //! The matrix products alone, every variant that this adapter runs, in GFLOP per second of wall and of CPU time.
 //!
 //!     cargo bench --bench matmul            # 1024³ and the shapes of training
+//!     cargo bench --bench matmul -- tile_broadcast tile_registers
 //!     cargo bench --bench matmul -- --record
 //!
 //! Variants take turns, so that a busy machine slows them alike; medians of the turns are printed. On software adapters read the CPU column.
@@ -51,8 +52,11 @@ fn main() {
     record.finish();
 }
 
+/// The variants that run here, or those of them that were asked for.
 fn variants(gpu: &Gpu) -> Vec<&'static str> {
-    SOURCE.variants.iter().filter(|variant| (variant.runs)(gpu.traits())).map(|variant| variant.name).collect()
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let able = SOURCE.variants.iter().filter(|variant| (variant.runs)(gpu.traits())).map(|variant| variant.name);
+    able.filter(|name| asked.is_empty() || asked.iter().any(|other| other == name)).collect()
 }
 
 /// y = x · Wᵀ, once.
@@ -84,7 +88,7 @@ impl Contender {
         };
         let compiled = block_on(gpu, plan.compile(gpu, &options)).expect("a plan");
         let mut contender = Contender { variant, compiled, runner: Runner::new(gpu), wall: vec![], cpu: vec![] };
-        contender.repeat(2);
+        contender.repeat(1);
         contender
     }
 
@@ -98,8 +102,8 @@ impl Contender {
         let (wall, cpu) = (Instant::now(), ProcessTime::now());
         let mut count = 0;
         while wall.elapsed().as_secs_f64() < TURN {
-            self.repeat(4);
-            count += 4;
+            self.repeat(1);
+            count += 1;
         }
         let work = flops as f64 * f64::from(count) / 1e9;
         self.wall.push(work / wall.elapsed().as_secs_f64());
