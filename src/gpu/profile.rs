@@ -8,8 +8,7 @@
 //! A guest application may time its own plans on its own device:
 //!
 //! ```no_run
-//! # fn main() -> wgpt::Result<()> {
-//! # let (gpu, compiled): (wgpt::gpu::Gpu, wgpt::gpu::compile::Compiled) = todo!();
+//! # fn profile(gpu: wgpt::gpu::Gpu, compiled: wgpt::gpu::compile::Compiled) -> wgpt::Result<()> {
 //! use wgpt::gpu::{profile::Profiler, wait::block_on};
 //!
 //! let mut profiler = block_on(&gpu, Profiler::new(&gpu, &compiled, None))?;
