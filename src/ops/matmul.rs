@@ -14,13 +14,13 @@ pub const SOURCE: Source =
 const VARIANTS: &[Variant] = &[
     Variant {
         name: "tile_row_lanes",
-        text: include_str!("../../shaders/shared/tile_row_lanes.wgsl"),
+        text: concat!(include_str!("../../shaders/shared/tile_row_lanes.wgsl"), "\n", include_str!("../../shaders/shared/row_quad.wgsl")),
         runs: |_| true,
         suits: |traits, extent| traits.software && extent.rows == 1,
     },
     Variant {
         name: "tile_row_group",
-        text: include_str!("../../shaders/shared/tile_row_group.wgsl"),
+        text: concat!(include_str!("../../shaders/shared/tile_row_group.wgsl"), "\n", include_str!("../../shaders/shared/row_quad.wgsl")),
         runs: |_| true,
         suits: |traits, extent| !traits.software && extent.rows == 1,
     },
