@@ -7,6 +7,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod attention_map;
 pub mod cached_attention;
 pub mod cast;
 pub mod cross_entropy;
@@ -33,6 +34,7 @@ use crate::gpu::variants::Choice;
 pub const SOURCES: &[&Source] = &[
     &adamw::SOURCE,
     &attention::SOURCE,
+    &attention_map::SOURCE,
     &cached_attention::SOURCE,
     &cast::SOURCE,
     &cross_entropy::SOURCE,
@@ -49,7 +51,8 @@ pub const SOURCES: &[&Source] = &[
     &token_embedding::SOURCE,
 ];
 
-/// The operations of training and evaluation, their shaders parsed once; those of decoding alone are parsed by [`crate::model::decode`].
+/// The operations of training and evaluation, their shaders parsed once; those of decoding alone are parsed by [`crate::model::decode`],
+/// and [`attention_map`] by whoever looks at one.
 pub struct Ops {
     pub adamw: adamw::AdamW,
     pub attention: attention::Attention,

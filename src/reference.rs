@@ -11,6 +11,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod attention_map;
 pub mod cached_attention;
 pub mod cast;
 pub mod cross_entropy;

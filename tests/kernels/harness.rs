@@ -103,6 +103,7 @@ struct Expected {
 
 enum Want {
     Close { want: Vec<f64>, abs: f64, rel: f64 },
+    Sums { want: Vec<f64>, abs: f64 },
     Words(Vec<u32>),
 }
 
@@ -186,6 +187,12 @@ impl Trial {
         self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Close { want: want.to_vec(), abs, rel } });
     }
 
+    /// What the rows of a tensor must add up to: |a − b| ≤ abs.
+    pub fn expect_sums(&mut self, tensor: &Tensor, want: &[f64], abs: f64) {
+        assert_eq!(want.len(), tensor.rows(), "{}: {}", self.name, tensor.name);
+        self.expected.push(Expected { tensor: tensor.clone(), first: 0, want: Want::Sums { want: want.to_vec(), abs } });
+    }
+
     /// Exact words from element `first` on: of integers, or of what must not have been touched.
     pub fn expect_words(&mut self, tensor: &Tensor, first: usize, want: &[u32]) {
         self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Words(want.to_vec()) });
@@ -264,6 +271,10 @@ impl Trial {
                 Want::Close { want, abs, rel } => {
                     let got = numbers(&results[index], tensor);
                     finite_diff::assert_close(&name, &got[*first..first + want.len()], want, *abs, *rel);
+                }
+                Want::Sums { want, abs } => {
+                    let sums: Vec<f64> = numbers(&results[index], tensor).chunks(tensor.cols()).map(|row| row.iter().sum()).collect();
+                    finite_diff::assert_close(&format!("{name}, sums of rows"), &sums, want, *abs, 0.0);
                 }
                 Want::Words(want) => {
                     let got = &results[index][*first..first + want.len()];

@@ -7,6 +7,7 @@ mod harness;
 
 mod adamw;
 mod attention;
+mod attention_map;
 mod cached_attention;
 mod cast;
 mod cross_entropy;
