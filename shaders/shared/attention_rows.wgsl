@@ -6,14 +6,12 @@
 //   qkv_row(at, lane), dy_row(at, lane), qkv_at(row, quad), dy_at(row, quad)
 //
 // No workgroup memory, no barrier.
+//
+// An invocation's own rows are loaded and stored in loops up to dims.quads, which is QUADS, unknown to the compiler, so that they stay
+// rolled: unrolled, with a load or store for each quad, they take lavapipe as long to compile as all the rest. min(QUADS, ...) would not
+// do: Mesa unrolls up to the constant.
 
 alias Vector = array<vec4<f32>, QUADS>;
-
-// QUADS, unknown to the compiler: an invocation's own rows are loaded and stored in loops that stay rolled. Unrolled, with a load or store
-// for each quad, lavapipe took as long to compile them as all the rest.
-fn quads() -> u32 {
-    return min(QUADS, dims.heads * QUADS);
-}
 
 // A vector moved up by one, with a new last: a rolled loop must not index registers.
 fn pushed(vector: Vector, last: vec4<f32>) -> Vector {
@@ -31,7 +29,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     let row = min(place.first + local, dims.time - 1u);
     let own = part(place, row, Q);
     var q: Vector;
-    for (var i = 0u; i < quads(); i++) {
+    for (var i = 0u; i < dims.quads; i++) {
         q = pushed(q, unpack(qkv[own + i]) * dims.scale);
     }
     var sum: Vector;
@@ -63,7 +61,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         return;
     }
     let at = output(place, row);
-    for (var i = 0u; i < quads(); i++) {
+    for (var i = 0u; i < dims.quads; i++) {
         y[at + i] = pack(sum[0] / total);
         sum = pushed(sum, sum[0]);
     }
@@ -79,7 +77,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     var q: Vector;
     var dout: Vector;
     var products = vec4(0.0);
-    for (var i = 0u; i < quads(); i++) {
+    for (var i = 0u; i < dims.quads; i++) {
         let own_dout = unpack(dy[own_y + i]);
         q = pushed(q, unpack(qkv[own + i]) * dims.scale);
         dout = pushed(dout, own_dout);
@@ -111,7 +109,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     if place.first + local >= dims.time {
         return;
     }
-    for (var i = 0u; i < quads(); i++) {
+    for (var i = 0u; i < dims.quads; i++) {
         dqkv[own + i] = pack(dq[0] * dims.scale);
         dq = pushed(dq, dq[0]);
     }
@@ -126,7 +124,7 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
     let own_v = part(place, row, V);
     var k: Vector;
     var v: Vector;
-    for (var i = 0u; i < quads(); i++) {
+    for (var i = 0u; i < dims.quads; i++) {
         k = pushed(k, unpack(qkv[own_k + i]) * dims.scale);
         v = pushed(v, unpack(qkv[own_v + i]));
     }
@@ -159,7 +157,7 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
     if place.first + local >= dims.time {
         return;
     }
-    for (var i = 0u; i < quads(); i++) {
+    for (var i = 0u; i < dims.quads; i++) {
         dqkv[own_k + i] = pack(dk[0] * dims.scale);
         dqkv[own_v + i] = pack(dv[0]);
         dk = pushed(dk, dk[0]);
