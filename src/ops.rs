@@ -96,20 +96,32 @@ const RANDOM: &str = include_str!("../shaders/shared/random.wgsl");
 const CURSOR: &str = include_str!("../shaders/shared/cursor.wgsl");
 const SINE: &str = include_str!("../shaders/shared/sine.wgsl");
 
-const LANES: &str = include_str!("../shaders/shared/lanes.wgsl");
-const LANES_8: &str = include_str!("../shaders/shared/lanes_8.wgsl");
-const LANES_32: &str = include_str!("../shaders/shared/lanes_32.wgsl");
-const LANES_64: &str = include_str!("../shaders/shared/lanes_64.wgsl");
-const LANES_256: &str = include_str!("../shaders/shared/lanes_256.wgsl");
+/// Invocations that share a row, and how they combine their values.
+const LANES_8_BROADCAST: &str = include_str!("../shaders/shared/lanes_8_broadcast.wgsl");
+const LANES_8: &str = concat!(include_str!("../shaders/shared/lanes_8.wgsl"), include_str!("../shaders/shared/lanes.wgsl"));
+const LANES_32: &str = concat!(include_str!("../shaders/shared/lanes_32.wgsl"), include_str!("../shaders/shared/lanes.wgsl"));
+const LANES_64: &str = concat!(include_str!("../shaders/shared/lanes_64.wgsl"), include_str!("../shaders/shared/lanes.wgsl"));
+const LANES_256: &str = concat!(include_str!("../shaders/shared/lanes_256.wgsl"), include_str!("../shaders/shared/lanes.wgsl"));
 
-/// Kernels whose workgroups share a row; they append [`LANES`] too.
+const BROADCAST: Variant = Variant {
+    name: "lanes_8_broadcast",
+    text: LANES_8_BROADCAST,
+    runs: |traits| traits.subgroup == Some(8),
+    suits: |traits, _| traits.software,
+};
+
+/// Kernels whose workgroups share a row.
 const BY_ROW: &[Variant] = &[
+    BROADCAST,
     Variant { name: "lanes_8", text: LANES_8, runs: |_| true, suits: |traits, _| traits.software },
     // Tuning takes these two where they are faster.
     Variant { name: "lanes_32", text: LANES_32, runs: |_| true, suits: |_, _| false },
     Variant { name: "lanes_256", text: LANES_256, runs: |_| true, suits: |_, _| false },
     Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
 ];
+
+/// Kernels whose one workgroup, or each, sums a stretch.
+const BY_STRETCH: &[Variant] = &[BROADCAST, Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true }];
 
 /// What is appended to kernels that touch activations: `Quad`, `unpack` and `pack` of a storage type.
 pub fn storage(activations: Dtype) -> &'static str {

@@ -1,18 +1,14 @@
 //! Causal attention of new rows over cached keys and values.
 
 use super::cursor::Cursor;
-use super::{BY_ROW, CURSOR, LANES, load, quads};
+use super::{BY_ROW, CURSOR, load, quads};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source = Source {
-    file: "cached_attention",
-    text: include_str!("../../shaders/cached_attention.wgsl"),
-    shared: &[CURSOR, LANES],
-    variants: BY_ROW,
-};
+pub const SOURCE: Source =
+    Source { file: "cached_attention", text: include_str!("../../shaders/cached_attention.wgsl"), shared: &[CURSOR], variants: BY_ROW };
 
 pub struct CachedAttention {
     head_size: usize,

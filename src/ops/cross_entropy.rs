@@ -1,13 +1,13 @@
 //! Cross-entropy over the vocabulary and its gradient, written over the logits.
 
-use super::{BY_ROW, LANES, STEP, quads, storage};
+use super::{BY_ROW, STEP, quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
 pub const SOURCE: Source =
-    Source { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP, LANES], variants: BY_ROW };
+    Source { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP], variants: BY_ROW };
 
 pub struct CrossEntropy {
     forward: Kernel,

@@ -1,17 +1,13 @@
 //! The norm of all gradients, clipping, and whether the step may be applied.
 
-use super::{LANES, LANES_64, STATE, STEP, quads};
+use super::{BY_STRETCH, STATE, STEP, quads};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source = Source {
-    file: "gradient_norm",
-    text: include_str!("../../shaders/gradient_norm.wgsl"),
-    shared: &[STEP, STATE, LANES, LANES_64],
-    variants: SINGLE,
-};
+pub const SOURCE: Source =
+    Source { file: "gradient_norm", text: include_str!("../../shaders/gradient_norm.wgsl"), shared: &[STEP, STATE], variants: BY_STRETCH };
 
 /// Elements that one workgroup sums; `ROWS_PER_GROUP` in the shader, held to it by a test.
 pub const TILE: usize = 16_384;

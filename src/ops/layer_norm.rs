@@ -1,13 +1,13 @@
 //! Layer normalization over the last axis.
 
-use super::{BY_ROW, LANES, quads, storage};
+use super::{BY_ROW, quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
 pub const SOURCE: Source =
-    Source { file: "layer_norm", text: include_str!("../../shaders/layer_norm.wgsl"), shared: &[LANES], variants: BY_ROW };
+    Source { file: "layer_norm", text: include_str!("../../shaders/layer_norm.wgsl"), shared: &[], variants: BY_ROW };
 
 /// GPT-2's and PyTorch's ε.
 pub const EPS: f32 = 1e-5;

@@ -1,13 +1,12 @@
 //! The step's loss from the rows' losses.
 
-use super::{LANES, LANES_64, STEP};
+use super::{BY_STRETCH, STEP};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source =
-    Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP, LANES, LANES_64], variants: SINGLE };
+pub const SOURCE: Source = Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP], variants: BY_STRETCH };
 
 pub struct Loss {
     sum: Kernel,

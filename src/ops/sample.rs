@@ -1,7 +1,7 @@
 //! Drawing the next token from logits.
 
 use super::cursor::Cursor;
-use super::{CURSOR, LANES_8, LANES_64, RANDOM, STEP, storage};
+use super::{CURSOR, RANDOM, STEP, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, Source, Variant};
 use crate::gpu::plan::Plan;
@@ -12,8 +12,13 @@ pub const SOURCE: Source =
 
 /// Eight invocations would walk a large vocabulary in more trips than Mesa 22.3's lavapipe allows.
 const VARIANTS: &[Variant] = &[
-    Variant { name: "lanes_8", text: LANES_8, runs: |_| true, suits: |traits, extent| traits.software && extent.cols <= 1 << 16 },
-    Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
+    Variant {
+        name: "lanes_8",
+        text: include_str!("../../shaders/shared/lanes_8.wgsl"),
+        runs: |_| true,
+        suits: |traits, extent| traits.software && extent.cols <= 1 << 16,
+    },
+    Variant { name: "lanes_64", text: include_str!("../../shaders/shared/lanes_64.wgsl"), runs: |_| true, suits: |_, _| true },
 ];
 
 /// Tokens that the device keeps before they are read.
