@@ -3,6 +3,10 @@
 //! A [`Generator`] takes a prompt in ([`Generator::prompt`]) and then draws tokens on the device, several in one submit
 //! ([`Generator::next_tokens`]); nothing but their ids comes back. A context that is full is a sliding window: the older half is dropped,
 //! the rest is taken in again from place 0, and decoding goes on ([`Generator::slides`] counts).
+//!
+//! Both block. Inside a host's frame [`Generator::begin`], [`Generator::encode`] and [`Generator::poll`] do the same in slices.
+
+mod slices;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,15 +15,15 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::{Compiled, Options};
-use crate::gpu::plan::Phase;
 use crate::gpu::run::Runner;
+use crate::gpu::slice::Budget;
 use crate::gpu::slots::{Readback, Slots};
 use crate::gpu::wait::{self, block_on};
 use crate::model::ModelConfig;
-use crate::model::decode::{Decoder, PICK, PREFILL, SAMPLE, TOKEN};
+use crate::model::decode::Decoder;
 use crate::ops::cursor::Cursor;
 use crate::ops::position;
-use crate::ops::sample::{self, RING};
+use crate::ops::sample;
 
 /// What one call of [`Generator::next_tokens`] should take: text that comes in pieces of this long still reads as it comes.
 const PIECE: Duration = Duration::from_millis(100);
@@ -32,18 +36,38 @@ pub struct Generator {
     runner: Runner,
     slots: Slots,
     readback: Readback,
+    /// Logits on their way back; made when they are first asked for.
+    logits: Option<Readback>,
+    logits_wanted: bool,
     /// Ids that are never drawn.
     never: Vec<u32>,
-    /// The prompt and all tokens drawn.
+    /// The prompt and all tokens that have come back.
     sequence: Vec<u32>,
+    /// Sequences begun: what comes back of an old one is told by its number.
+    sequences: u64,
+    /// How the host has told the device to draw, with the tokens that have come back.
+    cursor: Cursor,
+    at: Place,
+    /// Where it will stand when the slice that a host has is submitted, and the slots that went with it.
+    ahead: Option<(Place, usize)>,
+}
+
+/// Where decoding stands, as far as it was submitted.
+#[derive(Debug, Clone, Default)]
+struct Place {
     /// The context begins at this token of the sequence, and the caches hold so many of it.
     window: usize,
     cached: usize,
-    /// How the host has told the device to draw, with the tokens drawn so far.
-    cursor: Cursor,
-    /// Whether the logits on the device are those after the whole sequence.
+    /// Whether that is all of the sequence up to what was drawn since.
+    taken_in: bool,
+    /// Whether the logits on the device are those after the whole sequence, and nothing was drawn from them.
     fresh: bool,
     slides: u64,
+    /// Tokens drawn, and those yet to be drawn.
+    drawn: u32,
+    wanted: usize,
+    /// What is left of the pass under way.
+    rest: VecDeque<Range<usize>>,
 }
 
 /// How the next token is drawn.
@@ -110,14 +134,26 @@ impl Generator {
     /// # Errors
     /// As [`Decoder::new`], and [`Error::Device`] when the driver refuses.
     pub async fn new(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>], options: &Options) -> Result<Generator> {
+        let generator = Generator::sharing(gpu, config, &[], options).await?;
+        generator.decoder.write_weights(&generator.compiled, weights).await?;
+        Ok(generator)
+    }
+
+    /// Compiles a model for one sequence over weights that lie in another's buffers, say [`crate::train::Trainer::weight_buffers`] of a
+    /// model that is still training: it writes what that model would write now.
+    ///
+    /// # Errors
+    /// As [`Generator::new`].
+    pub async fn sharing(gpu: &Gpu, config: &ModelConfig, weights: &[(String, wgpu::Buffer)], options: &Options) -> Result<Generator> {
         let decoder = Decoder::new(config, gpu.limits())?;
-        let compiled = decoder.plan.compile(gpu, options).await?;
+        let mut options = options.clone();
+        options.existing.extend_from_slice(weights);
+        let compiled = decoder.plan.compile(gpu, &options).await?;
         let slots = Slots::new(gpu, decoder.feed.down).await?;
         let readback = Readback::new(gpu, decoder.feed.bytes).await?;
         if let Some(frequencies) = &decoder.feed.frequencies {
             compiled.write(frequencies, &position::frequencies(config.d_model)).await?;
         }
-        decoder.write_weights(&compiled, weights).await?;
         let mut generator = Generator {
             gpu: gpu.clone(),
             runner: Runner::new(gpu),
@@ -125,16 +161,29 @@ impl Generator {
             compiled,
             slots,
             readback,
+            logits: None,
+            logits_wanted: false,
             never: vec![],
             sequence: vec![],
-            window: 0,
-            cached: 0,
+            sequences: 0,
             cursor: Cursor::default(),
-            fresh: false,
-            slides: 0,
+            at: Place::default(),
+            ahead: None,
         };
         generator.forbid(&[]).await?;
         Ok(generator)
+    }
+
+    /// What [`Generator::sharing`] will allocate, without allocating; `weights` names the buffers that it is lent.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`], and [`Error::Limit`] for what the adapter does not allow.
+    pub fn memory(gpu: &Gpu, config: &ModelConfig, weights: &[(String, wgpu::Buffer)], options: &Options) -> Result<u64> {
+        let decoder = Decoder::new(config, gpu.limits())?;
+        let mut options = options.clone();
+        options.existing.extend_from_slice(weights);
+        let needs = decoder.plan.needs(gpu, &options)?;
+        Ok(needs.total() + Slots::needs(decoder.feed.down) + decoder.feed.bytes)
     }
 
     /// Tokens of context that the model sees.
@@ -144,7 +193,7 @@ impl Generator {
 
     /// How often the context was full, so that its older half was dropped, since the last prompt.
     pub fn slides(&self) -> u64 {
-        self.slides
+        self.at.slides
     }
 
     /// Never draws these ids either.
@@ -169,12 +218,11 @@ impl Generator {
     /// # Errors
     /// [`Error::Usage`] for no token at all, an id out of range, or a sampling that cannot be.
     pub fn prompt(&mut self, ids: &[u32], sampling: &Sampling) -> Result<()> {
-        check_ids(ids, self.decoder.config.vocab_size)?;
-        sampling.validate()?;
-        self.cursor = sampling.cursor();
-        self.sequence = ids.to_vec();
-        self.slides = 0;
-        self.prefill(ids.len().saturating_sub(self.context()))
+        self.begin(ids, sampling, 0)?;
+        while !self.is_idle() {
+            self.step(self.runner.limit())?;
+        }
+        Ok(())
     }
 
     /// Blocks for the next tokens of the sequence: at least one, at most `most`, and no more than some 100 ms of work.
@@ -190,16 +238,19 @@ impl Generator {
         if most == 0 {
             return Ok(vec![]);
         }
-        if !self.fresh && self.cached == self.context() {
-            self.slides += 1;
-            self.prefill(self.sequence.len() - self.context().div_ceil(2))?;
+        self.at.wanted = most;
+        let mut drawn = self.poll()?;
+        while drawn.is_empty() {
+            if self.at.drawn == self.cursor.drawn {
+                self.step(PIECE)?;
+            } else {
+                wait::for_device(&self.gpu)?;
+            }
+            drawn = self.poll()?;
         }
-        let ranges = self.token_ranges(most);
-        let Generator { decoder, compiled, readback, runner, .. } = self;
-        let feed = compiled.place(&decoder.feed.cursor).0;
-        runner.run(compiled, ranges, |_| Ok(()), |encoder| readback.request(encoder, feed, 0), &|_| false)?;
-        let bytes = self.wait_for_feed()?;
-        self.take_tokens(&bytes)
+        // What did not fit is not begun; a token under way is finished by the next call.
+        self.at.wanted = 0;
+        Ok(drawn)
     }
 
     /// Blocks for the logits (V) of the token after `ids`; of a longer sequence only the last [`Generator::context`] tokens count.
@@ -210,81 +261,32 @@ impl Generator {
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.prompt(ids, &Sampling::greedy())?;
         self.runner.wait_for_all()?;
-        let mut logits = block_on(&self.gpu, self.compiled.read::<f32>(&self.decoder.logits))?;
+        let logits = block_on(&self.gpu, self.compiled.read::<f32>(&self.decoder.logits))?;
+        self.checked(logits)
+    }
+
+    /// The logits of real ids, those of forbidden ones at minus infinity.
+    fn checked(&self, mut logits: Vec<f32>) -> Result<Vec<f32>> {
         logits.truncate(self.decoder.config.vocab_size);
         if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(diverged(id, logits[id]));
+            return Err(diverged(id));
         }
         self.never.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
         Ok(logits)
     }
 
-    /// Submits what takes the sequence in from token `window` on, in chunks.
-    fn prefill(&mut self, window: usize) -> Result<()> {
-        (self.window, self.cached) = (window, 0);
-        while self.window + self.cached < self.sequence.len() {
-            let first = self.window + self.cached;
-            let end = (first + self.decoder.chunk()).min(self.sequence.len());
-            let cursor = Cursor { position: self.cached as u32, rows: (end - first) as u32, ..self.cursor };
-            let slot = self.decoder.feed.slot(cursor, &self.sequence[first..end]);
-            let phases: &[Phase] = if end == self.sequence.len() { &[PREFILL, PICK] } else { &[PREFILL] };
-            while !self.slots.ready()? {
-                wait::for_device(&self.gpu)?;
-            }
-            let Generator { decoder, compiled, slots, runner, .. } = self;
-            let feed = compiled.place(&decoder.feed.cursor).0;
-            let ranges: Vec<Range<usize>> = phases.iter().map(|phase| compiled.phase(*phase)).collect();
-            runner.run(compiled, ranges, |encoder| slots.fill(encoder, &slot, feed), |_| (), &|_| false)?;
-            self.cached += end - first;
-        }
-        self.fresh = true;
-        Ok(())
-    }
-
-    /// The commands that draw the next tokens, as many as the context and [`PIECE`] allow, `most` at most.
-    fn token_ranges(&mut self, most: usize) -> VecDeque<Range<usize>> {
-        let (token, sample) = (self.compiled.phase(TOKEN), self.compiled.phase(SAMPLE));
-        let both = token.start..sample.end;
-        self.runner.poll();
-        let fitting = self.runner.fitting(&self.compiled, std::slice::from_ref(&both), PIECE);
-        let room = self.context() - self.cached + usize::from(self.fresh);
-        let count = most.min(room).min(RING).min(fitting.max(1));
-        let mut ranges = VecDeque::from(vec![both; count]);
-        if self.fresh {
-            ranges[0] = sample;
-        }
-        self.cached += count - usize::from(self.fresh);
-        self.fresh = false;
-        ranges
-    }
-
-    fn wait_for_feed(&mut self) -> Result<Vec<u8>> {
-        loop {
-            if let Some((_, bytes)) = self.readback.poll()? {
-                self.runner.poll();
-                return Ok(bytes);
-            }
+    /// Blocks until one slice of at most so long is submitted.
+    fn step(&mut self, time: Duration) -> Result<()> {
+        self.runner.wait_for_room()?;
+        while self.needs_slot() && !self.slots.ready(0)? {
             wait::for_device(&self.gpu)?;
         }
-    }
-
-    /// The tokens drawn since the last call.
-    fn take_tokens(&mut self, bytes: &[u8]) -> Result<Vec<u32>> {
-        let (now, ring) = self.decoder.feed.read(bytes);
-        if now.failed > 0 {
-            let id = now.failed as usize - 1;
-            let logits = block_on(&self.gpu, self.compiled.read::<f32>(&self.decoder.logits))?;
-            return Err(diverged(id, logits[id]));
-        }
-        let drawn: Vec<u32> = (self.cursor.drawn..now.drawn).map(|index| ring[index as usize % RING]).collect();
-        self.cursor.drawn = now.drawn;
-        self.sequence.extend(&drawn);
-        Ok(drawn)
+        self.advance(Budget::time(time))
     }
 }
 
-fn diverged(id: usize, logit: f32) -> Error {
-    Error::Diverged(format!("the logit of token {id} is {logit}: the weights of this model are damaged"))
+fn diverged(id: usize) -> Error {
+    Error::Diverged(format!("the logit of token {id} is not a finite number: the weights of this model are damaged"))
 }
 
 /// # Errors

@@ -4,16 +4,19 @@
 //! into a [`plan`] over virtual tensors, laid out in memory ([`memory`]) before anything is allocated, compiled and replayed ([`run`]).
 
 pub mod adapter;
+mod clock;
 pub mod commands;
 pub mod compile;
 pub mod extent;
 pub mod kernel;
 pub mod memory;
+mod pace;
 mod pipelines;
 pub mod plan;
 pub mod probe;
 pub mod profile;
 pub mod run;
+pub mod slice;
 pub mod slots;
 pub mod tensor;
 pub mod transfer;
@@ -143,6 +146,33 @@ impl Gpu {
     pub fn check(&self) -> Result<()> {
         let slot = self.0.failure.lock().unwrap_or_else(|e| e.into_inner());
         slot.clone().map_or(Ok(()), Err)
+    }
+
+    /// Says that a lent device was lost: for the host's own `set_device_lost_callback`. Every call that needs the device is an error then.
+    pub fn lost(&self, message: &str) {
+        let mut slot = self.0.failure.lock().unwrap_or_else(|e| e.into_inner());
+        slot.get_or_insert(Error::Device(format!("the device {} was lost ({message})", self.0.info.name)));
+    }
+
+    /// Keeps a failure of the device, so that every later call tells it too.
+    pub(crate) fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error @ Error::Device(_)) = &result {
+            self.0.failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error.clone());
+        }
+        result
+    }
+
+    /// Asks the device whether it is there: a lost one gives no memory any more.
+    pub(crate) fn ask(&self) -> Result<()> {
+        let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
+        let descriptor = wgpu::BufferDescriptor { label: Some("are you there"), size: 16, usage, mapped_at_creation: true };
+        let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let alive = self.0.device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok();
+        drop(scope.pop());
+        if !alive {
+            self.lost("it no longer answers");
+        }
+        self.check()
     }
 
     pub fn device(&self) -> &wgpu::Device {

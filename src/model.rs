@@ -6,6 +6,7 @@
 //! Weights are stored (out, in), as the parameter table in [`params`] lists them.
 
 pub mod acts;
+pub mod attention_maps;
 pub mod backward;
 pub mod config;
 pub mod decode;
@@ -14,6 +15,7 @@ pub mod head;
 pub mod inputs;
 pub mod params;
 pub mod session;
+pub mod view;
 
 pub use config::ModelConfig;
 

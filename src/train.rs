@@ -4,6 +4,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
+pub mod looks;
 pub mod metrics;
 #[cfg(feature = "plot")]
 pub mod plot;
@@ -11,8 +12,11 @@ pub mod presets;
 #[cfg(feature = "files")]
 pub mod run;
 pub mod schedule;
+pub mod slices;
 pub mod trainer;
 
 pub use config::{RunConfig, TrainConfig};
 pub use evaluate::{Evaluation, evaluate};
+pub use looks::AttentionAt;
+pub use slices::Batch;
 pub use trainer::{Snapshot, StepReport, Trainer};

@@ -25,6 +25,11 @@ pub struct Options {
     pub variants: Vec<Choice>,
     /// Cut every dispatch into launches of at most this many workgroups; 0: as the price asks.
     pub max_groups: u32,
+    /// Cut dispatches so small that a slice of a few milliseconds can end within one. A cut that no slice needs costs nothing but the 256
+    /// bytes that describe it: launches that follow each other in a slice are one.
+    pub fine: bool,
+    /// Activations, by name, that get a buffer of their own and keep their contents between steps, for others to look at.
+    pub keep: Vec<String>,
     /// Buffers to use for storages of these names instead of new ones, say the parameters of another plan.
     pub existing: Vec<(String, wgpu::Buffer)>,
 }
@@ -40,6 +45,10 @@ pub struct Compiled {
     pub transfer: Transfer,
     /// The variants taken, by kernel and shape class, in the order of recording; kernels with a single form are left out.
     pub variants: Vec<Choice>,
+    /// Whether launches of one work may go as one, of at most so many workgroups.
+    merges: bool,
+    most_groups: u32,
+    keep: Vec<String>,
 }
 
 /// The sizes of everything that compiling a plan will create.
@@ -72,7 +81,7 @@ impl Plan {
     /// [`Error::Limit`] when something is larger than the adapter allows; [`Error::Usage`] for a chosen variant that does not run there.
     pub fn needs(&self, gpu: &Gpu, options: &Options) -> Result<Needs> {
         variants::check(self.dispatches(), gpu.traits(), &options.variants)?;
-        let mut layout = memory::layout(self, gpu.limits())?;
+        let mut layout = memory::layout(self, gpu.limits(), &options.keep)?;
         let mut buffers = layout.buffers.len() as u64 + 1 + Transfer::BUFFERS;
         for (label, size) in layout.labels.iter().zip(layout.buffers.iter_mut()) {
             // What another plan lends costs nothing here.
@@ -106,7 +115,20 @@ impl Plan {
         gpu.check()?;
         let variants = self.chosen_variants(gpu, options);
         let commands::Built { commands, works, phases, .. } = built;
-        Ok(Compiled { gpu: gpu.clone(), commands, works, phases, layout: needs.layout, transfer, variants, buffers })
+        let most_groups = gpu.limits().max_compute_workgroups_per_dimension;
+        Ok(Compiled {
+            gpu: gpu.clone(),
+            commands,
+            works,
+            phases,
+            layout: needs.layout,
+            transfer,
+            variants,
+            buffers,
+            merges: options.max_groups == 0,
+            most_groups,
+            keep: options.keep.clone(),
+        })
     }
 
     pub(crate) fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
@@ -168,7 +190,13 @@ impl Dispatch {
         let groups = self.extent.workgroups(interface.tile).max(1);
         let allowed = u64::from(gpu.limits().max_compute_workgroups_per_dimension);
         // A launch cannot be cut once it is submitted, so that none may be long: a quarter of a second on a slow adapter of its kind.
-        let longest = if gpu.traits().software { 5e8 } else { 2e10 };
+        // For slices of a frame it is a millisecond or two.
+        let longest = match (gpu.traits().software, options.fine) {
+            (true, false) => 5e8,
+            (true, true) => 1e7,
+            (false, false) => 2e10,
+            (false, true) => 2e8,
+        };
         let by_price = (groups as f64 * longest / self.cost()).ceil() as u64;
         let wanted = if options.max_groups > 0 { u64::from(options.max_groups) } else { by_price };
         Grid { groups, per_launch: wanted.clamp(1, allowed) }
@@ -213,15 +241,40 @@ impl Compiled {
     /// Encodes several stretches, the same one perhaps many times, in as few passes as can be: a pass costs more than a dispatch.
     pub fn encode_all(&self, encoder: &mut wgpu::CommandEncoder, ranges: &[Range<usize>]) {
         let mut pass: Option<wgpu::ComputePass> = None;
-        for command in ranges.iter().flat_map(|range| &self.commands[range.clone()]) {
-            match &command.kind {
-                CommandKind::Clear { buffer } => {
-                    drop(pass.take());
-                    encoder.clear_buffer(&self.buffers[*buffer], 0, None);
+        for range in ranges {
+            let mut next = range.start;
+            while next < range.end {
+                let command = &self.commands[next];
+                match &command.kind {
+                    CommandKind::Clear { buffer } => {
+                        drop(pass.take());
+                        encoder.clear_buffer(&self.buffers[*buffer], 0, None);
+                        next += 1;
+                    }
+                    CommandKind::Launch { .. } => {
+                        let (groups, end) = self.merged(next..range.end);
+                        self.launch(pass.get_or_insert_with(|| begin(encoder, None)), command, groups);
+                        next = end;
+                    }
                 }
-                CommandKind::Launch { .. } => self.launch(pass.get_or_insert_with(|| begin(encoder, None)), command),
             }
         }
+    }
+
+    /// The workgroups of the launches at the front of `range` that can go as one, and where the next begins: groups of one work are
+    /// numbered through, so that the first launch can take those of the next along.
+    fn merged(&self, range: Range<usize>) -> (u32, usize) {
+        let work = self.commands[range.start].work;
+        let (mut total, mut end) = (0, range.start);
+        for command in self.commands[range].iter().take_while(|command| command.work == work) {
+            let CommandKind::Launch { groups, .. } = command.kind else { break };
+            if total > 0 && (!self.merges || total + groups > self.most_groups) {
+                break;
+            }
+            total += groups;
+            end += 1;
+        }
+        (total, end)
     }
 
     /// Encodes one command `times` times over, in a pass of its own that writes timestamps.
@@ -233,9 +286,12 @@ impl Compiled {
         timestamps: Option<wgpu::ComputePassTimestampWrites>,
     ) {
         let command = &self.commands[index];
-        let CommandKind::Clear { buffer } = &command.kind else {
-            let mut pass = begin(encoder, timestamps);
-            return (0..times).for_each(|_| self.launch(&mut pass, command));
+        let buffer = match &command.kind {
+            CommandKind::Clear { buffer } => buffer,
+            CommandKind::Launch { groups, .. } => {
+                let mut pass = begin(encoder, timestamps);
+                return (0..times).for_each(|_| self.launch(&mut pass, command, *groups));
+            }
         };
         // A clear stands between passes: an empty one in front takes the first time, an empty one behind it the last.
         if let Some(writes) = &timestamps {
@@ -247,18 +303,23 @@ impl Compiled {
         }
     }
 
-    fn launch(&self, pass: &mut wgpu::ComputePass, command: &Command) {
-        let CommandKind::Launch { pipeline, bind_group, dims_offset, groups } = &command.kind else { return };
+    fn launch(&self, pass: &mut wgpu::ComputePass, command: &Command, groups: u32) {
+        let CommandKind::Launch { pipeline, bind_group, dims_offset, .. } = &command.kind else { return };
         pass.push_debug_group(&self.works[command.work].label);
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, bind_group, &[*dims_offset]);
-        pass.dispatch_workgroups(*groups, 1, 1);
+        pass.dispatch_workgroups(groups, 1, 1);
         pass.pop_debug_group();
     }
 
     /// The buffer that a tensor lies in, and its byte offset there. Step tensors share theirs with others.
     pub fn place(&self, tensor: &Tensor) -> (&wgpu::Buffer, u64) {
         (&self.buffers[self.layout.of_storage[tensor.storage]], tensor.offset)
+    }
+
+    /// Whether [`Options::keep`] named this storage.
+    pub fn keeps(&self, name: &str) -> bool {
+        self.keep.iter().any(|kept| kept == name)
     }
 
     /// All buffers that storages lie in.

@@ -29,25 +29,32 @@ impl Layout {
 /// The first and last work that touches a storage; `None` if none does.
 type Life = Option<(usize, usize)>;
 
-/// Lays a plan out.
+/// Lays a plan out; storages that `kept` names get a buffer of their own, as those that are kept anyway.
 ///
 /// # Errors
-/// [`Error::Limit`] when a storage is larger than a buffer may be or a tensor larger than one binding, with both numbers.
-pub fn layout(plan: &Plan, limits: &wgpu::Limits) -> Result<Layout> {
+/// [`Error::Usage`] for a name that no storage has; [`Error::Limit`] when a storage is larger than a buffer may be or a tensor larger than one binding, with both numbers.
+pub fn layout(plan: &Plan, limits: &wgpu::Limits, kept: &[String]) -> Result<Layout> {
     check_limits(plan, limits)?;
+    if let Some(name) = kept.iter().find(|name| plan.storages.iter().all(|storage| *storage.name != ***name)) {
+        return Err(Error::usage(format!("`{name}` is to be kept, but this plan has no tensor of that name")));
+    }
+    let keep = |storage: usize| {
+        let info = &plan.storages[storage];
+        if kept.iter().any(|name| **name == *info.name) { Keep::Always } else { info.keep }
+    };
     let lives = lifetimes(plan);
     let mut layout = Layout { buffers: vec![], labels: vec![], of_storage: vec![usize::MAX; plan.storages.len()], classes: vec![] };
     // Occupied stretches of each shared buffer; buffers of kept storages are never candidates.
     let mut occupied: Vec<Vec<(usize, usize)>> = vec![];
     let mut order: Vec<usize> = (0..plan.storages.len()).collect();
     // Largest first: a later, smaller storage then fits into any buffer that is free at its time. The sort is stable.
-    order.sort_by_key(|&s| (plan.storages[s].keep == Keep::Step, std::cmp::Reverse(plan.storages[s].bytes)));
+    order.sort_by_key(|&s| (keep(s) == Keep::Step, std::cmp::Reverse(plan.storages[s].bytes)));
     for storage in order {
         let info = &plan.storages[storage];
         let free = |stretches: &Vec<(usize, usize)>, (first, last): (usize, usize)| {
             !stretches.is_empty() && stretches.iter().all(|&(from, to)| last < from || to < first)
         };
-        let shared = match (info.keep, lives[storage]) {
+        let shared = match (keep(storage), lives[storage]) {
             (Keep::Step, None) => continue,
             (Keep::Step, Some(life)) => occupied.iter().position(|stretches| free(stretches, life)),
             (Keep::Always, _) => None,
@@ -62,7 +69,7 @@ pub fn layout(plan: &Plan, limits: &wgpu::Limits) -> Result<Layout> {
             }
             layout.buffers.len() - 1
         });
-        if info.keep == Keep::Step {
+        if keep(storage) == Keep::Step {
             occupied[buffer].extend(lives[storage]);
         }
         layout.of_storage[storage] = buffer;

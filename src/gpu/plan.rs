@@ -159,6 +159,15 @@ impl Plan {
         &self.works
     }
 
+    /// Every tensor that a dispatch binds, in order; one that several bind comes several times.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.dispatches().flat_map(|dispatch| &dispatch.tensors)
+    }
+
+    pub fn storages(&self) -> &[Storage] {
+        &self.storages
+    }
+
     /// Floating-point operations of a phase.
     pub fn flops(&self, phase: Phase) -> u64 {
         self.works.iter().filter(|w| w.phase == phase).map(Work::flops).sum()
@@ -180,6 +189,11 @@ impl Work {
             Action::Clear(_) => "clear",
         };
         if self.scope.is_empty() { what.to_owned() } else { format!("{} {what}", self.scope) }
+    }
+
+    /// Storages written.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = usize> {
+        self.touches().into_iter().filter(|(_, access)| matches!(access, Access::Write | Access::ReadWrite)).map(|(storage, _)| storage)
     }
 
     /// Storages touched, and how.

@@ -35,6 +35,7 @@ use web_time::Instant;
 use super::Gpu;
 use super::compile::Compiled;
 use super::run::Runner;
+use super::slice::Slice;
 use super::wait;
 use crate::error::Result;
 
@@ -163,20 +164,20 @@ impl Profiler {
     ) -> Result<()> {
         let mut encoder = self.encoder();
         before(&mut encoder)?;
-        self.runner.submit(encoder, 0.0)?;
+        self.runner.submit(encoder, Slice::default())?;
         self.runner.wait_for_all()?;
         let mut ranges: VecDeque<Range<usize>> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
         while !ranges.is_empty() {
-            let piece = self.runner.take_piece(compiled, &mut ranges);
-            let commands: Vec<usize> = piece.ranges.into_iter().flatten().collect();
+            let (slice, taken) = self.runner.take_piece(compiled, &mut ranges);
+            let commands: Vec<usize> = taken.into_iter().flatten().collect();
             match self.method() {
-                Method::Timestamps => self.by_timestamps(compiled, &commands, piece.cost)?,
+                Method::Timestamps => self.by_timestamps(compiled, &commands, slice)?,
                 Method::Repetition => self.by_repetition(compiled, commands[0])?,
             }
         }
         let mut encoder = self.encoder();
         after(&mut encoder);
-        self.runner.submit(encoder, 0.0)?;
+        self.runner.submit(encoder, Slice::default())?;
         self.runner.wait_for_all()
     }
 
@@ -184,7 +185,7 @@ impl Profiler {
         self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("profile") })
     }
 
-    fn by_timestamps(&mut self, compiled: &Compiled, commands: &[usize], cost: f64) -> Result<()> {
+    fn by_timestamps(&mut self, compiled: &Compiled, commands: &[usize], slice: Slice) -> Result<()> {
         let mut encoder = self.encoder();
         let Clock::Timestamps { queries, resolved } = &self.clock else { return Ok(()) };
         for (slot, &command) in commands.iter().enumerate() {
@@ -198,7 +199,7 @@ impl Profiler {
         }
         encoder.resolve_query_set(queries, 0..2 * commands.len() as u32, resolved, 0);
         let (resolved, bytes) = (resolved.clone(), 16 * commands.len() as u64);
-        self.runner.submit(encoder, cost)?;
+        self.runner.submit(encoder, slice)?;
         self.runner.wait_for_all()?;
         let ticks: Vec<u64> =
             bytemuck::pod_collect_to_vec(&wait::block_on(&self.gpu, compiled.transfer.read(&self.gpu, &resolved, 0, bytes))?);
@@ -218,7 +219,7 @@ impl Profiler {
         let start = Instant::now();
         let mut encoder = self.encoder();
         compiled.encode_timed(&mut encoder, command, times, None);
-        self.runner.submit(encoder, compiled.commands[command].cost * f64::from(times))?;
+        self.runner.submit(encoder, Slice::default())?;
         self.runner.wait_for_all()?;
         let seconds = (start.elapsed().as_secs_f64() - empty).max(0.0) / f64::from(times);
         self.note(compiled, command, start.duration_since(begun).as_secs_f64(), seconds);
@@ -285,7 +286,7 @@ fn empty_submit(gpu: &Gpu, runner: &mut Runner) -> Result<f64> {
     for _ in 0..21 {
         let begun = Instant::now();
         let encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("empty") });
-        runner.submit(encoder, 0.0)?;
+        runner.submit(encoder, Slice::default())?;
         runner.wait_for_all()?;
         samples.push(begun.elapsed().as_secs_f64());
     }

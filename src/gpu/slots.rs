@@ -18,7 +18,17 @@ struct Slot {
     buffer: wgpu::Buffer,
     /// Set once the slot is mapped; `None` while it is on its way.
     mapped: Signal<Result<(), wgpu::BufferAsyncError>>,
-    ready: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In flight, or not mapped yet.
+    Away,
+    /// Mapped: it can be filled.
+    Ready,
+    /// It holds data that no submit has taken along.
+    Filled,
 }
 
 impl Slots {
@@ -34,7 +44,8 @@ impl Slots {
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let create = || (0..Slots::COUNT).map(|_| gpu.create_buffer("slot", bytes, usage)).collect::<Vec<_>>();
         let buffers = gpu.guarded("allocating slots", create).await?;
-        let slots: Vec<Slot> = buffers.into_iter().map(|buffer| Slot { buffer, mapped: Signal::new(), ready: false }).collect();
+        let slot = |buffer| Slot { buffer, mapped: Signal::new(), state: State::Away };
+        let slots: Vec<Slot> = buffers.into_iter().map(slot).collect();
         for slot in &slots {
             let sender = slot.mapped.clone();
             slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| sender.send(result));
@@ -42,23 +53,38 @@ impl Slots {
         Ok(Slots { slots, next: 0, bytes })
     }
 
-    /// Whether the next slot can be filled now.
-    pub fn ready(&mut self) -> Result<bool> {
-        let slot = &mut self.slots[self.next];
-        if let Some(result) = slot.mapped.take() {
-            result.map_err(|e| Error::Device(format!("an input slot could not be mapped: {e}")))?;
-            slot.ready = true;
-        }
-        Ok(slot.ready)
+    fn at(&self, ahead: usize) -> usize {
+        (self.next + ahead) % self.slots.len()
     }
 
-    /// Fills the next slot, copies it to `target` and lets it map itself again once the encoder's submit has run.
+    /// Whether a slot can be filled now: the next one, or one `ahead` of it.
+    pub fn ready(&mut self, ahead: usize) -> Result<bool> {
+        let (index, there) = (self.at(ahead), ahead < self.slots.len());
+        let slot = &mut self.slots[index];
+        if let Some(result) = slot.mapped.take() {
+            result.map_err(|e| Error::Device(format!("an input slot could not be mapped: {e}")))?;
+            slot.state = State::Ready;
+        }
+        Ok(there && slot.state == State::Ready)
+    }
+
+    /// Maps the slots again whose data no submit has taken along.
+    pub fn recall(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Filled) {
+            slot.state = State::Away;
+            let sender = slot.mapped.clone();
+            slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| sender.send(result));
+        }
+    }
+
+    /// Writes a slot.
     ///
     /// # Panics
     /// When the slot is not [`ready`](Slots::ready) or `data` is not one slot long.
-    pub fn fill(&mut self, encoder: &mut wgpu::CommandEncoder, data: &[u8], target: &wgpu::Buffer) -> Result<()> {
-        let slot = &mut self.slots[self.next];
-        assert!(slot.ready, "the slot is still in flight");
+    pub fn fill(&mut self, ahead: usize, data: &[u8]) -> Result<()> {
+        let index = self.at(ahead);
+        let slot = &mut self.slots[index];
+        assert!(slot.state == State::Ready, "the slot is {:?}", slot.state);
         assert_eq!(data.len() as u64, self.bytes, "a slot is filled whole");
         {
             let view = slot.buffer.get_mapped_range_mut(..);
@@ -66,12 +92,25 @@ impl Slots {
             view.slice(..).copy_from_slice(data);
         }
         slot.buffer.unmap();
-        slot.ready = false;
+        slot.state = State::Filled;
+        Ok(())
+    }
+
+    /// Copies a filled slot to `target` and lets it map itself again once the encoder's submit has run.
+    pub fn encode(&self, ahead: usize, encoder: &mut wgpu::CommandEncoder, target: &wgpu::Buffer) {
+        let slot = &self.slots[self.at(ahead)];
+        assert!(slot.state == State::Filled, "the slot is {:?}", slot.state);
         encoder.copy_buffer_to_buffer(&slot.buffer, 0, target, 0, self.bytes);
         let sender = slot.mapped.clone();
         encoder.map_buffer_on_submit(&slot.buffer, wgpu::MapMode::Write, .., move |result| sender.send(result));
-        self.next = (self.next + 1) % self.slots.len();
-        Ok(())
+    }
+
+    /// So many slots went with a submit.
+    pub fn commit(&mut self, count: usize) {
+        for _ in 0..count {
+            self.slots[self.next].state = State::Away;
+            self.next = self.at(1);
+        }
     }
 }
 

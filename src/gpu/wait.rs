@@ -25,6 +25,13 @@ pub fn for_device(gpu: &Gpu) -> Result<()> {
     polled.map(drop).map_err(|e| Error::Device(format!("waiting for {} failed: {e}", gpu.info().name)))
 }
 
+/// Looks, without waiting, what has ended, and has callbacks called for it.
+pub fn look(gpu: &Gpu) -> Result<()> {
+    let polled = gpu.device().poll(wgpu::PollType::Poll);
+    gpu.check()?;
+    polled.map(drop).map_err(|e| Error::Device(format!("looking at {} failed: {e}", gpu.info().name)))
+}
+
 /// Waits until one submit has run.
 pub fn for_submit(gpu: &Gpu, index: &wgpu::SubmissionIndex) -> Result<()> {
     WAITS.fetch_add(1, Ordering::Relaxed);
@@ -76,6 +83,20 @@ impl<T> Signal<T> {
     /// The value, if it has come; it is taken out.
     pub fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(|e| e.into_inner()).0.take()
+    }
+
+    /// The value, if it has come; it stays.
+    pub fn peek(&self) -> Option<T>
+    where
+        T: Copy,
+    {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).0
+    }
+}
+
+impl<T> std::fmt::Debug for Signal<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signal")
     }
 }
 

@@ -243,6 +243,11 @@ impl Pools {
         self.moments[index][name].clone()
     }
 
+    /// Whether there are gradients.
+    pub fn trains(&self) -> bool {
+        !self.grads.is_empty()
+    }
+
     /// Number of optimizer moments.
     pub fn moments(&self) -> usize {
         self.moments.len()

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Model;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::{Compiled, Needs, Options};
 use crate::gpu::plan::Phase;
@@ -19,10 +19,12 @@ pub struct Session {
     pub model: Model,
     pub compiled: Compiled,
     pub runner: Runner,
-    slots: Slots,
+    pub slots: Slots,
     pub readback: Readback,
     /// Times every dispatch while it is there.
     pub profiler: Option<Profiler>,
+    /// A host's slices have begun a step and not ended it.
+    pub(crate) under_way: bool,
 }
 
 /// What a session will allocate, to the byte.
@@ -39,7 +41,7 @@ impl Session {
     /// What [`Session::new`] will allocate, without allocating.
     ///
     /// # Errors
-    /// [`crate::error::Error::Limit`] when something is larger than the adapter allows.
+    /// [`Error::Limit`] when something is larger than the adapter allows.
     pub fn memory(gpu: &Gpu, model: &Model, options: &Options) -> Result<Memory> {
         let Needs { layout, dims_bytes, transfer_bytes, buffers } = model.plan.needs(gpu, options)?;
         let staging = transfer_bytes + dims_bytes + Slots::needs(model.inputs.bytes) + model.records.bytes();
@@ -52,7 +54,7 @@ impl Session {
     /// Allocates and compiles; weights are undefined until they are written.
     ///
     /// # Errors
-    /// As [`Session::memory`], and [`crate::error::Error::Device`] when the driver refuses.
+    /// As [`Session::memory`], and [`Error::Device`] when the driver refuses.
     pub async fn new(gpu: &Gpu, model: Model, options: &Options) -> Result<Session> {
         let compiled = model.plan.compile(gpu, options).await?;
         let slots = Slots::new(gpu, model.inputs.bytes).await?;
@@ -60,7 +62,7 @@ impl Session {
         if let Some((tensor, words)) = model.inputs.constants(&model.config) {
             compiled.write(tensor, &words).await?;
         }
-        Ok(Session { gpu: gpu.clone(), runner: Runner::new(gpu), model, compiled, slots, readback, profiler: None })
+        Ok(Session { gpu: gpu.clone(), runner: Runner::new(gpu), model, compiled, slots, readback, profiler: None, under_way: false })
     }
 
     /// Writes a parameter-shaped list of values over its tensors (a table may be split by rows).
@@ -94,14 +96,22 @@ impl Session {
     /// Blocks while one slot of inputs goes through the phases; with a tag, the records are requested behind them.
     /// False if `stop` said so before everything was submitted; it is not asked any more once a command of `commit` has gone.
     pub fn run(&mut self, slot: &[u8], phases: &[Phase], commit: Phase, report: Option<u64>, stop: &dyn Fn() -> bool) -> Result<bool> {
-        while !self.slots.ready()? {
+        if self.under_way {
+            return Err(Error::usage("a step is under way in slices: it must end before anything else runs on this model"));
+        }
+        while !self.slots.ready(0)? {
             wait::for_device(&self.gpu)?;
         }
         let Session { compiled, slots, readback, runner, model, profiler, .. } = self;
         let ranges: Vec<Range<usize>> = phases.iter().map(|phase| compiled.phase(*phase)).collect();
         let inputs = compiled.place(&model.inputs.step).0;
         let records = compiled.place(&model.records).0;
-        let before = |encoder: &mut wgpu::CommandEncoder| slots.fill(encoder, slot, inputs);
+        let before = |encoder: &mut wgpu::CommandEncoder| {
+            slots.fill(0, slot)?;
+            slots.encode(0, encoder, inputs);
+            slots.commit(1);
+            Ok(())
+        };
         let after = |encoder: &mut wgpu::CommandEncoder| {
             if let Some(tag) = report.filter(|_| readback.idle()) {
                 readback.request(encoder, records, tag);

@@ -1,7 +1,12 @@
 //! The trainer: batches in, updates on the device, losses out when they have come.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use super::config::{Optimizer, RunConfig};
+use super::looks::Looks;
 use super::schedule::learning_rate;
+use super::slices::Batch;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
@@ -19,12 +24,28 @@ pub const APPLY: Phase = Phase("apply");
 /// Trains one model on one device.
 pub struct Trainer {
     pub session: Session,
-    config: RunConfig,
-    /// Steps submitted.
-    step: u64,
+    pub(super) config: RunConfig,
+    /// Where the run stands, as far as it was submitted.
+    pub(super) at: Place,
+    /// Where it will stand when the slice that a host has is submitted, and the slots of inputs that went with it.
+    pub(super) ahead: Option<(Place, usize)>,
     /// Steps whose reports have been taken.
-    reported: u64,
+    pub(super) reported: u64,
+    /// Reports that have come and were not taken.
+    pub(super) coming: VecDeque<StepReport>,
+    pub(super) looks: Looks,
     frame: Frame,
+}
+
+/// A place in a run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// Whole steps before it.
+    pub step: u64,
+    /// The micro-batch under way.
+    pub micro: usize,
+    /// What is left of that, phase by phase.
+    pub rest: VecDeque<(Phase, Range<usize>)>,
 }
 
 /// Host memory of one micro-batch, reused.
@@ -98,7 +119,16 @@ impl Trainer {
     /// As [`record`], and [`Error::Device`] when the driver refuses an allocation or a shader.
     pub async fn new(gpu: &Gpu, config: &RunConfig, options: &Options) -> Result<Trainer> {
         let session = Session::new(gpu, record(config, gpu.limits())?, options).await?;
-        let trainer = Trainer { session, config: config.clone(), step: 0, reported: 0, frame: Frame::default() };
+        let trainer = Trainer {
+            session,
+            config: config.clone(),
+            at: Place::default(),
+            ahead: None,
+            reported: 0,
+            coming: VecDeque::new(),
+            looks: Looks::default(),
+            frame: Frame::default(),
+        };
         let seed = config.train.seed;
         trainer.session.write_weights(|index, param| Ok(param.initial(seed, index))).await?;
         trainer.zero_moments().await?;
@@ -115,9 +145,16 @@ impl Trainer {
         self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[State::default()])).await
     }
 
-    /// Steps submitted so far.
+    /// The buffers of the weights, by storage, for [`crate::generate::Generator::sharing`].
+    pub fn weight_buffers(&self) -> Vec<(String, wgpu::Buffer)> {
+        let plan = &self.session.model.plan;
+        let weights = plan.storages().iter().filter(|storage| storage.name.starts_with("weights."));
+        weights.filter_map(|storage| Some((storage.name.to_string(), self.session.compiled.buffer_named(&storage.name)?.clone()))).collect()
+    }
+
+    /// Whole steps submitted so far.
     pub fn step_count(&self) -> u64 {
-        self.step
+        self.at.step
     }
 
     pub fn config(&self) -> &RunConfig {
@@ -140,17 +177,16 @@ impl Trainer {
     /// # Errors
     /// [`Error::Usage`] for data shorter than one window, [`Error::Device`] when the device is lost.
     pub fn step(&mut self, data: &TokenStore, report: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
-        let sampler = Sampler::new(self.config.train.seed, self.config.model.seq_len, data.len())?;
+        self.end_slices(data.into())?;
         let accumulation = self.config.train.grad_accumulation;
         for micro in 0..accumulation {
-            let first_sample = self.step * self.samples_per_step() + (micro * self.config.train.batch_size) as u64;
-            self.fill_frame(&sampler, data, first_sample)?;
-            let report = (report && micro + 1 == accumulation).then_some(self.step + 1);
+            self.fill_frame(data, self.at.step, micro)?;
+            let report = (report && micro + 1 == accumulation).then_some(self.at.step + 1);
             if !self.micro_batch(micro, report, stop)? {
                 return Ok(false);
             }
         }
-        self.step += 1;
+        self.at.step += 1;
         Ok(true)
     }
 
@@ -159,46 +195,73 @@ impl Trainer {
     /// # Errors
     /// [`Error::Usage`] when the lengths are not those of one batch, or the config accumulates several.
     pub fn step_on(&mut self, ids: &[u32], targets: &[u32]) -> Result<()> {
-        let tokens = self.tokens_per_step() as usize;
-        if self.config.train.grad_accumulation != 1 || ids.len() != tokens || targets.len() != tokens {
-            let found = format!("{} ids and {} targets", ids.len(), targets.len());
-            return Err(Error::usage(format!("{found}: one batch of {tokens} is needed, with train.grad_accumulation = 1")));
-        }
-        self.frame = Frame { ids: ids.to_vec(), targets: targets.to_vec(), order: vec![0; tokens] };
-        sort_order_into(&self.frame.ids, &mut self.frame.order)?;
+        self.end_slices(Batch::Given { ids, targets })?;
+        self.set_frame(ids, targets)?;
         self.micro_batch(0, None, &|| false)?;
-        self.step += 1;
+        self.at.step += 1;
         Ok(())
     }
 
     /// Runs the frame through the device: forward and backward, and the update behind the step's last micro-batch.
     fn micro_batch(&mut self, micro: usize, report: Option<u64>, stop: &dyn Fn() -> bool) -> Result<bool> {
-        let train = &self.config.train;
-        // Windows of training are full: ignored targets come from callers of `step_on` only, whose batch is the whole step.
-        let ignored = self.frame.targets.iter().filter(|&&t| t as usize >= self.config.model.vocab_size).count() as u64;
-        let real = (self.tokens_per_step() - if train.grad_accumulation == 1 { ignored } else { 0 }).max(1);
-        let block = Step {
-            learning_rate: learning_rate(train, self.step) as f32,
-            target_scale: 1.0 / real as f32,
-            seed: mix(train.seed, self.step),
-            first_sample: (micro * train.batch_size) as u32,
-            record: (self.step % STEP_RECORDS as u64) as u32,
-            fresh: (micro == 0) as u32,
-            ..Step::default()
-        };
-        let block = block.with_dropout(self.config.model.dropout);
+        let slot = self.slot(self.at.step, micro);
+        self.session.run(&slot, &self.phases(micro), APPLY, report, stop)
+    }
+
+    /// The phases of a micro-batch, in order.
+    pub(super) fn phases(&self, micro: usize) -> Vec<Phase> {
         let mut phases = vec![model::FORWARD, model::HEAD, model::BACKWARD];
         if micro == 0 {
             phases.splice(0..0, [model::PREPARE, model::CAST]);
         }
-        if micro + 1 == train.grad_accumulation {
+        if micro + 1 == self.config.train.grad_accumulation {
             phases.push(APPLY);
         }
-        let slot = self.session.model.inputs.slot(block, &self.frame.ids, &self.frame.targets, &self.frame.order, &[]);
-        self.session.run(&slot, &phases, APPLY, report, stop)
+        phases
     }
 
-    fn fill_frame(&mut self, sampler: &Sampler, data: &TokenStore, first: u64) -> Result<()> {
+    /// What the device is told of the frame.
+    pub(super) fn slot(&self, step: u64, micro: usize) -> Vec<u8> {
+        let train = &self.config.train;
+        // Windows of training are full: ignored targets come with a caller's own batch only, which is the whole step.
+        let ignored = self.frame.targets.iter().filter(|&&t| t as usize >= self.config.model.vocab_size).count() as u64;
+        let real = (self.tokens_per_step() - if train.grad_accumulation == 1 { ignored } else { 0 }).max(1);
+        let block = Step {
+            learning_rate: learning_rate(train, step) as f32,
+            target_scale: 1.0 / real as f32,
+            seed: mix(train.seed, step),
+            first_sample: (micro * train.batch_size) as u32,
+            record: (step % STEP_RECORDS as u64) as u32,
+            fresh: (micro == 0) as u32,
+            ..Step::default()
+        };
+        let block = block.with_dropout(self.config.model.dropout);
+        self.session.model.inputs.slot(block, &self.frame.ids, &self.frame.targets, &self.frame.order, &[])
+    }
+
+    /// # Errors
+    /// [`Error::Usage`] for a caller's batch that is not a whole step.
+    pub(super) fn check_batch(&self, ids: &[u32], targets: &[u32]) -> Result<()> {
+        let tokens = self.tokens_per_step() as usize;
+        if self.config.train.grad_accumulation != 1 || ids.len() != tokens || targets.len() != tokens {
+            let found = format!("{} ids and {} targets", ids.len(), targets.len());
+            return Err(Error::usage(format!("{found}: one batch of {tokens} is needed, with train.grad_accumulation = 1")));
+        }
+        Ok(())
+    }
+
+    /// Takes a caller's batch as the frame.
+    pub(super) fn set_frame(&mut self, ids: &[u32], targets: &[u32]) -> Result<()> {
+        self.check_batch(ids, targets)?;
+        let tokens = ids.len();
+        self.frame = Frame { ids: ids.to_vec(), targets: targets.to_vec(), order: vec![0; tokens] };
+        sort_order_into(&self.frame.ids, &mut self.frame.order)
+    }
+
+    /// Draws the frame of a step's micro-batch.
+    pub(super) fn fill_frame(&mut self, data: &TokenStore, step: u64, micro: usize) -> Result<()> {
+        let sampler = Sampler::new(self.config.train.seed, self.config.model.seq_len, data.len())?;
+        let first = step * self.samples_per_step() + (micro * self.config.train.batch_size) as u64;
         let (batch, time) = (self.config.train.batch_size, self.config.model.seq_len);
         let Frame { ids, targets, order } = &mut self.frame;
         ids.resize(batch * time, 0);
@@ -239,24 +302,39 @@ impl Trainer {
     }
 
     /// Blocks until all submitted steps have run, and takes all their reports.
+    ///
+    /// # Errors
+    /// As [`Trainer::reports`], and [`Error::Usage`] while a host has a slice that is neither submitted nor dropped.
     pub fn finish(&mut self) -> Result<Vec<StepReport>> {
+        self.settled()?;
         self.session.runner.wait_for_all()?;
-        let mut reports = self.reports()?;
+        let mut reports: Vec<StepReport> = self.coming.drain(..).collect();
+        reports.extend(self.reports()?);
         let records = wait::block_on(&self.session.gpu, self.session.compiled.read::<f32>(&self.session.model.records))?;
-        let from = self.reported.max(self.step.saturating_sub(STEP_RECORDS as u64));
-        self.reported = self.step;
-        for step in from..self.step {
+        let from = self.reported.max(self.at.step.saturating_sub(STEP_RECORDS as u64));
+        self.reported = self.at.step;
+        for step in from..self.at.step {
             reports.push(self.report(step, &records)?);
         }
         Ok(reports)
     }
 
-    /// Reads everything that a checkpoint holds. Steps in flight are part of it.
+    /// Reads everything that a checkpoint holds. Steps in flight are part of it; of a step that slices have begun nothing is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] while slices have made a part of an update.
     pub async fn snapshot(&self) -> Result<Snapshot> {
+        if self.at.rest.front().is_some_and(|(phase, range)| *phase == APPLY && range.start > self.session.compiled.phase(APPLY).start) {
+            return Err(Error::usage("the weights are half updated: take the snapshot when the step under way has ended"));
+        }
         let (session, pools) = (&self.session, &self.session.model.pools);
         let words = session.compiled.read::<u32>(&session.model.state).await?;
-        let mut snapshot =
-            Snapshot { step: self.step, state: bytemuck::cast_slice(&words)[0], weights: vec![], moments: vec![vec![]; pools.moments()] };
+        let mut snapshot = Snapshot {
+            step: self.at.step,
+            state: bytemuck::cast_slice(&words)[0],
+            weights: vec![],
+            moments: vec![vec![]; pools.moments()],
+        };
         for param in &pools.table {
             snapshot.weights.push(session.read(&pools.weights(&param.name)).await?);
             for (index, moment) in snapshot.moments.iter_mut().enumerate() {
@@ -272,6 +350,9 @@ impl Trainer {
     /// When its lists are not those of this model's parameter table.
     pub async fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         let pools = &self.session.model.pools;
+        if self.ahead.is_some() {
+            return Err(Error::usage("a host has a slice of this trainer: submit it or drop its ticket before a snapshot is restored"));
+        }
         assert_eq!(snapshot.weights.len(), pools.table.len(), "a snapshot of another model");
         self.session.write_weights(|index, _| Ok(snapshot.weights[index].clone())).await?;
         for (index, moment) in snapshot.moments.iter().enumerate() {
@@ -280,7 +361,9 @@ impl Trainer {
             }
         }
         self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[snapshot.state])).await?;
-        self.step = snapshot.step;
+        self.at = Place { step: snapshot.step, ..Place::default() };
+        self.session.under_way = false;
+        self.coming.clear();
         self.reported = snapshot.step;
         Ok(())
     }

@@ -1,0 +1,170 @@
+//! How long commands take on this device, learned from the slices that have ended.
+
+/// Commands of one recorded work within a slice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub work: usize,
+    /// FLOPs plus priced bytes, see [`super::commands::Command`].
+    pub cost: f64,
+}
+
+/// Predicts seconds from costs, for each recorded work by itself: kernels differ tenfold in what they make of a device.
+pub(crate) struct Pace {
+    /// Seconds per unit of cost of works that were not measured yet.
+    guess: f64,
+    works: Vec<Work>,
+    /// The driver compiles a kernel when it first runs.
+    lazy: bool,
+    sight: Sight,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Work {
+    ran: bool,
+    /// Seconds per unit of cost; 0 as long as it is not known.
+    pace: f64,
+}
+
+/// Slices below this cost are over before anything can be measured.
+const SMALL: f64 = 1e5;
+
+impl Pace {
+    pub fn new(software: bool) -> Pace {
+        Pace { guess: if software { 1e-9 } else { 1e-11 }, works: vec![], lazy: software, sight: Sight::default() }
+    }
+
+    /// Predicted seconds of commands that cost so much.
+    pub fn seconds(&self, part: Part) -> f64 {
+        let known = self.works.get(part.work).map_or(0.0, |work| work.pace);
+        part.cost * if known > 0.0 { known } else { self.guess }
+    }
+
+    /// Takes note that a slice took `seconds`.
+    pub fn learn(&mut self, parts: &[Part], seconds: f64) {
+        let cost: f64 = parts.iter().map(|part| part.cost).sum();
+        let most = parts.iter().map(|part| part.work + 1).max().unwrap_or(0);
+        self.works.resize(self.works.len().max(most), Work::default());
+        let new = parts.iter().any(|part| !self.works[part.work].ran);
+        parts.iter().for_each(|part| self.works[part.work].ran = true);
+        if cost < SMALL || self.lazy && new {
+            return;
+        }
+        let measured = seconds / cost;
+        self.guess = if measured > self.guess { measured } else { self.guess + 0.25 * (measured - self.guess) };
+        // What the whole slice missed by is shared out by the square of each part's share, so that a second look at the same slice would
+        // be right. Slower than thought counts at once, because a slice must not overrun twice; faster is believed by and by.
+        let predicted: f64 = parts.iter().map(|&part| self.seconds(part)).sum();
+        let squares: f64 = parts.iter().map(|&part| (self.seconds(part) / predicted).powi(2)).sum();
+        let missed = seconds / predicted - 1.0;
+        let paces: Vec<f64> = parts
+            .iter()
+            .map(|&part| {
+                let change = missed * self.seconds(part) / predicted / squares;
+                self.seconds(part) / part.cost * (1.0 + if change > 0.0 { change.min(9.0) } else { 0.5 * change.max(-0.9) })
+            })
+            .collect();
+        for (part, pace) in parts.iter().zip(paces).filter(|(_, pace)| pace.is_finite()) {
+            self.works[part.work].pace = pace;
+        }
+    }
+
+    /// The same without timestamps: the end of a slice was seen `seconds` after its begin, which may be long after it.
+    pub fn learn_seen(&mut self, parts: &[Part], seconds: f64) {
+        let predicted: f64 = parts.iter().map(|&part| self.seconds(part)).sum();
+        self.sight.note(predicted, seconds);
+        self.learn(parts, (seconds - self.sight.latency()).max(0.0));
+    }
+}
+
+/// Tells how long a host takes to look: where the time until a slice is seen to have ended does not follow its work, it is the time
+/// between two looks and not that of the slice. A straight line through the recent slices, by running means.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sight {
+    weight: f64,
+    /// Means of predicted (x) and seen (y) seconds, of x² and of x·y.
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Sight {
+    fn note(&mut self, x: f64, y: f64) {
+        self.weight = (self.weight + 1.0).min(24.0);
+        let part = 1.0 / self.weight;
+        self.x += part * (x - self.x);
+        self.y += part * (y - self.y);
+        self.xx += part * (x * x - self.xx);
+        self.xy += part * (x * y - self.xy);
+    }
+
+    /// Seconds of each sighting that no work explains; 0 unless nearly nothing does.
+    fn latency(&self) -> f64 {
+        let spread = self.xx - self.x * self.x;
+        if self.weight < 8.0 || spread < (0.1 * self.x).powi(2) {
+            return 0.0;
+        }
+        let slope = (self.xy - self.x * self.y) / spread;
+        if slope < 0.25 { (self.y - slope.max(0.0) * self.x).max(0.0) } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(work: usize, cost: f64) -> Part {
+        Part { work, cost }
+    }
+
+    #[test]
+    fn works_of_different_pace_are_told_apart() {
+        let truth = [1e-10, 1e-9, 3e-10];
+        let mut pace = Pace::new(false);
+        let slices = [vec![part(0, 4e6), part(1, 1e6)], vec![part(1, 2e6), part(2, 5e6)], vec![part(2, 1e6), part(0, 9e6)]];
+        for _ in 0..200 {
+            for slice in &slices {
+                pace.learn(slice, slice.iter().map(|part| part.cost * truth[part.work]).sum());
+            }
+        }
+        for (work, truth) in truth.iter().enumerate() {
+            assert!((pace.seconds(part(work, 1.0)) / truth - 1.0).abs() < 0.05, "{work}: {:e}", pace.seconds(part(work, 1.0)));
+        }
+    }
+
+    #[test]
+    fn slower_counts_at_once_and_the_first_run_not_at_all_where_it_compiles() {
+        let mut pace = Pace::new(true);
+        pace.learn(&[part(0, 1e7)], 3.0);
+        assert_eq!(pace.seconds(part(0, 1e7)), 1e-2);
+        pace.learn(&[part(0, 1e7)], 5e-2);
+        assert!((pace.seconds(part(0, 1e7)) - 5e-2).abs() < 1e-9);
+    }
+
+    /// A host that looks once a frame sees every slice end at a frame's length: slices must not shrink to nothing for that.
+    #[test]
+    fn the_time_between_two_looks_is_not_taken_for_work() {
+        let (frame, truth) = (16e-3, 1e-10);
+        let mut pace = Pace::new(false);
+        let mut sizes = vec![];
+        for index in 0..400 {
+            let budget = if index % 4 == 3 { 4e-3 } else { 8e-3 };
+            let cost = budget / pace.seconds(part(0, 1.0));
+            let looks = (cost * truth / frame).ceil().max(1.0);
+            pace.learn_seen(&[part(0, cost)], looks * frame);
+            sizes.push(cost * truth);
+        }
+        let mean = sizes[200..].iter().sum::<f64>() / 200.0;
+        assert!((2e-3..40e-3).contains(&mean), "slices of {mean} s");
+    }
+
+    #[test]
+    fn a_host_that_waits_is_believed() {
+        let mut pace = Pace::new(false);
+        for index in 0..100 {
+            let cost = if index % 4 == 3 { 4e-3 } else { 8e-3 } / pace.seconds(part(0, 1.0));
+            pace.learn_seen(&[part(0, cost)], cost * 5e-10);
+        }
+        assert!((pace.seconds(part(0, 1.0)) / 5e-10 - 1.0).abs() < 0.01);
+    }
+}

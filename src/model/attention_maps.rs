@@ -1,0 +1,99 @@
+//! Maps of attention: the (T, T) probabilities of one head, computed on demand from what the forward pass left in memory.
+
+use std::ops::Range;
+
+use super::FORWARD;
+use super::session::Session;
+use super::view::View;
+use crate::error::{Error, Result};
+use crate::gpu::compile::{Compiled, Options};
+use crate::gpu::plan::{Phase, Plan};
+use crate::gpu::tensor::Dtype;
+use crate::ops::attention::Shape;
+use crate::ops::attention_map::AttentionMap;
+
+const MAP: Phase = Phase("map");
+
+/// A plan of its own over a session's buffers, with a dispatch for each layer, sample and head: choosing is but an index.
+pub struct AttentionMaps {
+    compiled: Compiled,
+    layers: usize,
+    samples: usize,
+    heads: usize,
+    map: View,
+    /// Commands of each dispatch.
+    commands: Vec<Range<usize>>,
+}
+
+impl AttentionMaps {
+    /// Compiles the maps of a training or evaluation session.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the forward pass does not leave what they need; [`Error::Device`] when the driver refuses.
+    pub async fn new(session: &Session) -> Result<AttentionMaps> {
+        let config = &session.model.config;
+        let (samples, time) = (session.model.inputs.ids.shape[0], config.seq_len);
+        let mut plan = Plan::new();
+        let mut options = Options::default();
+        let mut lend = |plan: &mut Plan, name: String, class| -> Result<_> {
+            let view = session.view_after(&name, FORWARD)?.remove(0);
+            options.existing.push((name.clone(), view.buffer.clone()));
+            Ok(plan.kept(&name, &view.shape, view.dtype, class))
+        };
+        let mut attended = vec![];
+        for l in 0..config.n_layer {
+            let qkv = lend(&mut plan, format!("h.{l}.attn.qkv"), "activations")?;
+            let lse = lend(&mut plan, format!("h.{l}.attn.lse"), "statistics")?;
+            attended.push((qkv, lse));
+        }
+        let map = plan.kept("attention map", &[time, time], Dtype::F32, "results");
+        let op = AttentionMap::new(config.head_size(), attended[0].0.dtype);
+        let shape = Shape { batch: samples, time, heads: config.n_head, dropout: None };
+        plan.begin(MAP);
+        for (qkv, lse) in &attended {
+            for sample in 0..samples {
+                (0..config.n_head).for_each(|head| op.forward(&mut plan, shape, sample, head, qkv, lse, &map));
+            }
+        }
+        let compiled = plan.compile(&session.gpu, &options).await?;
+        let mut commands: Vec<Range<usize>> = vec![];
+        for command in 0..compiled.len() {
+            match commands.last_mut() {
+                Some(range) if compiled.work_of(range.start) == compiled.work_of(command) => range.end = command + 1,
+                _ => commands.push(command..command + 1),
+            }
+        }
+        let (buffer, offset) = compiled.place(&map);
+        let map = View {
+            name: map.name.to_string(),
+            buffer: buffer.clone(),
+            offset,
+            bytes: map.bytes(),
+            shape: map.shape.clone(),
+            dtype: map.dtype,
+        };
+        Ok(AttentionMaps { layers: config.n_layer, samples, heads: config.n_head, map, commands, compiled })
+    }
+
+    /// The map (T, T), f32: a row for each query, zero above the diagonal.
+    pub fn view(&self) -> View {
+        self.map.clone()
+    }
+
+    /// # Errors
+    /// [`Error::Usage`] that names what is out of range.
+    pub fn check(&self, layer: usize, head: usize, sample: usize) -> Result<()> {
+        for (what, found, count) in [("layer", layer, self.layers), ("head", head, self.heads), ("sample", sample, self.samples)] {
+            if found >= count {
+                return Err(Error::usage(format!("there is no {what} {found} to be shown: it has {what}s 0 to {}", count - 1)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes one map, behind a forward pass.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, layer: usize, head: usize, sample: usize) {
+        let index = (layer * self.samples + sample) * self.heads + head;
+        self.compiled.encode(encoder, self.commands[index].clone());
+    }
+}

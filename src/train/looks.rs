@@ -1,0 +1,98 @@
+//! What a host looks at while a model trains: copies taken at a chosen point of each step, and maps of attention.
+
+use super::trainer::Trainer;
+use crate::error::Result;
+use crate::gpu::plan::Phase;
+use crate::model::FORWARD;
+use crate::model::attention_maps::AttentionMaps;
+use crate::model::view::View;
+
+/// Which attention of a training batch is mapped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AttentionAt {
+    pub layer: usize,
+    pub head: usize,
+    /// The sample of the (micro-)batch.
+    pub sample: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Looks {
+    taps: Vec<Tap>,
+    maps: Option<AttentionMaps>,
+    shown: Option<AttentionAt>,
+}
+
+/// A copy made at the end of a phase.
+struct Tap {
+    phase: Phase,
+    from: Vec<View>,
+    to: View,
+}
+
+impl Looks {
+    /// Encodes what is wanted at the end of a phase.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, phase: Phase) {
+        if let (Some(maps), Some(at), true) = (&self.maps, self.shown, phase == FORWARD) {
+            maps.encode(encoder, at.layer, at.head, at.sample);
+        }
+        for tap in self.taps.iter().filter(|tap| tap.phase == phase) {
+            let mut end = tap.to.offset;
+            for part in &tap.from {
+                encoder.copy_buffer_to_buffer(&part.buffer, part.offset, &tap.to.buffer, end, part.bytes);
+                end += part.bytes;
+            }
+        }
+    }
+}
+
+impl Trainer {
+    /// Where a tensor lies whose contents stay between steps, see [`Session::view`](crate::model::session::Session::view).
+    ///
+    /// # Errors
+    /// As [`Session::view`](crate::model::session::Session::view).
+    pub fn view(&self, name: &str) -> Result<Vec<View>> {
+        self.session.view(name)
+    }
+
+    /// Has a tensor copied at the end of a phase of every (micro-)batch that slices run from now on, into a buffer that nothing else
+    /// writes: what is drawn from it belongs to one moment, however a step is spread over frames.
+    ///
+    /// # Errors
+    /// As [`Session::view_after`](crate::model::session::Session::view_after), and [`crate::error::Error::Device`] when the driver refuses the buffer.
+    pub async fn tap(&mut self, name: &str, after: Phase) -> Result<View> {
+        let from = self.session.view_after(name, after)?;
+        let bytes = from.iter().map(|part| part.bytes).sum();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let gpu = self.session.gpu.clone();
+        let buffer = gpu.guarded("allocating a tap", || gpu.create_buffer(&format!("tap of {name}"), bytes, usage)).await?;
+        let mut shape = from[0].shape.clone();
+        shape[0] = from.iter().map(|part| part.shape[0]).sum();
+        let to = View { name: name.to_owned(), buffer, offset: 0, bytes, shape, dtype: from[0].dtype };
+        self.looks.taps.push(Tap { phase: after, from, to: to.clone() });
+        Ok(to)
+    }
+
+    /// Ends all taps of a tensor.
+    pub fn untap(&mut self, name: &str) {
+        self.looks.taps.retain(|tap| tap.to.name != name);
+    }
+
+    /// Has the attention probabilities (T, T), f32, of one head computed behind the forward pass of every (micro-)batch that slices run
+    /// from now on; `None` ends it. The first call allocates the map and compiles its kernel, the next ones only choose.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Usage`] for a layer, head or sample that the model does not have; [`crate::error::Error::Device`] when the
+    /// driver refuses.
+    pub async fn show_attention(&mut self, at: Option<AttentionAt>) -> Result<Option<View>> {
+        self.looks.shown = None;
+        let Some(at) = at else { return Ok(None) };
+        if self.looks.maps.is_none() {
+            self.looks.maps = Some(AttentionMaps::new(&self.session).await?);
+        }
+        let maps = self.looks.maps.as_ref().expect("they were just made");
+        maps.check(at.layer, at.head, at.sample)?;
+        self.looks.shown = Some(at);
+        Ok(Some(maps.view()))
+    }
+}
