@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 /// Offsets of `Dims` blocks and of pool slices: the largest alignment that any WebGPU device asks for.
 pub(crate) const ALIGNMENT: u64 = 256;
 
+/// Launches that a dispatch is cut into at most, unless the adapter allows no larger ones: each takes 256 bytes.
+const MOST_LAUNCHES: f64 = 256.0;
+
 /// How to compile.
 #[derive(Clone, Default)]
 pub struct Options {
@@ -193,10 +196,11 @@ impl Dispatch {
         // For slices of a frame it is a millisecond or two.
         let longest = match (gpu.traits().software, options.fine) {
             (true, false) => 5e8,
-            (true, true) => 1e7,
+            (true, true) => 4e6,
             (false, false) => 2e10,
             (false, true) => 2e8,
         };
+        let longest = f64::max(longest, self.cost() / MOST_LAUNCHES);
         let by_price = (groups as f64 * longest / self.cost()).ceil() as u64;
         let wanted = if options.max_groups > 0 { u64::from(options.max_groups) } else { by_price };
         Grid { groups, per_launch: wanted.clamp(1, allowed) }

@@ -1,5 +1,7 @@
 //! How long commands take on this device, learned from the slices that have ended.
 
+use std::collections::VecDeque;
+
 /// Commands of one recorded work within a slice.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
@@ -15,7 +17,8 @@ pub(crate) struct Pace {
     works: Vec<Work>,
     /// The driver compiles a kernel when it first runs.
     lazy: bool,
-    sight: Sight,
+    /// The recent slices that were seen to end, and how long after their begin.
+    sights: VecDeque<(Vec<Part>, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,10 +30,12 @@ struct Work {
 
 /// Slices below this cost are over before anything can be measured.
 const SMALL: f64 = 1e5;
+/// Slices that are looked back upon.
+const SIGHTS: usize = 24;
 
 impl Pace {
     pub fn new(software: bool) -> Pace {
-        Pace { guess: if software { 1e-9 } else { 1e-11 }, works: vec![], lazy: software, sight: Sight::default() }
+        Pace { guess: if software { 1e-9 } else { 1e-11 }, works: vec![], lazy: software, sights: VecDeque::new() }
     }
 
     /// Predicted seconds of commands that cost so much.
@@ -68,44 +73,28 @@ impl Pace {
         }
     }
 
-    /// The same without timestamps: the end of a slice was seen `seconds` after its begin, which may be long after it.
-    pub fn learn_seen(&mut self, parts: &[Part], seconds: f64) {
-        let predicted: f64 = parts.iter().map(|&part| self.seconds(part)).sum();
-        self.sight.note(predicted, seconds);
-        self.learn(parts, (seconds - self.sight.latency()).max(0.0));
-    }
-}
-
-/// Tells how long a host takes to look: where the time until a slice is seen to have ended does not follow its work, it is the time
-/// between two looks and not that of the slice. A straight line through the recent slices, by running means.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sight {
-    weight: f64,
-    /// Means of predicted (x) and seen (y) seconds, of x² and of x·y.
-    x: f64,
-    y: f64,
-    xx: f64,
-    xy: f64,
-}
-
-impl Sight {
-    fn note(&mut self, x: f64, y: f64) {
-        self.weight = (self.weight + 1.0).min(24.0);
-        let part = 1.0 / self.weight;
-        self.x += part * (x - self.x);
-        self.y += part * (y - self.y);
-        self.xx += part * (x * x - self.xx);
-        self.xy += part * (x * y - self.xy);
-    }
-
-    /// Seconds of each sighting that no work explains; 0 unless nearly nothing does.
+    /// How long a host takes to look: where the time until a slice is seen to have ended does not follow its work, it is the time between
+    /// two looks and not that of the slice. A straight line through the recent slices; 0 unless work explains next to nothing.
     fn latency(&self) -> f64 {
-        let spread = self.xx - self.x * self.x;
-        if self.weight < 8.0 || spread < (0.1 * self.x).powi(2) {
+        let work = |parts: &[Part]| parts.iter().map(|&part| self.seconds(part)).sum::<f64>();
+        let points: Vec<(f64, f64)> = self.sights.iter().map(|(parts, seen)| (work(parts), *seen)).collect();
+        let count = points.len() as f64;
+        let (x, y) = (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count);
+        let spread: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
+        if points.len() < SIGHTS / 3 || spread < count * (0.2 * x).powi(2) {
             return 0.0;
         }
-        let slope = (self.xy - self.x * self.y) / spread;
-        if slope < 0.25 { (self.y - slope.max(0.0) * self.x).max(0.0) } else { 0.0 }
+        let slope = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread;
+        if slope < 0.25 { (y - slope.max(0.0) * x).max(0.0) } else { 0.0 }
+    }
+
+    /// The same without timestamps: the end of a slice was seen `seconds` after its begin, which may be long after it.
+    pub fn learn_seen(&mut self, parts: &[Part], seconds: f64) {
+        self.sights.push_back((parts.to_vec(), seconds));
+        if self.sights.len() > SIGHTS {
+            self.sights.pop_front();
+        }
+        self.learn(parts, (seconds - self.latency()).max(0.0));
     }
 }
 
