@@ -120,6 +120,7 @@ fn train(args: &TrainBpe, context: &Context) -> Result<()> {
 /// Writes a file whole or not at all.
 fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut builder = tempfile::Builder::new();
+    builder.prefix(".wgpt-tokenizer-");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
