@@ -27,8 +27,9 @@ check() {
 }
 
 check spirv spv spirv-val --target-env vulkan1.1
-# Subgroup operations are an extension of GLSL that glslangValidator knows as of SPIR-V 1.3 only.
-check glsl comp glslangValidator --target-env opengl --target-env spirv1.3 -S comp
+# Subgroup operations are an extension of GLSL that glslangValidator knows as of SPIR-V 1.3 only. With a target it writes SPIR-V, without
+# -o to comp.spv right here.
+check glsl comp glslangValidator --target-env opengl --target-env spirv1.3 -S comp -o "$out/glslang.spv"
 "$wgpt" shaders --target hlsl --out "$out/hlsl"
 if command -v dxc >/dev/null; then
     for file in "$out"/hlsl/*.hlsl; do
