@@ -64,7 +64,7 @@ impl Race {
     fn new(config: &RunConfig) -> Result<Race, Box<dyn Error>> {
         let gpu = pollster::block_on(Gpu::request(&Request::default()))?;
         eprintln!("{} ({})", gpu.info().name, gpu.info().driver_info);
-        let trainer = block_on(&gpu, Trainer::new(&gpu, config, &Options::default()))?;
+        let trainer = block_on(&gpu, Trainer::new(&gpu, config, &Options { threads: 2, ..Options::default() }))?;
         let (ids, targets) = batch(&config.model, config.train.batch_size);
         Ok(Race { gpu, trainer, ids, targets, generator: None })
     }

@@ -45,7 +45,7 @@
 //!
 //! # Features
 //!
-//! The core (`default-features = false`) is everything but files: bytes in, bytes out, no threads, and it builds for the web. `files` adds
+//! The core (`default-features = false`) is everything but files: bytes in, bytes out, no threads unless asked for, and it builds for the web. `files` adds
 //! checkpoints, runs and memory-mapped corpora, `bpe` byte-level BPE, `plot` loss curves; `cli`, the default, is all of them and the
 //! program.
 #![deny(unsafe_code)]
@@ -62,3 +62,8 @@ pub mod text;
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// The guide's snippets are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/EMBEDDING.md")]
+pub mod embedding {}

@@ -74,7 +74,8 @@ impl VariantArgs {
 
 /// How all plans of a command are compiled.
 fn options(variants: Vec<Choice>) -> Options {
-    Options { variants, ..Options::default() }
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Options { variants, threads, ..Options::default() }
 }
 
 /// What `wgpt tune` last wrote for an adapter of this name. A file that nobody named is no reason to fail.

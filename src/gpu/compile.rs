@@ -31,6 +31,8 @@ pub struct Options {
     /// Cut dispatches so small that a slice of a few milliseconds can end within one. A cut that no slice needs costs nothing but the 256
     /// bytes that describe it: launches that follow each other in a slice are one.
     pub fine: bool,
+    /// Threads that compile pipelines, the calling one among them; by default there is no other. A browser has none.
+    pub threads: usize,
     /// Activations, by name, that get a buffer of their own and keep their contents between steps, for others to look at.
     pub keep: Vec<String>,
     /// Buffers to use for storages of these names instead of new ones, say the parameters of another plan.
@@ -111,7 +113,7 @@ impl Plan {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let dims = gpu.guarded("allocating uniforms", || gpu.create_buffer("dims", needs.dims_bytes, usage)).await?;
         let transfer = gpu.guarded("allocating staging buffers", || Transfer::new(gpu)).await?;
-        let pipelines = Pipelines::build(gpu, self.dispatches().map(|d| (&d.kernel, interface(d, gpu, options))), options.checked).await?;
+        let pipelines = Pipelines::build(gpu, self.dispatches().map(|d| (&d.kernel, interface(d, gpu, options))), options).await?;
         let places = commands::Places { layout: &needs.layout, buffers: &buffers, dims: &dims };
         let built = gpu.guarded("binding buffers", || commands::build(self, gpu, options, &pipelines, places)).await?;
         transfer.write(gpu, &dims, 0, &built.blocks).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Gpu;
+use super::compile::Options;
 use super::kernel::{Access, Interface, Kernel, Module};
 use crate::error::Result;
 
@@ -21,11 +22,12 @@ type Key = (&'static str, *const Module);
 pub(crate) struct Pipelines(HashMap<Key, Pipeline>);
 
 impl Pipelines {
-    /// Makes what is wanted, each once, on as many threads as there are processors; entry points of one text share its module.
+    /// Makes what is wanted, each once; entry points of one text share its module.
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] when the driver refuses a shader.
-    pub async fn build<'a>(gpu: &Gpu, wanted: impl Iterator<Item = (&'a Kernel, &'a Interface)>, checked: bool) -> Result<Pipelines> {
+    pub async fn build<'a>(gpu: &Gpu, wanted: impl Iterator<Item = (&'a Kernel, &'a Interface)>, options: &Options) -> Result<Pipelines> {
+        let (checked, threads) = (options.checked, options.threads);
         let (mut keys, mut wants, mut texts) = (vec![], vec![], vec![]);
         for (kernel, interface) in wanted {
             if keys.contains(&key(kernel, interface)) {
@@ -38,9 +40,9 @@ impl Pipelines {
                 texts.push(interface);
             }
         }
-        let modules = each(gpu, "reading shaders", &texts, |interface| shader_module(gpu, interface, checked)).await?;
+        let modules = each(gpu, threads, "reading shaders", &texts, |interface| shader_module(gpu, interface, checked)).await?;
         let make = |(kernel, interface, text): &(&Kernel, &Interface, usize)| pipeline(gpu, kernel, interface, &modules[*text]);
-        let made = each(gpu, "building pipelines", &wants, make).await?;
+        let made = each(gpu, threads, "building pipelines", &wants, make).await?;
         Ok(Pipelines(keys.into_iter().zip(made).collect()))
     }
 
@@ -51,15 +53,19 @@ impl Pipelines {
     }
 }
 
-/// Makes something of each, in order, on one thread: a browser has no other.
-#[cfg(target_arch = "wasm32")]
-async fn each<T, R>(gpu: &Gpu, what: &str, items: &[T], make: impl Fn(&T) -> R) -> Result<Vec<R>> {
+/// Makes something of each, in order.
+async fn each<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
+    #[cfg(not(target_arch = "wasm32"))]
+    if threads.min(items.len()) > 1 {
+        return in_parallel(gpu, threads.min(items.len()), what, items, make);
+    }
+    let _ = threads;
     gpu.guarded(what, || items.iter().map(&make).collect()).await
 }
 
-/// Makes something of each, in order, on as many threads as there are processors. Error scopes belong to threads, so each has its own.
+/// The same on several threads, this one among them. Error scopes belong to threads, so each has its own.
 #[cfg(not(target_arch = "wasm32"))]
-async fn each<T: Sync, R: Send>(gpu: &Gpu, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
+fn in_parallel<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let work = || {
         let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < items.len());
@@ -67,7 +73,6 @@ async fn each<T: Sync, R: Send>(gpu: &Gpu, what: &str, items: &[T], make: impl F
         // Error scopes of native backends are ready when they are popped: nothing waits here.
         pollster::block_on(gpu.guarded(what, make_all))
     };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(items.len());
     let made: Vec<Result<Vec<(usize, R)>>> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
