@@ -131,7 +131,6 @@ fn any_slicing_between_frames_gives_the_bits_of_training_alone() {
     host.check();
 }
 
-/// Every slice is seen to end at its frame's end, as by a host that looks at vertical syncs only, and steps still come.
 #[test]
 fn two_models_share_a_device_and_one_leaves_mid_step() {
     let host = Host::new(gpu());
@@ -363,6 +362,35 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
         assert!(come == logits);
         assert_eq!(wait::waits() - waits, waits_of_alone, "a guest waited");
     }
+    host.check();
+}
+
+/// Where the device has timestamps slices are timed by them, which changes nothing else.
+#[test]
+fn timestamps_around_slices_change_no_bit() {
+    let host = Host::new(gpu());
+    let (expected, bits) = alone(&config(8));
+    let own = pollster::block_on(host::device_with(wgpu::Features::TIMESTAMP_QUERY));
+    let mut trainer = block_on(&own, Trainer::new(&own, &config(8), &fine())).unwrap();
+    let mut reports = vec![];
+    let (waits, begun) = (wait::waits(), std::time::Instant::now());
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    while reports.len() < STEPS as usize {
+        let mut encoder = own.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let budget = Budget::time(Duration::from_micros(rng.random_range(0..2000))).steps(STEPS - trainer.step_count());
+        let ticket = trainer.encode(&mut encoder, &corpus(), budget).unwrap();
+        if rng.random_range(0..4) > 0 {
+            own.queue().submit([encoder.finish()]);
+            ticket.submitted();
+        }
+        reports.extend(trainer.poll().unwrap());
+        assert!(begun.elapsed() < Duration::from_secs(60), "no progress at step {}", trainer.step_count());
+    }
+    assert_eq!(wait::waits(), waits, "a guest waited");
+    assert_eq!(reports, expected);
+    let snapshot = block_on(&own, trainer.snapshot()).unwrap();
+    let own_bits = snapshot.weights.iter().chain(snapshot.moments.iter().flatten()).map(|v| v.iter().map(|x| x.to_bits()).collect());
+    assert!(own_bits.collect::<Vec<Vec<u32>>>() == bits, "weights or moments differ");
     host.check();
 }
 

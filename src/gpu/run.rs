@@ -28,6 +28,7 @@ pub struct Runner {
     pace: Pace,
     in_flight: VecDeque<Flight>,
     last_done: Option<Instant>,
+    last_slice: Option<Duration>,
     /// When the device was last asked whether it is there.
     asked: Option<Instant>,
     /// The slice that a host holds a ticket of.
@@ -88,6 +89,7 @@ impl Runner {
             pace: Pace::new(software),
             in_flight: VecDeque::new(),
             last_done: None,
+            last_slice: None,
             asked: None,
             open: None,
             dropped: vec![],
@@ -106,6 +108,11 @@ impl Runner {
     /// Changes the longest time of a submit.
     pub fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
+    }
+
+    /// What the last slice that has ended took, as far as this can tell.
+    pub fn last_slice(&self) -> Option<Duration> {
+        self.last_slice
     }
 
     /// How many times all of these commands are predicted to run in `time`.
@@ -223,15 +230,19 @@ impl Runner {
             let Some(done) = flight.outcome.done.peek() else { break };
             let began = self.last_done.map_or(flight.submitted, |last| last.max(flight.submitted));
             let seen = done.saturating_duration_since(began).as_secs_f64();
-            match timed {
+            let seconds = match timed {
                 Some((clock, pair)) => {
                     let Some(seconds) = clock.take(pair) else { break };
-                    self.pace.learn(&flight.parts, if seconds.is_finite() { seconds } else { seen });
+                    Some(seconds).filter(|seconds| seconds.is_finite())
                 }
                 // What this runner submits itself it also waits for.
-                None if flight.index.is_some() => self.pace.learn(&flight.parts, seen),
+                None => flight.index.is_some().then_some(seen),
+            };
+            match seconds {
+                Some(seconds) => self.pace.learn(&flight.parts, seconds),
                 None => self.pace.learn_seen(&flight.parts, seen),
             }
+            self.last_slice = Some(Duration::from_secs_f64(seconds.unwrap_or(seen).max(0.0)));
             self.last_done = Some(done);
             self.in_flight.pop_front();
         }

@@ -8,9 +8,14 @@ use wgpt::model::view::View;
 
 /// A device as egui would open it: no features, `Limits::default()`.
 pub async fn bare_device() -> Gpu {
+    device_with(wgpu::Features::empty()).await
+}
+
+/// The same with some features.
+pub async fn device_with(required_features: wgpu::Features) -> Gpu {
     let adapters = adapter::list(&Request::default()).await;
     let adapter = &adapters[adapter::choose(&adapters, &Request::default()).expect("tests need an adapter")];
-    let opened = adapter.request_device(&wgpu::DeviceDescriptor::default()).await;
+    let opened = adapter.request_device(&wgpu::DeviceDescriptor { required_features, ..Default::default() }).await;
     let (device, queue) = opened.expect("the baseline limits");
     eprintln!("tests run on {} ({})", device.adapter_info().name, device.adapter_info().driver_info);
     Gpu::from_wgpu(device, queue)
