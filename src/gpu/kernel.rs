@@ -41,14 +41,20 @@ pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| tr
 pub struct KernelFile {
     pub name: &'static str,
     variants: Vec<Arc<Module>>,
+    /// Of each variant. It is megabytes in all and goes with the file: kernels keep the texts.
+    parsed: Vec<Parsed>,
 }
 
-/// The text of one variant and what naga knows of it.
+/// What naga makes of a text.
+pub struct Parsed {
+    pub naga: naga::Module,
+    pub info: naga::valid::ModuleInfo,
+}
+
+/// The text of one variant.
 pub struct Module {
     pub label: String,
     pub text: String,
-    pub naga: naga::Module,
-    pub info: naga::valid::ModuleInfo,
     pub variant: &'static Variant,
     /// Multiplies by cooperative matrices of 16 x 16: SPIR-V has them, Metal has 8 x 8, Direct3D and OpenGL none.
     pub cooperative: bool,
@@ -151,13 +157,15 @@ impl KernelFile {
 
     /// The same with a line of constants that size registers, say `const HEAD_SIZE: u32 = 32u;`.
     pub fn with_constants(source: &'static Source, constants: &str) -> KernelFile {
-        let variants = source.variants.iter().map(|variant| Arc::new(Module::parse(source, variant, constants))).collect();
-        KernelFile { name: source.file, variants }
+        let variants: Vec<_> = source.variants.iter().map(|variant| Arc::new(Module::new(source, variant, constants))).collect();
+        let parsed = variants.iter().map(|module| module.parse()).collect();
+        KernelFile { name: source.file, variants, parsed }
     }
 
     /// The kernel of one entry point.
     pub fn kernel(&self, entry: &'static str) -> Kernel {
-        let interfaces: Vec<Interface> = self.variants.iter().map(|module| Interface::reflect(module, entry)).collect();
+        let interfaces: Vec<Interface> =
+            self.variants.iter().zip(&self.parsed).map(|(module, parsed)| Interface::reflect(module, parsed, entry)).collect();
         for other in &interfaces[1..] {
             let first = &interfaces[0];
             assert!(
@@ -172,7 +180,7 @@ impl KernelFile {
 
     /// Names of all entry points, in the file's order.
     pub fn entries(&self) -> Vec<String> {
-        self.variants[0].naga.entry_points.iter().map(|e| e.name.clone()).collect()
+        self.parsed[0].naga.entry_points.iter().map(|e| e.name.clone()).collect()
     }
 
     pub fn modules(&self) -> &[Arc<Module>] {
@@ -222,7 +230,7 @@ impl Kernel {
 }
 
 impl Module {
-    fn parse(source: &'static Source, variant: &'static Variant, constants: &str) -> Module {
+    fn new(source: &'static Source, variant: &'static Variant, constants: &str) -> Module {
         let mut text = String::from(source.text);
         for appended in source.shared.iter().chain([&variant.text, &constants]) {
             text.push('\n');
@@ -231,20 +239,29 @@ impl Module {
         let label = format!("{}[{}]", source.file, variant.name);
         let text = enables_first(&text);
         let cooperative = text.contains(COOPERATIVE);
+        Module { label, text, variant, cooperative }
+    }
+
+    /// Parses and validates the text, each time anew.
+    ///
+    /// # Panics
+    /// With naga's own message when the WGSL is wrong.
+    pub fn parse(&self) -> Parsed {
+        let Module { label, text, cooperative, .. } = self;
         let mut capabilities = Capabilities::SUBGROUP;
-        if cooperative {
+        if *cooperative {
             capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
         }
-        let naga = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&text)));
+        let naga = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(text)));
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&naga)
-            .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&text)));
-        Module { label, text, naga, info, variant, cooperative }
+            .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(text)));
+        Parsed { naga, info }
     }
 
     /// One entry point with what it uses and nothing else, as text that is equal for equal code.
     pub fn code(&self, entry: &str) -> String {
-        let mut naga = self.naga.clone();
+        let mut naga = self.parse().naga;
         naga.entry_points.retain(|e| e.name == entry);
         // A named constant would stay though nothing uses it.
         naga.constants.iter_mut().for_each(|(_, constant)| constant.name = None);
@@ -257,9 +274,10 @@ impl Module {
     /// # Panics
     /// When there is no such variable.
     pub fn type_of(&self, variable: &str) -> String {
-        let found = self.naga.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some(variable));
+        let naga = self.parse().naga;
+        let found = naga.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some(variable));
         let (_, found) = found.unwrap_or_else(|| panic!("{} has no variable `{variable}`", self.label));
-        self.naga.to_ctx().type_to_string(found.ty)
+        naga.to_ctx().type_to_string(found.ty)
     }
 
     /// Bytes of the workgroup memory that an entry point uses.
@@ -267,13 +285,16 @@ impl Module {
     /// # Panics
     /// When there is no such entry point.
     pub fn workgroup_bytes(&self, entry: &str) -> u32 {
-        let index = self.naga.entry_points.iter().position(|e| e.name == entry);
-        let uses = self.info.get_entry_point(index.unwrap_or_else(|| panic!("{} has no entry point `{entry}`", self.label)));
+        let Parsed { naga, info } = self.parse();
+        let index = naga.entry_points.iter().position(|e| e.name == entry);
+        let uses = info.get_entry_point(index.unwrap_or_else(|| panic!("{} has no entry point `{entry}`", self.label)));
         let shared = |v: &naga::GlobalVariable| v.space == naga::AddressSpace::WorkGroup;
-        let used = self.naga.global_variables.iter().filter(|(handle, v)| shared(v) && !uses[*handle].is_empty());
-        used.map(|(_, v)| self.naga.types[v.ty].inner.size(self.naga.to_ctx())).sum()
+        let used = naga.global_variables.iter().filter(|(handle, v)| shared(v) && !uses[*handle].is_empty());
+        used.map(|(_, v)| naga.types[v.ty].inner.size(naga.to_ctx())).sum()
     }
+}
 
+impl Parsed {
     /// The value of a module-scope `const NAME: u32`.
     fn constant(&self, name: &str) -> Option<u32> {
         let (_, constant) = self.naga.constants.iter().find(|(_, c)| c.name.as_deref() == Some(name))?;
@@ -296,14 +317,14 @@ fn enables_first(text: &str) -> String {
 }
 
 impl Interface {
-    fn reflect(module: &Arc<Module>, entry: &str) -> Interface {
-        let label = &module.label;
-        let index = module.naga.entry_points.iter().position(|e| e.name == entry);
+    fn reflect(module: &Arc<Module>, parsed: &Parsed, entry: &str) -> Interface {
+        let (label, Parsed { naga, info }) = (&module.label, parsed);
+        let index = naga.entry_points.iter().position(|e| e.name == entry);
         let index = index.unwrap_or_else(|| panic!("{label} has no entry point `{entry}`"));
-        let uses = module.info.get_entry_point(index);
+        let uses = info.get_entry_point(index);
         let mut bindings = Vec::new();
         let mut dims = None;
-        for (handle, variable) in module.naga.global_variables.iter() {
+        for (handle, variable) in naga.global_variables.iter() {
             let (Some(binding), used) = (&variable.binding, uses[handle]) else { continue };
             if used.is_empty() {
                 continue;
@@ -320,16 +341,16 @@ impl Interface {
                 _ if !used.contains(GlobalUse::READ) => Access::Write,
                 _ => Access::ReadWrite,
             };
-            let stride = match module.naga.types[variable.ty].inner {
+            let stride = match naga.types[variable.ty].inner {
                 naga::TypeInner::Array { stride, .. } => u64::from(stride),
-                ref other => u64::from(other.size(module.naga.to_ctx())),
+                ref other => u64::from(other.size(naga.to_ctx())),
             };
             bindings.push(Binding { name, index: binding.binding, access, stride });
         }
         let (dims_binding, dims_type) = dims.unwrap_or_else(|| panic!("{label}: `{entry}` does not use `dims`"));
-        let (dims, dims_size) = fields(&module.naga, dims_type, label);
-        let tile = [module.constant("ROWS_PER_GROUP"), module.constant("COLS_PER_GROUP")];
-        let workgroup_size = module.naga.entry_points[index].workgroup_size;
+        let (dims, dims_size) = fields(naga, dims_type, label);
+        let tile = [parsed.constant("ROWS_PER_GROUP"), parsed.constant("COLS_PER_GROUP")];
+        let workgroup_size = naga.entry_points[index].workgroup_size;
         Interface { module: module.clone(), bindings, dims_binding, dims, dims_size, tile, workgroup_size }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::{ShaderStage, TypeInner};
-use wgpt::gpu::kernel::{Access, KernelFile, Module, Source};
+use wgpt::gpu::kernel::{Access, KernelFile, Module, Parsed, Source};
 use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::cursor::Cursor;
 use wgpt::ops::step::{State, Step};
@@ -57,9 +57,10 @@ fn stays_within_the_baseline() {
 fn translates_to_spirv() {
     let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
     for module in modules() {
-        for entry_point in entries(&module) {
+        let parsed = module.parse();
+        for entry_point in entries(&parsed) {
             let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point };
-            let words = spv::write_vec(&module.naga, &module.info, &options, Some(&pipeline));
+            let words = spv::write_vec(&parsed.naga, &parsed.info, &options, Some(&pipeline));
             words.unwrap_or_else(|e| panic!("{} {}: {e}", module.label, pipeline.entry_point));
         }
     }
@@ -69,10 +70,11 @@ fn translates_to_spirv() {
 fn translates_to_msl() {
     let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
     for module in modules().filter(|module| !module.cooperative) {
-        for entry in entries(&module) {
+        let parsed = module.parse();
+        for entry in entries(&parsed) {
             let pipeline =
                 msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())), ..msl::PipelineOptions::default() };
-            let (_, translated) = msl::write_string(&module.naga, &module.info, &options, &pipeline)
+            let (_, translated) = msl::write_string(&parsed.naga, &parsed.info, &options, &pipeline)
                 .unwrap_or_else(|e| panic!("{} {entry}: {e}", module.label));
             let failed = translated.entry_point_names.iter().find_map(|name| name.as_ref().err());
             assert!(failed.is_none(), "{} {entry}: {failed:?}", module.label);
@@ -84,11 +86,12 @@ fn translates_to_msl() {
 fn translates_to_hlsl() {
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
     for module in modules().filter(|module| !module.cooperative) {
-        for entry in entries(&module) {
+        let parsed = module.parse();
+        for entry in entries(&parsed) {
             let mut text = String::new();
             let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
             let translated = hlsl::Writer::new(&mut text, &options, &pipeline)
-                .write(&module.naga, &module.info, None)
+                .write(&parsed.naga, &parsed.info, None)
                 .unwrap_or_else(|e| panic!("{} {entry}: {e}", module.label));
             let failed = translated.entry_point_names.iter().find_map(|name| name.as_ref().err());
             assert!(failed.is_none(), "{} {entry}: {failed:?}", module.label);
@@ -100,19 +103,20 @@ fn translates_to_hlsl() {
 fn translates_to_glsl() {
     let options = glsl::Options { version: glsl::Version::Desktop(430), ..glsl::Options::default() };
     for module in modules().filter(|module| !module.cooperative) {
-        for entry_point in entries(&module) {
+        let parsed = module.parse();
+        for entry_point in entries(&parsed) {
             let mut text = String::new();
             let pipeline = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point, multiview: None };
             let policies = BoundsCheckPolicies::default();
             let translated =
-                glsl::Writer::new(&mut text, &module.naga, &module.info, &options, &pipeline, policies).and_then(|mut w| w.write());
+                glsl::Writer::new(&mut text, &parsed.naga, &parsed.info, &options, &pipeline, policies).and_then(|mut w| w.write());
             translated.unwrap_or_else(|e| panic!("{} {}: {e}", module.label, pipeline.entry_point));
         }
     }
 }
 
-fn entries(module: &Module) -> Vec<String> {
-    module.naga.entry_points.iter().map(|e| e.name.clone()).collect()
+fn entries(parsed: &Parsed) -> Vec<String> {
+    parsed.naga.entry_points.iter().map(|e| e.name.clone()).collect()
 }
 
 /// (name, type, offset) of the fields of a host struct, whose types the compiler checks.
@@ -145,7 +149,7 @@ fn host_structs_are_the_shaders_structs() {
 fn same_struct(name: &str, size: usize, fields: &[(String, &'static str, usize)]) {
     let mut declared = 0;
     for module in modules() {
-        let types = &module.naga.types;
+        let types = module.parse().naga.types;
         let Some((_, found)) = types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name)) else { continue };
         let TypeInner::Struct { ref members, span } = found.inner else { panic!("{}: {name} is not a struct", module.label) };
         let kind = |ty| match types[ty].inner {
@@ -170,7 +174,7 @@ fn host_constants_are_the_shaders_constants() {
         (&sample::SOURCE, "RING", sample::RING),
     ] {
         for module in load(source).modules() {
-            let naga = &module.naga;
+            let naga = module.parse().naga;
             let found = naga.constants.iter().find(|(_, c)| c.name.as_deref() == Some(constant));
             let (_, found) = found.unwrap_or_else(|| panic!("{} has no {constant}", module.label));
             let naga::Expression::Literal(naga::Literal::U32(literal)) = naga.global_expressions[found.init] else {

@@ -25,7 +25,7 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use radv::{Compiler, Statistics};
 use wgpt::gpu::Traits;
 use wgpt::gpu::extent::Extent;
-use wgpt::gpu::kernel::{Kernel, Module, Source};
+use wgpt::gpu::kernel::{Kernel, Module, Parsed, Source};
 use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::{self, SOURCES};
 
@@ -133,7 +133,8 @@ fn spirv(module: &Module, entry: &str) -> Vec<u32> {
         ..spv::Options::default()
     };
     let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: entry.to_owned() };
-    spv::write_vec(&module.naga, &module.info, &options, Some(&pipeline)).unwrap_or_else(|e| panic!("{} {entry}: {e}", module.label))
+    let Parsed { naga, info } = module.parse();
+    spv::write_vec(&naga, &info, &options, Some(&pipeline)).unwrap_or_else(|e| panic!("{} {entry}: {e}", module.label))
 }
 
 fn table(card: &str, rows: &[Row]) -> String {

@@ -4,7 +4,7 @@ use naga::ShaderStage;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 
-use crate::gpu::kernel::Interface;
+use crate::gpu::kernel::{Interface, Parsed};
 
 /// A language to translate to: SPIR-V 1.3 for Vulkan, Metal 2.4, HLSL of shader model 6.0 for Direct3D 12, GLSL 4.5 for OpenGL, and the
 /// WGSL that is compiled, a kernel's file with its variant appended.
@@ -66,8 +66,8 @@ fn spirv(interface: &Interface, entry: &str) -> Result<Vec<u8>, String> {
         ..spv::Options::default()
     };
     let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.to_owned() };
-    let module = &interface.module;
-    let words = spv::write_vec(&module.naga, &module.info, &options, Some(&pipeline)).map_err(|e| e.to_string())?;
+    let Parsed { naga, info } = interface.module.parse();
+    let words = spv::write_vec(&naga, &info, &options, Some(&pipeline)).map_err(|e| e.to_string())?;
     Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
 }
 
@@ -92,8 +92,8 @@ fn metal(interface: &Interface, entry: &str) -> Result<String, String> {
         ..msl::Options::default()
     };
     let pipeline = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.to_owned())), ..msl::PipelineOptions::default() };
-    let module = &interface.module;
-    let (text, made) = msl::write_string(&module.naga, &module.info, &options, &pipeline).map_err(|e| e.to_string())?;
+    let Parsed { naga, info } = interface.module.parse();
+    let (text, made) = msl::write_string(&naga, &info, &options, &pipeline).map_err(|e| e.to_string())?;
     made.entry_point_names.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
     Ok(text)
 }
@@ -107,8 +107,8 @@ fn direct3d(interface: &Interface, entry: &str) -> Result<String, String> {
         ..hlsl::Options::default()
     };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.to_owned())) };
-    let (module, mut text) = (&interface.module, String::new());
-    let made = hlsl::Writer::new(&mut text, &options, &pipeline).write(&module.naga, &module.info, None).map_err(|e| e.to_string())?;
+    let (Parsed { naga, info }, mut text) = (interface.module.parse(), String::new());
+    let made = hlsl::Writer::new(&mut text, &options, &pipeline).write(&naga, &info, None).map_err(|e| e.to_string())?;
     made.entry_point_names.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
     Ok(text)
 }
@@ -123,8 +123,8 @@ fn opengl(interface: &Interface, entry: &str) -> Result<String, String> {
         ..glsl::Options::default()
     };
     let pipeline = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.to_owned(), multiview: None };
-    let (module, mut text) = (&interface.module, String::new());
-    let writer = glsl::Writer::new(&mut text, &module.naga, &module.info, &options, &pipeline, UNCHECKED);
+    let (Parsed { naga, info }, mut text) = (interface.module.parse(), String::new());
+    let writer = glsl::Writer::new(&mut text, &naga, &info, &options, &pipeline, UNCHECKED);
     writer.and_then(|mut writer| writer.write()).map_err(|e| e.to_string())?;
     Ok(text)
 }
