@@ -53,14 +53,19 @@ impl Pipelines {
     }
 }
 
-/// Makes something of each, in order.
-async fn each<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
-    #[cfg(not(target_arch = "wasm32"))]
-    if threads.min(items.len()) > 1 {
-        return in_parallel(gpu, threads.min(items.len()), what, items, make);
-    }
-    let _ = threads;
+/// Makes something of each, in order: in a browser, which has no threads, on this one.
+#[cfg(target_arch = "wasm32")]
+async fn each<T, R>(gpu: &Gpu, _threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R) -> Result<Vec<R>> {
     gpu.guarded(what, || items.iter().map(&make).collect()).await
+}
+
+/// Makes something of each, in order.
+#[cfg(not(target_arch = "wasm32"))]
+async fn each<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
+    match threads.min(items.len()) {
+        0 | 1 => gpu.guarded(what, || items.iter().map(&make).collect()).await,
+        threads => in_parallel(gpu, threads, what, items, make),
+    }
 }
 
 /// The same on several threads, this one among them. Error scopes belong to threads, so each has its own.
