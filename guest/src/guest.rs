@@ -1,0 +1,256 @@
+//! The model and the scene in one device.
+
+use std::cmp::Reverse;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use wgpt::gpu::Gpu;
+use wgpt::gpu::compile::Options;
+use wgpt::gpu::slice::Budget;
+use wgpt::gpu::wait::{self, block_on};
+use wgpt::model::ModelConfig;
+use wgpt::text::{Corpus, DataConfig, TokenStore, Tokenizer};
+use wgpt::train::config::Schedule;
+use wgpt::train::{RunConfig, TrainConfig, Trainer, presets};
+use winit::event_loop::OwnedDisplayHandle;
+use winit::window::Window;
+
+use crate::canvas::Canvas;
+use crate::frame_times::FrameTimes;
+use crate::scene::Scene;
+use crate::screenshot::Screenshot;
+use crate::{Result, say};
+
+/// Radians a second.
+const TURN: f32 = 0.2;
+/// Characters that the scene shows.
+const ROWS: usize = 40;
+
+pub struct Guest {
+    trainer: Trainer,
+    data: TokenStore,
+    budget: Budget,
+    scene: Scene,
+    canvas: Canvas,
+    window: Arc<Window>,
+    gpu: Arc<Gpu>,
+    /// The first error that nobody caught.
+    uncaught: Arc<Mutex<Option<String>>>,
+    /// The last frame found no surface to draw to.
+    skipped: bool,
+    times: FrameTimes,
+    frames: u64,
+    begun: Instant,
+    progress: Progress,
+    waits: u64,
+}
+
+/// What is told once a second.
+struct Progress {
+    since: Instant,
+    losses: Vec<f32>,
+    /// The last step that was reported, and the mean loss of the last second that had any.
+    step: u64,
+    loss: f32,
+}
+
+impl Guest {
+    pub fn open(window: Arc<Window>, display: OwnedDisplayHandle, budget: Duration) -> Result<Guest> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_with_display_handle(Box::new(display)).with_env());
+        let surface = instance.create_surface(window.clone())?;
+        let wanted = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            compatible_surface: Some(&surface),
+            ..wgpu::RequestAdapterOptions::default()
+        };
+        let adapter = pollster::block_on(instance.request_adapter(&wanted))?;
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_limits: wgpu::Limits::default(),
+            ..wgpu::DeviceDescriptor::default()
+        }))?;
+        let gpu = Arc::new(Gpu::from_wgpu(device, queue));
+        let uncaught = listen(&gpu);
+        say(&format!("{}, {}", gpu.info().name, gpu.info().driver_info));
+
+        let (config, tokenizer, data) = lesson()?;
+        let options = Options { fine: true, ..Options::default() };
+        let trainer = block_on(&gpu, Trainer::new(&gpu, &config, &options))?;
+
+        let canvas = Canvas::new(instance, surface, &adapter, gpu.device(), window.clone())?;
+        let table = trainer.view("wte")?.swap_remove(0);
+        let scene = Scene::new(gpu.device(), canvas.format(), &table, &commonest(&tokenizer, &data)?);
+        let refresh = window.current_monitor().and_then(|monitor| monitor.refresh_rate_millihertz());
+        let refresh = refresh.filter(|&rate| rate > 0).map(|rate| Duration::from_secs_f64(1e3 / f64::from(rate)));
+        let budget = if budget.is_zero() { Budget::dispatches(0) } else { Budget::time(budget) };
+        Ok(Guest {
+            trainer,
+            data,
+            budget,
+            scene,
+            canvas,
+            window,
+            gpu,
+            uncaught,
+            skipped: false,
+            times: FrameTimes::new(refresh),
+            frames: 0,
+            begun: Instant::now(),
+            progress: Progress { since: Instant::now(), losses: vec![], step: 0, loss: f32::NAN },
+            waits: wait::waits(),
+        })
+    }
+
+    /// One frame: a slice of training and the scene, in one encoder and one submit.
+    pub fn frame(&mut self) -> Result<()> {
+        let Some(target) = self.canvas.acquire()? else {
+            self.skipped = true;
+            return self.check();
+        };
+        let view = target.texture.create_view(&wgpu::TextureViewDescriptor::default());
+        let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+
+        let ticket = self.trainer.encode(&mut encoder, &self.data, self.budget)?;
+        self.scene.draw(&self.gpu, &mut encoder, &view, self.canvas.size(), self.angle());
+        self.gpu.queue().submit([encoder.finish()]);
+        ticket.submitted();
+
+        self.window.pre_present_notify();
+        self.gpu.queue().present(target);
+        self.times.presented();
+        self.frames += 1;
+        self.take_reports()
+    }
+
+    /// In place of a frame, where there is nothing to draw to: the slice goes in a submit of its own.
+    pub fn train_unseen(&mut self) -> Result<()> {
+        self.skipped = false;
+        self.times.interrupted();
+        self.trainer.advance(&self.data, self.budget)?;
+        self.take_reports()
+    }
+
+    fn take_reports(&mut self) -> Result<()> {
+        while let Some(report) = self.trainer.poll()? {
+            self.progress.step = report.step;
+            self.progress.losses.push(report.loss);
+        }
+        if self.progress.since.elapsed() >= Duration::from_secs(1) {
+            self.tell();
+        }
+        self.check()
+    }
+
+    fn tell(&mut self) {
+        let Progress { since, losses, step, loss } = &mut self.progress;
+        let rate = losses.len() as f64 / since.elapsed().as_secs_f64();
+        if !losses.is_empty() {
+            *loss = losses.iter().sum::<f32>() / losses.len() as f32;
+        }
+        say(&format!(
+            "{:5.0} s  step {step} ({rate:.1} a second) loss {loss:.3} | {}",
+            self.begun.elapsed().as_secs_f64(),
+            self.times.second()
+        ));
+        self.window.set_title(&format!("guest: step {step}, loss {loss:.3}"));
+        losses.clear();
+        *since = Instant::now();
+    }
+
+    /// Ends with a summary, and with a picture where one is wanted.
+    pub fn close(mut self, screenshot: Option<&Path>) -> Result<()> {
+        let waits = wait::waits() - self.waits;
+        say(&format!("{}; {waits} waits of the engine", self.times.all()));
+        if !self.progress.losses.is_empty() {
+            self.progress.loss = self.progress.losses.iter().sum::<f32>() / self.progress.losses.len() as f32;
+        }
+        say(&format!("{} steps in {:.1} s, loss {:.3}", self.progress.step, self.begun.elapsed().as_secs_f64(), self.progress.loss));
+        if let Some(path) = screenshot {
+            let picture = Screenshot::new(&self.gpu, self.canvas.format(), self.canvas.size());
+            let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            self.scene.draw(&self.gpu, &mut encoder, &picture.view(), self.canvas.size(), self.angle());
+            picture.save(&self.gpu, encoder, path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        self.check()
+    }
+
+    fn angle(&self) -> f32 {
+        0.5 + TURN * self.begun.elapsed().as_secs_f32()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.gpu.check()?;
+        let uncaught = self.uncaught.lock().unwrap_or_else(PoisonError::into_inner).take();
+        uncaught.map_or(Ok(()), |message| Err(message.into()))
+    }
+
+    pub fn resize(&mut self) {
+        self.canvas.resize();
+    }
+
+    pub fn is_unseen(&self) -> bool {
+        self.skipped || self.canvas.is_hidden()
+    }
+
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+}
+
+/// Installs the host's own handlers: a lost device is told to the engine, any other error is kept for the end of the frame.
+fn listen(gpu: &Arc<Gpu>) -> Arc<Mutex<Option<String>>> {
+    // Weak, because the device keeps its callback and a `Gpu` keeps the device.
+    let weak = Arc::downgrade(gpu);
+    gpu.device().set_device_lost_callback(move |_, message| {
+        if let Some(gpu) = weak.upgrade() {
+            gpu.lost(&message);
+        }
+    });
+    let uncaught = Arc::<Mutex<Option<String>>>::default();
+    let sink = uncaught.clone();
+    gpu.device().on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        sink.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
+    }));
+    uncaught
+}
+
+/// A model of Shakespeare's characters, small enough to learn while one looks on.
+fn lesson() -> Result<(RunConfig, Tokenizer, TokenStore)> {
+    let preset = presets::preset("shakespeare-char")?;
+    let mut config = RunConfig {
+        model: ModelConfig { n_layer: 1, n_head: 2, d_model: 32, seq_len: 16, ..preset.model },
+        train: TrainConfig { batch_size: 8, learning_rate: 5e-3, schedule: Schedule::Constant, warmup_steps: 30, ..preset.train },
+        data: DataConfig { val_fraction: 0.0, ..preset.data },
+        ..preset
+    };
+    let text = presets::embedded(&config.data.files).ok_or("the preset has no text")?;
+    let (tokenizer, corpus) = Corpus::build(&config.data, &[text], &config.tokenizer, None)?;
+    config.model = config.model.with_vocab(tokenizer.vocab_size())?;
+    Ok((config, tokenizer, corpus.train))
+}
+
+/// The commonest tokens of a text: punctuation, capitals, then small letters, vowels first, so that what should become alike stands
+/// together.
+fn commonest(tokenizer: &Tokenizer, data: &TokenStore) -> Result<Vec<u32>> {
+    let mut counts = vec![0u64; tokenizer.vocab_size()];
+    let mut text = vec![];
+    data.window(0, data.len(), &mut text)?;
+    text.iter().for_each(|&id| counts[id as usize] += 1);
+    let mut ids: Vec<u32> = (0..counts.len() as u32).collect();
+    ids.sort_by_key(|&id| Reverse(counts[id as usize]));
+    ids.truncate(ROWS);
+    let mut tokens = vec![];
+    for id in ids {
+        let token = tokenizer.token(id)?;
+        let first = token.chars().next().unwrap_or('\0');
+        let kind = (first.is_alphabetic(), first.is_lowercase(), first.is_alphabetic() && !"aeiouAEIOU".contains(first));
+        tokens.push((kind, token, id));
+    }
+    tokens.sort();
+    Ok(tokens.into_iter().map(|(_, _, id)| id).collect())
+}

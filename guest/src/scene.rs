@@ -1,0 +1,131 @@
+//! The scene: bars that stand on the trainer's embedding table, see `scene.wgsl`.
+
+use bytemuck::{Pod, Zeroable};
+use wgpt::gpu::Gpu;
+use wgpt::model::view::View;
+use wgpu::util::DeviceExt;
+
+const SAMPLES: u32 = 4;
+const DEPTH: wgpu::TextureFormat = wgpu::TextureFormat::Depth24Plus;
+const BACKGROUND: wgpu::Color = wgpu::Color { r: 0.006, g: 0.008, b: 0.018, a: 1.0 };
+
+/// Faces of a bar by its corners (bit 0 is x, bit 1 up, bit 2 z): the top, and the two sides towards the eye.
+const FACES: [u16; 18] = [2, 3, 6, 6, 3, 7, 1, 3, 5, 5, 3, 7, 4, 5, 6, 6, 5, 7];
+
+/// As in the shader.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Frame {
+    angle: f32,
+    aspect: f32,
+    characters: u32,
+    quads: u32,
+}
+
+pub struct Scene {
+    pipeline: wgpu::RenderPipeline,
+    group: wgpu::BindGroup,
+    uniform: wgpu::Buffer,
+    faces: wgpu::Buffer,
+    format: wgpu::TextureFormat,
+    /// Colour and depth, several samples a pixel.
+    targets: [wgpu::TextureView; 2],
+    size: [u32; 2],
+    frame: Frame,
+}
+
+impl Scene {
+    /// `table` is the embedding table (V, C); `order` says which token each row of bars stands for.
+    pub fn new(device: &wgpu::Device, format: wgpu::TextureFormat, table: &View, order: &[u32]) -> Scene {
+        let pipeline = pipeline(device, format);
+        let (characters, quads) = (order.len() as u32, table.shape[1] as u32 / 4);
+        let frame = Frame { angle: 0.0, aspect: 1.0, characters, quads };
+        let buffer =
+            |contents: &[u8], usage| device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some("scene"), contents, usage });
+        let uniform = buffer(bytemuck::bytes_of(&frame), wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        let faces = buffer(bytemuck::cast_slice(&FACES), wgpu::BufferUsages::INDEX);
+        let order = buffer(bytemuck::cast_slice(order), wgpu::BufferUsages::STORAGE);
+        // The weights themselves, where they are trained: no copy, no read-back.
+        let resources = [uniform.as_entire_binding(), table.binding(), order.as_entire_binding()];
+        let entries: Vec<_> = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
+        let layout = pipeline.get_bind_group_layout(0);
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("scene"), layout: &layout, entries: &entries });
+        Scene { pipeline, group, uniform, faces, format, targets: targets(device, format, [1, 1]), size: [1, 1], frame }
+    }
+
+    /// Draws into `view`, which has `size` pixels.
+    pub fn draw(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, view: &wgpu::TextureView, size: [u32; 2], angle: f32) {
+        if size != self.size {
+            (self.targets, self.size) = (targets(gpu.device(), self.format, size), size);
+        }
+        self.frame = Frame { angle, aspect: size[0] as f32 / size[1] as f32, ..self.frame };
+        gpu.queue().write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.frame));
+        let [colour, depth] = &self.targets;
+        let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+            label: Some("scene"),
+            color_attachments: &[Some(wgpu::RenderPassColorAttachment {
+                view: colour,
+                depth_slice: None,
+                resolve_target: Some(view),
+                ops: wgpu::Operations { load: wgpu::LoadOp::Clear(BACKGROUND), store: wgpu::StoreOp::Discard },
+            })],
+            depth_stencil_attachment: Some(wgpu::RenderPassDepthStencilAttachment {
+                view: depth,
+                depth_ops: Some(wgpu::Operations { load: wgpu::LoadOp::Clear(1.0), store: wgpu::StoreOp::Discard }),
+                stencil_ops: None,
+            }),
+            ..wgpu::RenderPassDescriptor::default()
+        });
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        pass.set_index_buffer(self.faces.slice(..), wgpu::IndexFormat::Uint16);
+        pass.draw_indexed(0..FACES.len() as u32, 0, 0..self.frame.characters * self.frame.characters);
+    }
+}
+
+fn pipeline(device: &wgpu::Device, format: wgpu::TextureFormat) -> wgpu::RenderPipeline {
+    let module = device.create_shader_module(wgpu::include_wgsl!("scene.wgsl"));
+    device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
+        label: Some("scene"),
+        layout: None,
+        vertex: wgpu::VertexState {
+            module: &module,
+            entry_point: Some("vertex"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            buffers: &[],
+        },
+        primitive: wgpu::PrimitiveState::default(),
+        depth_stencil: Some(wgpu::DepthStencilState {
+            format: DEPTH,
+            depth_write_enabled: Some(true),
+            depth_compare: Some(wgpu::CompareFunction::Less),
+            stencil: wgpu::StencilState::default(),
+            bias: wgpu::DepthBiasState::default(),
+        }),
+        multisample: wgpu::MultisampleState { count: SAMPLES, ..wgpu::MultisampleState::default() },
+        fragment: Some(wgpu::FragmentState {
+            module: &module,
+            entry_point: Some("fragment"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            targets: &[Some(format.into())],
+        }),
+        multiview_mask: None,
+        cache: None,
+    })
+}
+
+fn targets(device: &wgpu::Device, format: wgpu::TextureFormat, [width, height]: [u32; 2]) -> [wgpu::TextureView; 2] {
+    [format, DEPTH].map(|format| {
+        let texture = device.create_texture(&wgpu::TextureDescriptor {
+            label: Some("scene"),
+            size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+            mip_level_count: 1,
+            sample_count: SAMPLES,
+            dimension: wgpu::TextureDimension::D2,
+            format,
+            usage: wgpu::TextureUsages::RENDER_ATTACHMENT,
+            view_formats: &[],
+        });
+        texture.create_view(&wgpu::TextureViewDescriptor::default())
+    })
+}
