@@ -50,9 +50,19 @@ pub struct Guest {
 struct Progress {
     since: Instant,
     losses: Vec<f32>,
-    /// The last step that was reported, and the mean loss of the last second that had any.
+    /// The last step that was reported, and the mean loss of those told last.
     step: u64,
-    loss: f32,
+    loss: Option<f32>,
+}
+
+impl Progress {
+    fn text(&mut self) -> String {
+        if !self.losses.is_empty() {
+            self.loss = Some(self.losses.iter().sum::<f32>() / self.losses.len() as f32);
+            self.losses.clear();
+        }
+        self.loss.map_or("no step yet".into(), |loss| format!("step {}, loss {loss:.3}", self.step))
+    }
 }
 
 impl Guest {
@@ -80,7 +90,7 @@ impl Guest {
 
         let canvas = Canvas::new(instance, surface, &adapter, gpu.device(), window.clone())?;
         let table = trainer.view("wte")?.swap_remove(0);
-        let scene = Scene::new(gpu.device(), canvas.format(), &table, &commonest(&tokenizer, &data)?);
+        let scene = Scene::new(&gpu, canvas.format(), &table, &commonest(&tokenizer, &data)?);
         let refresh = window.current_monitor().and_then(|monitor| monitor.refresh_rate_millihertz());
         let refresh = refresh.filter(|&rate| rate > 0).map(|rate| Duration::from_secs_f64(1e3 / f64::from(rate)));
         let budget = if budget.is_zero() { Budget::dispatches(0) } else { Budget::time(budget) };
@@ -97,7 +107,7 @@ impl Guest {
             times: FrameTimes::new(refresh),
             frames: 0,
             begun: Instant::now(),
-            progress: Progress { since: Instant::now(), losses: vec![], step: 0, loss: f32::NAN },
+            progress: Progress { since: Instant::now(), losses: vec![], step: 0, loss: None },
             waits: wait::waits(),
         })
     }
@@ -143,29 +153,18 @@ impl Guest {
     }
 
     fn tell(&mut self) {
-        let Progress { since, losses, step, loss } = &mut self.progress;
-        let rate = losses.len() as f64 / since.elapsed().as_secs_f64();
-        if !losses.is_empty() {
-            *loss = losses.iter().sum::<f32>() / losses.len() as f32;
-        }
-        say(&format!(
-            "{:5.0} s  step {step} ({rate:.1} a second) loss {loss:.3} | {}",
-            self.begun.elapsed().as_secs_f64(),
-            self.times.second()
-        ));
-        self.window.set_title(&format!("guest: step {step}, loss {loss:.3}"));
-        losses.clear();
-        *since = Instant::now();
+        let rate = self.progress.losses.len() as f64 / self.progress.since.elapsed().as_secs_f64();
+        let (seconds, progress) = (self.begun.elapsed().as_secs_f64(), self.progress.text());
+        say(&format!("{seconds:5.0} s  {progress} ({rate:.1} steps a second) | {}", self.times.second()));
+        self.window.set_title(&format!("guest: {progress}"));
+        self.progress.since = Instant::now();
     }
 
     /// Ends with a summary, and with a picture where one is wanted.
     pub fn close(mut self, screenshot: Option<&Path>) -> Result<()> {
         let waits = wait::waits() - self.waits;
         say(&format!("{}; {waits} waits of the engine", self.times.all()));
-        if !self.progress.losses.is_empty() {
-            self.progress.loss = self.progress.losses.iter().sum::<f32>() / self.progress.losses.len() as f32;
-        }
-        say(&format!("{} steps in {:.1} s, loss {:.3}", self.progress.step, self.begun.elapsed().as_secs_f64(), self.progress.loss));
+        say(&format!("{} after {:.1} s", self.progress.text(), self.begun.elapsed().as_secs_f64()));
         if let Some(path) = screenshot {
             let picture = Screenshot::new(&self.gpu, self.canvas.format(), self.canvas.size());
             let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -5,7 +5,6 @@ use wgpt::gpu::Gpu;
 use wgpt::model::view::View;
 use wgpu::util::DeviceExt;
 
-const SAMPLES: u32 = 4;
 const DEPTH: wgpu::TextureFormat = wgpu::TextureFormat::Depth24Plus;
 const BACKGROUND: wgpu::Color = wgpu::Color { r: 0.006, g: 0.008, b: 0.018, a: 1.0 };
 
@@ -22,22 +21,33 @@ struct Frame {
     quads: u32,
 }
 
+/// What is drawn to, as large as the picture.
+struct Targets {
+    size: [u32; 2],
+    /// What is resolved into the picture; with one sample a pixel the picture itself is drawn to.
+    colour: Option<wgpu::TextureView>,
+    depth: wgpu::TextureView,
+}
+
 pub struct Scene {
     pipeline: wgpu::RenderPipeline,
     group: wgpu::BindGroup,
     uniform: wgpu::Buffer,
     faces: wgpu::Buffer,
     format: wgpu::TextureFormat,
-    /// Colour and depth, several samples a pixel.
-    targets: [wgpu::TextureView; 2],
-    size: [u32; 2],
+    /// Samples of a pixel.
+    samples: u32,
+    targets: Targets,
     frame: Frame,
 }
 
 impl Scene {
     /// `table` is the embedding table (V, C); `order` says which token each row of bars stands for.
-    pub fn new(device: &wgpu::Device, format: wgpu::TextureFormat, table: &View, order: &[u32]) -> Scene {
-        let pipeline = pipeline(device, format);
+    pub fn new(gpu: &Gpu, format: wgpu::TextureFormat, table: &View, order: &[u32]) -> Scene {
+        let device = gpu.device();
+        // Software pays for every sample.
+        let samples = if gpu.info().device_type == wgpu::DeviceType::Cpu { 1 } else { 4 };
+        let pipeline = pipeline(device, format, samples);
         let (characters, quads) = (order.len() as u32, table.shape[1] as u32 / 4);
         let frame = Frame { angle: 0.0, aspect: 1.0, characters, quads };
         let buffer =
@@ -50,24 +60,25 @@ impl Scene {
         let entries: Vec<_> = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
         let layout = pipeline.get_bind_group_layout(0);
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("scene"), layout: &layout, entries: &entries });
-        Scene { pipeline, group, uniform, faces, format, targets: targets(device, format, [1, 1]), size: [1, 1], frame }
+        Scene { pipeline, group, uniform, faces, format, samples, targets: targets(device, format, samples, [1, 1]), frame }
     }
 
     /// Draws into `view`, which has `size` pixels.
     pub fn draw(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, view: &wgpu::TextureView, size: [u32; 2], angle: f32) {
-        if size != self.size {
-            (self.targets, self.size) = (targets(gpu.device(), self.format, size), size);
+        if size != self.targets.size {
+            self.targets = targets(gpu.device(), self.format, self.samples, size);
         }
         self.frame = Frame { angle, aspect: size[0] as f32 / size[1] as f32, ..self.frame };
         gpu.queue().write_buffer(&self.uniform, 0, bytemuck::bytes_of(&self.frame));
-        let [colour, depth] = &self.targets;
+        let Targets { colour, depth, .. } = &self.targets;
+        let store = if colour.is_some() { wgpu::StoreOp::Discard } else { wgpu::StoreOp::Store };
         let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
             label: Some("scene"),
             color_attachments: &[Some(wgpu::RenderPassColorAttachment {
-                view: colour,
+                view: colour.as_ref().unwrap_or(view),
                 depth_slice: None,
-                resolve_target: Some(view),
-                ops: wgpu::Operations { load: wgpu::LoadOp::Clear(BACKGROUND), store: wgpu::StoreOp::Discard },
+                resolve_target: colour.is_some().then_some(view),
+                ops: wgpu::Operations { load: wgpu::LoadOp::Clear(BACKGROUND), store },
             })],
             depth_stencil_attachment: Some(wgpu::RenderPassDepthStencilAttachment {
                 view: depth,
@@ -83,7 +94,7 @@ impl Scene {
     }
 }
 
-fn pipeline(device: &wgpu::Device, format: wgpu::TextureFormat) -> wgpu::RenderPipeline {
+fn pipeline(device: &wgpu::Device, format: wgpu::TextureFormat, samples: u32) -> wgpu::RenderPipeline {
     let module = device.create_shader_module(wgpu::include_wgsl!("scene.wgsl"));
     device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
         label: Some("scene"),
@@ -102,7 +113,7 @@ fn pipeline(device: &wgpu::Device, format: wgpu::TextureFormat) -> wgpu::RenderP
             stencil: wgpu::StencilState::default(),
             bias: wgpu::DepthBiasState::default(),
         }),
-        multisample: wgpu::MultisampleState { count: SAMPLES, ..wgpu::MultisampleState::default() },
+        multisample: wgpu::MultisampleState { count: samples, ..wgpu::MultisampleState::default() },
         fragment: Some(wgpu::FragmentState {
             module: &module,
             entry_point: Some("fragment"),
@@ -114,18 +125,19 @@ fn pipeline(device: &wgpu::Device, format: wgpu::TextureFormat) -> wgpu::RenderP
     })
 }
 
-fn targets(device: &wgpu::Device, format: wgpu::TextureFormat, [width, height]: [u32; 2]) -> [wgpu::TextureView; 2] {
-    [format, DEPTH].map(|format| {
+fn targets(device: &wgpu::Device, format: wgpu::TextureFormat, samples: u32, size: [u32; 2]) -> Targets {
+    let texture = |format| {
         let texture = device.create_texture(&wgpu::TextureDescriptor {
             label: Some("scene"),
-            size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+            size: wgpu::Extent3d { width: size[0], height: size[1], depth_or_array_layers: 1 },
             mip_level_count: 1,
-            sample_count: SAMPLES,
+            sample_count: samples,
             dimension: wgpu::TextureDimension::D2,
             format,
             usage: wgpu::TextureUsages::RENDER_ATTACHMENT,
             view_formats: &[],
         });
         texture.create_view(&wgpu::TextureViewDescriptor::default())
-    })
+    };
+    Targets { size, colour: (samples > 1).then(|| texture(format)), depth: texture(DEPTH) }
 }

@@ -15,7 +15,7 @@ struct Frame {
 @group(0) @binding(2) var<storage, read> order: array<u32>; //     (V), the token of each row of bars
 
 const DISTANCE = 3.6;
-const ZOOM = 2.5;
+const ZOOM = 3.1;
 const TILT = 0.68;
 const NEAR = 1.0;
 const FAR = 8.0;
@@ -67,8 +67,9 @@ fn vertex(@builtin(vertex_index) corner: u32, @builtin(instance_index) pair: u32
 
 fn colour(likeness: f32) -> vec3<f32> {
     let night = mix(vec3(0.010, 0.012, 0.040), vec3(0.022, 0.042, 0.105), smoothstep(-0.5, 0.0, likeness));
-    let sea = mix(night, vec3(0.020, 0.300, 0.330), smoothstep(0.02, 0.35, likeness));
-    let sand = mix(sea, vec3(0.950, 0.430, 0.110), smoothstep(0.30, 0.70, likeness));
+    let sea = mix(night, vec3(0.020, 0.300, 0.330), smoothstep(0.02, 0.30, likeness));
+    let meadow = mix(sea, vec3(0.180, 0.420, 0.130), smoothstep(0.32, 0.46, likeness));
+    let sand = mix(meadow, vec3(0.950, 0.430, 0.110), smoothstep(0.42, 0.66, likeness));
     return mix(sand, vec3(1.0, 0.800, 0.480), smoothstep(0.70, 1.0, likeness));
 }
 
