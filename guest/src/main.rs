@@ -1,6 +1,6 @@
 //! A spinning scene in raw wgpu and winit, in whose device a language model trains, a slice in every frame.
 //!
-//! What concerns the model is in `guest.rs`, a hundred lines: lend the device, make a trainer, and encode a slice into each frame's own
+//! What concerns the model is in `guest.rs`: lend the device, make a trainer, and encode a slice into each frame's own
 //! encoder. This file is the window.
 
 mod canvas;
