@@ -66,7 +66,8 @@ struct Place {
     /// Tokens drawn, and those yet to be drawn.
     drawn: u32,
     wanted: usize,
-    /// What is left of the pass under way.
+    /// What is left of the pass under way, and whether it draws a token.
+    draws: bool,
     rest: VecDeque<Range<usize>>,
 }
 

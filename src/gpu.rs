@@ -148,10 +148,14 @@ impl Gpu {
         slot.clone().map_or(Ok(()), Err)
     }
 
-    /// Says that a lent device was lost: for the host's own `set_device_lost_callback`. Every call that needs the device is an error then.
-    pub fn lost(&self, message: &str) {
-        let mut slot = self.0.failure.lock().unwrap_or_else(|e| e.into_inner());
-        slot.get_or_insert(Error::Device(format!("the device {} was lost ({message})", self.0.info.name)));
+    /// For a host's `set_device_lost_callback`: says that the lent device was lost, and every call that needs it is an error from then on.
+    /// It holds nothing of the device, which a callback that did would keep for ever.
+    pub fn on_lost(&self) -> impl Fn(wgpu::DeviceLostReason, String) + Send + Sync + 'static {
+        let (failure, name) = (self.0.failure.clone(), self.0.info.name.clone());
+        move |_reason, message| {
+            let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
+            slot.get_or_insert(Error::Device(format!("the device {name} was lost ({message})")));
+        }
     }
 
     /// Keeps a failure of the device, so that every later call tells it too.
@@ -170,7 +174,7 @@ impl Gpu {
         let alive = self.0.device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok();
         drop(scope.pop());
         if !alive {
-            self.lost("it no longer answers");
+            self.on_lost()(wgpu::DeviceLostReason::Unknown, "it no longer answers".into());
         }
         self.check()
     }

@@ -365,6 +365,32 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
     host.check();
 }
 
+/// A token that a budget has cut is finished by a call that waits: it was not drawn yet.
+#[test]
+fn a_cut_token_is_finished_by_a_blocking_call() {
+    let host = Host::new(gpu());
+    let trainer = trainer(&config(9), &fine());
+    let generator = || block_on(gpu(), Generator::sharing(gpu(), &config(9).model, &trainer.weight_buffers(), &fine())).unwrap();
+    let (mut whole, mut cut) = (generator(), generator());
+    whole.prompt(&[1, 2], &Sampling::default()).unwrap();
+    let mut expected = vec![];
+    while expected.len() < 6 {
+        expected.extend(whole.next_tokens(6 - expected.len()).unwrap());
+    }
+    for dispatches in 1..40 {
+        cut.begin(&[1, 2], &Sampling::default(), 2).unwrap();
+        for _ in 0..3 {
+            cut.advance(Budget::dispatches(dispatches)).unwrap();
+        }
+        let mut drawn = cut.poll().unwrap();
+        while drawn.len() < 6 {
+            drawn.extend(cut.next_tokens(6 - drawn.len()).unwrap());
+        }
+        assert_eq!(drawn[..6], expected, "cut after {dispatches} dispatches");
+    }
+    host.check();
+}
+
 /// Where the device has timestamps slices are timed by them, which changes nothing else.
 #[test]
 fn timestamps_around_slices_change_no_bit() {

@@ -202,14 +202,8 @@ impl Guest {
 }
 
 /// Installs the host's own handlers: a lost device is told to the engine, any other error is kept for the end of the frame.
-fn listen(gpu: &Arc<Gpu>) -> Arc<Mutex<Option<String>>> {
-    // Weak, because the device keeps its callback and a `Gpu` keeps the device.
-    let weak = Arc::downgrade(gpu);
-    gpu.device().set_device_lost_callback(move |_, message| {
-        if let Some(gpu) = weak.upgrade() {
-            gpu.lost(&message);
-        }
-    });
+fn listen(gpu: &Gpu) -> Arc<Mutex<Option<String>>> {
+    gpu.device().set_device_lost_callback(gpu.on_lost());
     let uncaught = Arc::<Mutex<Option<String>>>::default();
     let sink = uncaught.clone();
     gpu.device().on_uncaptured_error(Arc::new(move |error: wgpu::Error| {

@@ -145,6 +145,10 @@ impl Generator {
             if range.start == range.end {
                 at.rest.pop_front();
             }
+            // A token counts once all of its pass is encoded: what a budget has cut has not drawn it yet.
+            if at.rest.is_empty() && std::mem::take(&mut at.draws) {
+                at.drawn += 1;
+            }
         }
         Ok(())
     }
@@ -170,7 +174,7 @@ impl Generator {
         at.rest =
             if at.fresh { [self.compiled.phase(SAMPLE)].into() } else { [self.compiled.phase(TOKEN), self.compiled.phase(SAMPLE)].into() };
         at.cached += usize::from(!at.fresh);
-        (at.fresh, at.drawn, at.wanted) = (false, at.drawn + 1, at.wanted - 1);
+        (at.fresh, at.draws, at.wanted) = (false, true, at.wanted - 1);
         Ok(true)
     }
 

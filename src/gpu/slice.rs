@@ -14,7 +14,7 @@ use super::wait::Signal;
 /// How much of its work an engine may encode at once. The default has no bound: all that may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// At most so many dispatches; one that was cut when its plan was compiled counts once a part.
+    /// At most so many dispatches, 0 for none at all; one that was cut when its plan was compiled counts once a part.
     pub dispatches: usize,
     /// At most what is predicted to take so long on the device, learned from the slices before. One dispatch, or one part of a cut one,
     /// is always encoded, however long it takes: [`super::compile::Options::fine`] cuts them small.

@@ -49,8 +49,7 @@ impl App {
         style::apply(&context.egui_ctx);
         let state = context.wgpu_render_state.as_ref().ok_or("this needs egui's wgpu renderer")?;
         let gpu = Gpu::from_wgpu(state.device.clone(), state.queue.clone());
-        let lost = gpu.clone();
-        state.device.set_device_lost_callback(move |_, message| lost.lost(&message));
+        state.device.set_device_lost_callback(gpu.on_lost());
         let engine = Engine::new(&gpu, args.what.as_deref())?;
         let heat = Heat::new(&state.device, state.target_format, &engine.map);
         let last = args.steps.map_or(u64::MAX, |steps| engine.step + steps);
