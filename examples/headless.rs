@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Steps are submitted without waiting; the reports come when they come.
     let mut trainer = block_on(&gpu, Trainer::new(&gpu, &config, &Options::default()))?;
     let print = |report: &StepReport| {
-        if report.step == 1 || report.step % 50 == 0 {
+        if report.step == 1 || report.step.is_multiple_of(50) {
             println!("step {:4}  loss {:.4}", report.step, report.loss);
         }
     };
