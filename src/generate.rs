@@ -192,6 +192,11 @@ impl Generator {
         self.decoder.config.seq_len
     }
 
+    /// What the last slice that has ended took on the device, as far as this can tell.
+    pub fn last_slice(&self) -> Option<Duration> {
+        self.runner.last_slice()
+    }
+
     /// How often the context was full, so that its older half was dropped, since the last prompt.
     pub fn slides(&self) -> u64 {
         self.at.slides

@@ -321,6 +321,7 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
     let generator = || block_on(gpu(), Generator::sharing(gpu(), model, &weights, &fine())).unwrap();
     let before = gpu().created();
     let mut sliced = generator();
+    assert_eq!(sliced.last_slice(), None);
     let predicted = Generator::memory(gpu(), model, &weights, &fine()).unwrap();
     assert_eq!(gpu().created().bytes - before.bytes, predicted);
     let mut alone = generator();
@@ -349,6 +350,7 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
         }
         assert_eq!(drawn, expected);
         assert!(sliced.is_idle() && sliced.slides() > 0 && sliced.slides() == alone.slides());
+        assert!(sliced.last_slice().is_some_and(|took| !took.is_zero()));
         // Another prompt begins while tokens of this one could still be on their way.
         let logits = alone.logits(&[5, 6]).unwrap();
         let waits_of_alone = wait::waits() - waits;
