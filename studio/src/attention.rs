@@ -2,9 +2,17 @@
 
 use std::sync::Arc;
 
+use eframe::egui::{Align2, Pos2, Rect, Stroke, Vec2};
 use eframe::egui_wgpu::{Callback, CallbackResources, CallbackTrait};
 use eframe::{egui, wgpu};
 use wgpt::model::view::View;
+
+use crate::engine::Look;
+use crate::open::UNMET;
+use crate::style::{ACCENT, LINE, QUIET, TEXT, font};
+
+/// Room on the right for the words of the last rows.
+const WORDS: f32 = 62.0;
 
 const SHADER: &str = "
 @group(0) @binding(0) var<storage, read> map: array<f32>;
@@ -29,9 +37,15 @@ fn colour(x: f32) -> vec3<f32> {
 
 @fragment
 fn fragment(corner: Corner) -> @location(0) vec4<f32> {
-    let cell = min(vec2<u32>(corner.at * f32(SIDE)), vec2(SIDE - 1u));
+    let place = corner.at * f32(SIDE);
+    let cell = min(vec2<u32>(place), vec2(SIDE - 1u));
+    let pixel = fwidth(place);
     if cell.x > cell.y {
-        return vec4(0.043, 0.055, 0.075, 1.0); // ahead of the query: never looked at
+        return vec4(0.067, 0.086, 0.118, 1.0); // ahead of the query: never looked at
+    }
+    // A pixel between cells, where they have pixels to spare.
+    if max(pixel.x, pixel.y) < 0.15 && any(fract(place) < pixel) {
+        return vec4(0.067, 0.086, 0.118, 1.0);
     }
     // Late rows spread their one over many keys: a root keeps them readable.
     return vec4(colour(pow(clamp(map[cell.y * SIDE + cell.x], 0.0, 1.0), 0.45)), 1.0);
@@ -82,7 +96,63 @@ impl CallbackTrait for Paint {
     }
 }
 
-/// Draws the map over a rectangle.
-pub fn paint(ui: &egui::Ui, rect: egui::Rect, heat: &Arc<Heat>) {
-    ui.painter().add(Callback::new_paint_callback(rect, Paint(heat.clone())));
+/// Draws the map with its words: a row for each word that looks, named where the row ends, a column for each that is looked at.
+pub fn show(ui: &egui::Ui, rect: Rect, heat: &Arc<Heat>, look: &Look) {
+    let time = look.map.shape[0];
+    let named = (rect.height().min(rect.width() - WORDS)) / time as f32 >= 10.0;
+    let side = rect.height().min(if named { rect.width() - WORDS } else { rect.width() });
+    // Whole pixels for each cell, where there are enough of them.
+    let side = if side > time as f32 * 4.0 { (side / time as f32).floor() * time as f32 } else { side };
+    let square = Rect::from_min_size(rect.min.round(), Vec2::splat(side));
+    let painter = ui.painter();
+    painter.add(Callback::new_paint_callback(square, Paint(heat.clone())));
+    let cell = side / time as f32;
+    let pointer = ui.input(|input| input.pointer.hover_pos()).filter(|pointer| square.contains(*pointer));
+    let hovered = pointer.map(|pointer| ((pointer - square.min) / cell).floor()).map(|at| (at.y as usize, at.x as usize));
+    let hovered = hovered.filter(|(row, column)| column <= row && *row < look.words.len());
+    if named {
+        for (row, word) in look.words.iter().enumerate() {
+            let colour = match hovered {
+                Some((query, key)) if row == query || row == key => TEXT,
+                _ if word == UNMET => LINE.lerp_to_gamma(QUIET, 0.4),
+                _ => QUIET,
+            };
+            let at = square.min + Vec2::new((row + 1) as f32 * cell + 5.0, (row as f32 + 0.5) * cell);
+            painter.text(at, Align2::LEFT_CENTER, word, font((cell - 2.0).clamp(9.0, 12.0)), colour);
+        }
+    }
+    corner(painter, rect, look, hovered);
+    if let Some((row, column)) = hovered {
+        let stroke = Stroke::new(1.0, ACCENT);
+        let across = Rect::from_min_size(square.min + Vec2::new(0.0, row as f32 * cell), Vec2::new((row + 1) as f32 * cell, cell));
+        let down = Rect::from_min_size(
+            square.min + Vec2::new(column as f32, column as f32) * cell,
+            Vec2::new(cell, (time - column) as f32 * cell),
+        );
+        painter.rect_stroke(across, 1.0, stroke, egui::StrokeKind::Outside);
+        painter.rect_stroke(down, 1.0, stroke, egui::StrokeKind::Outside);
+    }
+}
+
+/// What is told in the empty half: how to read the map, or what is below the pointer.
+fn corner(painter: &egui::Painter, rect: Rect, look: &Look, hovered: Option<(usize, usize)>) {
+    let at = |line: f32| Pos2::new(rect.right(), rect.top() + 6.0 + line * 16.0);
+    let say = |line: f32, text: &str, colour| _ = painter.text(at(line), Align2::RIGHT_CENTER, text, font(12.0), colour);
+    match hovered {
+        Some((query, key)) => {
+            say(0.0, &format!("“{}”", look.words[query]), TEXT);
+            say(1.0, "takes from", QUIET);
+            say(2.0, &format!("“{}”", look.words[key]), TEXT);
+        }
+        None => {
+            say(0.0, "each word, row by row, takes from", QUIET);
+            say(1.0, "the words before it", QUIET);
+            let step = match look.shown {
+                Some((at, step)) if at == look.at => format!("a sample of step {step}"),
+                Some(_) => "with the next step".into(),
+                None => "after the first step".into(),
+            };
+            say(2.0, &step, QUIET);
+        }
+    }
 }

@@ -1,52 +1,87 @@
 //! The embedding table in the plane: its two main directions, followed from one read-back to the next.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
+use eframe::egui::{self, Align2, Pos2, Rect, Stroke, Vec2};
 use wgpt::Result;
 use wgpt::gpu::Gpu;
-use wgpt::model::FORWARD;
 use wgpt::model::view::View;
-use wgpt::text::Tokenizer;
-use wgpt::train::Trainer;
 
-/// Tokens that are shown with their names: more would hide each other.
-const SHOWN: usize = 64;
-/// How often the table is read back.
-const EVERY: Duration = Duration::from_millis(400);
+use crate::open::{Opened, shown};
+use crate::style::{ACCENT, CARD, FAINT, LINE, QUIET, TEXT, font};
+
+/// Tokens that are shown: those that the text has most often.
+const SHOWN: usize = 160;
 
 pub struct Table {
-    view: View,
+    /// Parts of the table, and of each token shown the part and the byte where its row begins.
+    parts: Vec<View>,
+    rows: Vec<(usize, u64)>,
+    width: usize,
     staging: wgpu::Buffer,
     arrived: Arc<Mutex<Option<bool>>>,
-    /// When the table was last asked for, and whether it is on its way.
-    asked: Instant,
     coming: bool,
     /// The two directions, of unit length.
     axes: [Vec<f32>; 2],
-    pub names: Vec<String>,
-    ids: Vec<usize>,
+    names: Vec<String>,
+    /// The rows as they came last, less their mean.
+    vectors: Vec<Vec<f32>>,
     /// Places in [-1, 1]², as they are, and as they are drawn on their way there.
     target: Vec<[f32; 2]>,
-    pub places: Vec<[f32; 2]>,
+    places: Vec<[f32; 2]>,
 }
 
 impl Table {
-    pub async fn new(gpu: &Gpu, trainer: &mut Trainer, tokenizer: &Tokenizer) -> Result<Table> {
-        let view = trainer.tap("wte", FORWARD).await?;
+    pub fn new(gpu: &Gpu, opened: &Opened) -> Result<Table> {
+        let parts = opened.trainer.view("wte")?;
+        let width = parts[0].shape[1];
+        let ids = frequent(opened)?;
+        let mut rows = vec![];
+        for &id in &ids {
+            let mut row = id as usize;
+            let mut part = 0;
+            while part + 1 < parts.len() && row >= parts[part].shape[0] {
+                row -= parts[part].shape[0];
+                part += 1;
+            }
+            rows.push((part, parts[part].offset + (row * width * 4) as u64));
+        }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = gpu.create_buffer("table", view.bytes, usage);
-        let letters = |token: &str| token.chars().any(char::is_alphabetic) && token.len() < 14;
-        let named = |id: usize| Some((id, tokenizer.token(id as u32).ok()?)).filter(|(_, token)| letters(token));
-        let (ids, names) = (0..view.shape[0]).filter_map(named).take(SHOWN).unzip();
-        let width = view.shape[1];
+        let staging = gpu.create_buffer("embedding", (rows.len().max(1) * width * 4) as u64, usage);
         let axis = |seed: usize| (0..width).map(|i| if (i * 7 + seed) % 3 == 0 { 1.0 } else { -0.4 }).collect();
-        let (arrived, axes) = (Arc::default(), [axis(0), axis(1)]);
-        Ok(Table { view, staging, arrived, asked: Instant::now(), coming: false, axes, names, ids, target: vec![], places: vec![] })
+        Ok(Table {
+            parts,
+            rows,
+            width,
+            staging,
+            arrived: Arc::default(),
+            coming: false,
+            axes: [axis(0), axis(1)],
+            names: ids.iter().map(|&id| shown(&opened.token(id))).collect(),
+            vectors: vec![],
+            target: vec![],
+            places: vec![],
+        })
     }
 
-    /// Asks for the table now and then, and takes it when it has come.
-    pub fn poll(&mut self, gpu: &Gpu) -> Result<()> {
+    /// Copies the rows that are shown behind what `encoder` holds; they are read back when they have come, a few KB.
+    pub fn copy(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        if self.coming || self.rows.is_empty() {
+            return;
+        }
+        self.coming = true;
+        let bytes = (self.width * 4) as u64;
+        for (index, &(part, from)) in self.rows.iter().enumerate() {
+            encoder.copy_buffer_to_buffer(&self.parts[part].buffer, from, &self.staging, index as u64 * bytes, bytes);
+        }
+        let arrived = self.arrived.clone();
+        encoder.map_buffer_on_submit(&self.staging, wgpu::MapMode::Read, .., move |result| {
+            *arrived.lock().unwrap_or_else(|e| e.into_inner()) = Some(result.is_ok());
+        });
+    }
+
+    /// Takes the rows if they have come, and moves the words a little towards their places.
+    pub fn poll(&mut self) {
         let arrived = self.arrived.lock().unwrap_or_else(|e| e.into_inner()).take();
         if let Some(whole) = arrived {
             self.coming = false;
@@ -57,59 +92,115 @@ impl Table {
                 self.project(&values);
             }
         }
-        if !self.coming && self.asked.elapsed() > EVERY {
-            (self.coming, self.asked) = (true, Instant::now());
-            let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("table") });
-            encoder.copy_buffer_to_buffer(&self.view.buffer, self.view.offset, &self.staging, 0, self.view.bytes);
-            let arrived = self.arrived.clone();
-            encoder.map_buffer_on_submit(&self.staging, wgpu::MapMode::Read, .., move |result| {
-                *arrived.lock().unwrap_or_else(|e| e.into_inner()) = Some(result.is_ok());
-            });
-            gpu.queue().submit([encoder.finish()]);
-        }
         for (place, target) in self.places.iter_mut().zip(&self.target) {
-            (0..2).for_each(|i| place[i] += 0.15 * (target[i] - place[i]));
+            (0..2).for_each(|i| place[i] += 0.12 * (target[i] - place[i]));
         }
-        Ok(())
     }
 
     /// Principal components by power iteration, begun from the last ones so that the picture does not turn over.
     fn project(&mut self, values: &[f32]) {
-        let width = self.view.shape[1];
-        let rows: Vec<&[f32]> = self.ids.iter().map(|&id| &values[id * width..(id + 1) * width]).collect();
-        let mean: Vec<f32> = (0..width).map(|c| rows.iter().map(|row| row[c]).sum::<f32>() / rows.len().max(1) as f32).collect();
-        let centred: Vec<Vec<f32>> = rows.iter().map(|row| row.iter().zip(&mean).map(|(x, m)| x - m).collect()).collect();
-        for _ in 0..4 {
-            for which in 0..2 {
-                let mut next = vec![0.0; width];
-                for row in &centred {
-                    let along = dot(row, &self.axes[which]);
-                    next.iter_mut().zip(row).for_each(|(sum, x)| *sum += along * x);
-                }
-                if which == 1 {
-                    let along = dot(&next, &self.axes[0]);
-                    let first = self.axes[0].clone();
-                    next.iter_mut().zip(&first).for_each(|(x, f)| *x -= along * f);
-                }
-                let length = dot(&next, &next).sqrt();
-                if length > 1e-20 {
-                    self.axes[which] = next.iter().map(|x| x / length).collect();
-                }
+        let rows: Vec<&[f32]> = values.chunks_exact(self.width).collect();
+        let mean: Vec<f32> = (0..self.width).map(|c| rows.iter().map(|row| row[c]).sum::<f32>() / rows.len() as f32).collect();
+        self.vectors = rows.iter().map(|row| row.iter().zip(&mean).map(|(x, m)| x - m).collect()).collect();
+        for which in [0, 1, 0, 1, 0, 1, 0, 1] {
+            let mut next = vec![0.0; self.width];
+            for row in &self.vectors {
+                let along = dot(row, &self.axes[which]);
+                next.iter_mut().zip(row).for_each(|(sum, x)| *sum += along * x);
+            }
+            if which == 1 {
+                let along = dot(&next, &self.axes[0]);
+                next.iter_mut().zip(&self.axes[0]).for_each(|(x, first)| *x -= along * first);
+            }
+            let length = dot(&next, &next).sqrt();
+            if length > 1e-20 {
+                self.axes[which] = next.iter().map(|x| x / length).collect();
             }
         }
-        let places: Vec<[f32; 2]> = centred.iter().map(|row| [dot(row, &self.axes[0]), dot(row, &self.axes[1])]).collect();
+        let places: Vec<[f32; 2]> = self.vectors.iter().map(|row| [dot(row, &self.axes[0]), dot(row, &self.axes[1])]).collect();
         // A few far ones may stand at the border rather than press the others together.
         let reach = |i: usize| {
             let mut lengths: Vec<f32> = places.iter().map(|place| place[i].abs()).collect();
             lengths.sort_by(f32::total_cmp);
-            lengths.get(lengths.len() * 9 / 10).copied().unwrap_or(1.0).max(1e-9) * 1.15
+            lengths.get(lengths.len() * 19 / 20).copied().unwrap_or(1.0).max(1e-9) * 1.1
         };
-        let (x, y) = (reach(0), reach(1));
-        self.target = places.iter().map(|place| [(place[0] / x).clamp(-1.0, 1.0), (place[1] / y).clamp(-1.0, 1.0)]).collect();
+        let reaches = [reach(0), reach(1)];
+        self.target = places.iter().map(|place| [0, 1].map(|i| (place[i] / reaches[i]).clamp(-1.0, 1.0))).collect();
         if self.places.is_empty() {
             self.places.clone_from(&self.target);
         }
     }
+
+    /// The tokens nearest to one, by the angle between their rows.
+    fn nearest(&self, index: usize) -> Vec<usize> {
+        let length = |row: &[f32]| dot(row, row).sqrt().max(1e-12);
+        let Some(one) = self.vectors.get(index) else { return vec![] };
+        let closeness = |other: usize| dot(one, &self.vectors[other]) / length(&self.vectors[other]);
+        let mut others: Vec<(usize, f32)> = (0..self.vectors.len()).filter(|&i| i != index).map(|i| (i, closeness(i))).collect();
+        others.sort_by(|a, b| b.1.total_cmp(&a.1));
+        others.into_iter().take(5).map(|(index, _)| index).collect()
+    }
+
+    /// Words where the embedding has them; those that would hide commoner ones are points. Below the pointer: a word and its nearest.
+    pub fn show(&self, ui: &egui::Ui, rect: Rect) {
+        let painter = ui.painter();
+        let area = rect.shrink2(Vec2::new(26.0, 10.0));
+        let at = |place: &[f32; 2]| area.center() + Vec2::new(place[0] * area.width() / 2.0, -place[1] * area.height() / 2.0);
+        painter.hline(rect.x_range(), rect.center().y, Stroke::new(1.0, LINE));
+        painter.vline(rect.center().x, rect.y_range(), Stroke::new(1.0, LINE));
+        if self.places.is_empty() {
+            painter.text(rect.center(), Align2::CENTER_CENTER, "after the first step", font(12.0), QUIET);
+            return;
+        }
+        let points: Vec<Pos2> = self.places.iter().map(at).collect();
+        let pointer = ui.input(|input| input.pointer.hover_pos()).filter(|pointer| rect.contains(*pointer));
+        let chosen = pointer.and_then(|pointer| {
+            let nearest = (0..points.len()).min_by(|&a, &b| points[a].distance_sq(pointer).total_cmp(&points[b].distance_sq(pointer)))?;
+            (points[nearest].distance(pointer) < 30.0).then_some(nearest)
+        });
+        let friends = chosen.map(|index| self.nearest(index)).unwrap_or_default();
+        if let Some(chosen) = chosen {
+            friends.iter().for_each(|&friend| _ = painter.line_segment([points[chosen], points[friend]], Stroke::new(1.0, FAINT)));
+        }
+        let mut order: Vec<usize> = chosen.into_iter().chain(friends.iter().copied()).collect();
+        order.extend((0..points.len()).filter(|index| Some(*index) != chosen && !friends.contains(index)));
+        let mut taken: Vec<Rect> = vec![];
+        for (rank, &index) in order.iter().enumerate() {
+            let stands_out = rank <= friends.len() && chosen.is_some();
+            let colour = if stands_out { ACCENT } else { TEXT.gamma_multiply(if chosen.is_some() { 0.35 } else { 0.9 }) };
+            let galley = painter.layout_no_wrap(self.names[index].clone(), font(if stands_out { 13.0 } else { 11.5 }), colour);
+            let label = Rect::from_center_size(points[index] + Vec2::new(0.0, -8.0), galley.size());
+            let inside = rect.expand(4.0).contains_rect(label);
+            if stands_out || (inside && taken.iter().all(|other| !other.expand(1.0).intersects(label))) {
+                if stands_out {
+                    painter.rect_filled(label.expand(2.0), 3.0, CARD);
+                }
+                painter.galley(label.min, galley, colour);
+                painter.circle_filled(points[index], 1.8, ACCENT);
+                taken.push(label);
+            } else {
+                painter.circle_filled(points[index], 1.3, ACCENT.gamma_multiply(0.45));
+            }
+        }
+    }
+}
+
+/// The ids that the training text has most often, with letters in their names, commonest first.
+fn frequent(opened: &Opened) -> Result<Vec<u32>> {
+    let mut ids = vec![];
+    opened.corpus.train.window(0, opened.corpus.train.len().min(300_000), &mut ids)?;
+    let mut counts = vec![0u32; opened.config.model.vocab_size];
+    for &id in &ids {
+        counts[id as usize] += 1;
+    }
+    let named = |id: &u32| {
+        let token = opened.token(*id);
+        counts[*id as usize] > 0 && token.chars().any(char::is_alphabetic) && token != wgpt::text::UNKNOWN && !token.starts_with("<0x")
+    };
+    let mut ids: Vec<u32> = (0..counts.len() as u32).filter(named).collect();
+    ids.sort_by_key(|&id| std::cmp::Reverse(counts[id as usize]));
+    ids.truncate(SHOWN);
+    Ok(ids)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -6,7 +6,7 @@ use wgpt::gpu::wait::block_on;
 
 use crate::engine::Engine;
 
-/// Milliseconds of each kernel in one step, longest first.
+/// Milliseconds of each kernel in one step, longest first. Blocks for that step.
 pub fn measure(engine: &mut Engine) -> Result<Vec<(String, f32)>> {
     let gpu = engine.gpu.clone();
     let (trainer, data) = (&mut engine.opened.trainer, &engine.opened.corpus.train);

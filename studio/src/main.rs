@@ -4,12 +4,16 @@
 
 mod app;
 mod attention;
+mod curve;
 mod embedding;
 mod engine;
 mod kernels;
 mod open;
-mod panels;
+mod plots;
+mod prompt;
 mod style;
+mod window;
+mod writer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +25,7 @@ use app::App;
 #[derive(Debug, Clone)]
 pub struct Args {
     /// A run's folder or a preset's name.
-    pub what: Option<String>,
+    pub what: String,
     /// Milliseconds of a frame that the model may take.
     pub budget: f32,
     /// Stop after so many steps of this window.
@@ -31,66 +35,82 @@ pub struct Args {
     pub size: [f32; 2],
 }
 
+/// What went wrong, for who started the program.
+pub type Told = Arc<Mutex<Option<String>>>;
+
 const USAGE: &str = "usage: studio [RUN_FOLDER | PRESET] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]";
 
-fn parse(words: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut args = Args { what: None, budget: 8.0, steps: None, screenshot: None, size: [1280.0, 800.0] };
-    let mut words = words;
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
+    let (mut what, mut steps, mut screenshot, mut budget, mut size) = (None, None, None, 8.0, [1280.0, 800.0]);
     while let Some(word) = words.next() {
-        let mut value = |what: &str| words.next().ok_or(format!("{word} needs {what}\n{USAGE}"));
+        let mut value = |needs: &str| words.next().ok_or(format!("{word} needs {needs}\n{USAGE}"));
         match word.as_str() {
-            "--help" | "-h" => return Err(USAGE.to_owned()),
-            "--budget" => args.budget = number(&value("milliseconds")?, "--budget")?.clamp(0.5, 100.0),
-            "--steps" => args.steps = Some(number(&value("a number of steps")?, "--steps")? as u64),
-            "--screenshot" => args.screenshot = Some(value("a file")?.into()),
+            "--budget" => budget = number(&value("milliseconds")?, "--budget")?.clamp(0.5, 100.0),
+            "--steps" => {
+                let count = value("a number of steps")?;
+                steps = Some(count.parse().map_err(|_| format!("--steps {count}: needs a whole number"))?);
+            }
+            "--screenshot" => screenshot = Some(value("a file")?.into()),
             "--size" => {
-                let size = value("WIDTHxHEIGHT")?;
-                let (width, height) = size.split_once('x').ok_or(format!("--size {size}: needs WIDTHxHEIGHT, say 1280x800"))?;
-                args.size = [number(width, "--size")?.max(900.0), number(height, "--size")?.max(600.0)];
+                let given = value("WIDTHxHEIGHT")?;
+                let (width, height) = given.split_once('x').ok_or(format!("--size {given}: needs WIDTHxHEIGHT, say 1280x800"))?;
+                size = [number(width, "--size")?.clamp(1000.0, 8192.0), number(height, "--size")?.clamp(680.0, 8192.0)];
             }
             flag if flag.starts_with('-') => return Err(format!("there is no flag {flag}\n{USAGE}")),
-            _ if args.what.is_none() => args.what = Some(word),
+            _ if what.is_none() => what = Some(word),
             _ => return Err(format!("{word}: one run folder or preset is enough\n{USAGE}")),
         }
     }
-    Ok(args)
+    let what = what.unwrap_or_else(|| wgpt::train::presets::PRESETS[0].0.to_owned());
+    open::check(&what)?;
+    if screenshot.is_some() && steps.is_none() {
+        return Err("--screenshot saves the last frame: it needs --steps N".into());
+    }
+    Ok(Args { what, budget, steps, screenshot, size })
 }
 
 fn number(text: &str, flag: &str) -> Result<f32, String> {
     text.parse::<f32>().ok().filter(|number| number.is_finite() && *number >= 0.0).ok_or(format!("{flag} {text}: needs a number"))
 }
 
-fn main() -> ExitCode {
-    let args = match parse(std::env::args().skip(1)) {
-        Ok(args) => args,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let viewport = eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size);
-    let mut options = eframe::NativeOptions { viewport, ..Default::default() };
-    // Nothing is asked of the device beyond what egui asks, but timestamps where there are any: budgets are then kept closely.
+/// Nothing is asked of the device beyond what egui asks, but timestamps where there are any: budgets are then kept closely.
+fn with_timestamps(options: &mut eframe::NativeOptions) {
     if let eframe::egui_wgpu::WgpuSetup::CreateNew(setup) = &mut options.wgpu_options.wgpu_setup {
-        setup.device_descriptor = Arc::new(|adapter| wgpu::DeviceDescriptor {
-            label: Some("studio"),
-            required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
-            ..Default::default()
+        let describe = setup.device_descriptor.clone();
+        setup.device_descriptor = Arc::new(move |adapter| {
+            let mut descriptor = describe(adapter);
+            descriptor.required_features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+            descriptor
         });
     }
-    let failure = Arc::<Mutex<Option<String>>>::default();
-    let told = failure.clone();
-    let run = eframe::run_native("wgpt studio", options, Box::new(move |context| Ok(Box::new(App::new(context, args, told)?))));
-    let failed = failure.lock().ok().and_then(|mut failure| failure.take());
-    match (run, failed) {
-        (Ok(()), None) => ExitCode::SUCCESS,
-        (Err(error), _) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-        (_, Some(message)) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
-        }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
     }
+    let args = match parse(words.into_iter()) {
+        Ok(args) => args,
+        Err(message) => return failed(&message),
+    };
+    let viewport =
+        eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size).with_min_inner_size([1000.0, 680.0]);
+    let mut options = eframe::NativeOptions { viewport, ..Default::default() };
+    with_timestamps(&mut options);
+    let told = Told::default();
+    let telling = told.clone();
+    let run = eframe::run_native("wgpt studio", options, Box::new(move |context| Ok(Box::new(App::new(context, args, telling)?))));
+    let message = told.lock().unwrap_or_else(|e| e.into_inner()).take();
+    match (message, run) {
+        (Some(message), _) => failed(&message),
+        (None, Err(error)) => failed(&error.to_string()),
+        (None, Ok(())) => ExitCode::SUCCESS,
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
 }

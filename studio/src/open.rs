@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use wgpt::Result;
 use wgpt::gpu::Gpu;
 use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
-use wgpt::text::{Corpus, Tokenizer};
+use wgpt::text::{Bigram, Corpus, Tokenizer, UNKNOWN};
 use wgpt::train::checkpoint::{self, Which};
 use wgpt::train::{RunConfig, Snapshot, Trainer, presets};
-use wgpt::{Error, Result};
 
 /// What was opened.
 pub struct Opened {
@@ -17,25 +17,29 @@ pub struct Opened {
     pub tokenizer: Tokenizer,
     pub corpus: Corpus,
     pub trainer: Trainer,
+    /// The loss of a model that counts pairs of tokens, nats: what the curve has to get below.
+    pub bigram: Option<f64>,
 }
 
-/// Opens a run's folder with its latest checkpoint, or begins a preset; the default preset without a name.
+/// Says whether there is such a run or preset, before a window opens.
+pub fn check(what: &str) -> Result<(), String> {
+    if checkpoint::is_run(Path::new(what)) || presets::PRESETS.iter().any(|(preset, _)| *preset == what) {
+        return Ok(());
+    }
+    let names: Vec<&str> = presets::PRESETS.iter().map(|(preset, _)| *preset).collect();
+    Err(format!("{what} is neither a folder with a run of `wgpt train` nor a preset ({})", names.join(", ")))
+}
+
+/// Opens a run's folder with its latest checkpoint, or begins a preset.
 ///
 /// # Errors
-/// For a name that is neither, a damaged run, a model that does not fit.
-pub fn open(gpu: &Gpu, what: Option<&str>) -> Result<Opened> {
-    let name = what.unwrap_or("shakespeare-word");
-    let folder = Path::new(name);
-    if !checkpoint::is_run(folder) && !presets::PRESETS.iter().any(|(preset, _)| *preset == name) {
-        let names: Vec<&str> = presets::PRESETS.iter().map(|(preset, _)| *preset).collect();
-        return Err(Error::usage(format!("{name} is neither a run's folder nor a preset ({})", names.join(", "))));
-    }
-    let (mut config, saved) = match checkpoint::is_run(folder) {
-        true => {
-            let saved = checkpoint::find(folder, Which::Latest)?;
-            (checkpoint::read_config(&saved)?, Some(saved))
-        }
-        false => (presets::preset(name)?, None),
+/// For a damaged run, data that cannot be read, a model that does not fit.
+pub fn open(gpu: &Gpu, what: &str) -> Result<Opened> {
+    let folder = Path::new(what);
+    let saved = if checkpoint::is_run(folder) { Some(checkpoint::find(folder, Which::Latest)?) } else { None };
+    let mut config = match &saved {
+        Some(saved) => checkpoint::read_config(saved)?,
+        None => presets::preset(what)?,
     };
     let existing = saved.as_deref().map(checkpoint::read_tokenizer).transpose()?;
     let (tokenizer, corpus) = match presets::embedded(&config.data.files) {
@@ -46,6 +50,8 @@ pub fn open(gpu: &Gpu, what: Option<&str>) -> Result<Opened> {
         config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     }
     corpus.check_windows(config.model.seq_len)?;
+    let counted = corpus.val.len() > 1 && corpus.train.vocab_size().is_none();
+    let bigram = if counted { Some(Bigram::count(&corpus.train, config.model.vocab_size)?.loss(&corpus.val)?) } else { None };
     let options = Options { fine: true, ..Options::default() };
     let mut trainer = block_on(gpu, Trainer::new(gpu, &config, &options))?;
     if let Some(saved) = saved {
@@ -54,5 +60,50 @@ pub fn open(gpu: &Gpu, what: Option<&str>) -> Result<Opened> {
         let moments = checkpoint::read_moments(&saved, &pools.table, pools.moments())?;
         block_on(gpu, trainer.restore(&Snapshot { step: meta.step, state: meta.device_state, weights, moments }))?;
     }
-    Ok(Opened { name: name.to_owned(), config, tokenizer, corpus, trainer })
+    let name = folder.file_name().map_or(what.to_owned(), |name| name.to_string_lossy().into_owned());
+    Ok(Opened { name, config, tokenizer, corpus, trainer, bigram })
+}
+
+impl Opened {
+    /// The name of a token, empty for an id without one.
+    pub fn token(&self, id: u32) -> String {
+        self.tokenizer.token(id).unwrap_or_default()
+    }
+
+    /// Ids that are never drawn: those without a name, and the one that stands for all unknown words.
+    pub fn nameless(&self) -> Vec<u32> {
+        let unnamed = |id: &u32| self.tokenizer.token(*id).map_or(true, |token| token == UNKNOWN);
+        (0..self.config.model.vocab_size as u32).filter(unnamed).collect()
+    }
+
+    /// The first tokens of a line or sentence that the model does not train on, all of them known.
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    pub fn beginning(&self) -> Result<Vec<u32>> {
+        let store = if self.corpus.val.len() > 40 { &self.corpus.val } else { &self.corpus.train };
+        let mut ids = vec![];
+        store.window(0, store.len().min(4000), &mut ids)?;
+        let length = if self.tokenizer.kind() == "character" { 12 } else { 3 }.min(ids.len());
+        let tokens: Vec<String> = ids.iter().map(|&id| self.token(id)).collect();
+        let word = |token: &String| !token.is_empty() && token.chars().all(|c| c.is_alphabetic() || c == ' ' || c == '\'');
+        let ends = |token: &str| matches!(token, "." | "!" | "?" | "\n");
+        let starts = |&i: &usize| i == 0 || ends(&tokens[i - 1]);
+        let whole = |&i: &usize| tokens[i..i + length].iter().all(word);
+        let start = (0..=ids.len() - length).filter(starts).find(whole).unwrap_or(0);
+        Ok(if length == 0 { vec![0] } else { ids[start..start + length].to_vec() })
+    }
+}
+
+/// How the token of all words that are not in the vocabulary is shown.
+pub const UNMET: &str = "‹unk›";
+
+/// A token that one can see.
+pub fn shown(token: &str) -> String {
+    match token {
+        "\n" => "↵".into(),
+        " " => "␣".into(),
+        UNKNOWN => UNMET.into(),
+        other => other.trim().chars().take(14).collect(),
+    }
 }

@@ -1,0 +1,85 @@
+//! A prompt that is typed, and the likeliest next tokens, asked again while the model learns.
+
+use std::time::{Duration, Instant};
+
+use wgpt::Result;
+use wgpt::generate::{Generator, ranked};
+use wgpt::gpu::Gpu;
+use wgpt::gpu::slice::{Budget, Ticket};
+use wgpt::gpu::wait::block_on;
+
+use crate::open::{Opened, shown};
+use crate::writer::sharing;
+
+/// How often the same question is asked again.
+const EVERY: Duration = Duration::from_millis(400);
+const ANSWERS: usize = 12;
+
+pub struct Prompt {
+    pub generator: Generator,
+    pub typed: String,
+    asked: String,
+    busy: bool,
+    at: Instant,
+    /// The step that was asked last.
+    step: u64,
+    /// Tokens with their probabilities, likeliest first.
+    pub answers: Vec<(String, f32)>,
+    /// What is to be said about the prompt, kindly.
+    pub note: String,
+}
+
+impl Prompt {
+    pub fn new(gpu: &Gpu, opened: &Opened) -> Result<Prompt> {
+        let lord = "my lord ,";
+        let known = opened.tokenizer.encode_counting_unknown(lord).is_ok_and(|(ids, unknown)| unknown.is_empty() && ids.len() == 3);
+        let typed = if known { lord.to_owned() } else { opened.tokenizer.decode(&opened.beginning()?)? };
+        let generator = sharing(gpu, opened)?;
+        let (asked, note) = (String::new(), String::new());
+        Ok(Prompt { generator, typed, asked, busy: false, at: Instant::now(), step: u64::MAX, answers: vec![], note })
+    }
+
+    /// Asks when something new was typed or the model has learned since; says whether there is something to do.
+    pub fn wants(&mut self, opened: &Opened, step: u64) -> Result<bool> {
+        let again = self.at.elapsed() > EVERY && step != self.step;
+        if self.asked != self.typed || (again && !self.busy) {
+            self.step = step;
+            self.ask(opened)?;
+        }
+        Ok(self.busy)
+    }
+
+    fn ask(&mut self, opened: &Opened) -> Result<()> {
+        self.asked.clone_from(&self.typed);
+        self.at = Instant::now();
+        let (ids, unknown) = opened.tokenizer.encode_counting_unknown(&self.typed)?;
+        self.note = match unknown.as_slice() {
+            [] => String::new(),
+            [word] => format!("the model has never met “{}”", shown(word)),
+            words => format!("the model has never met {} of these words", words.len()),
+        };
+        if ids.is_empty() {
+            (self.busy, self.note) = (false, "type a word or two".into());
+            self.answers.clear();
+            return Ok(());
+        }
+        self.busy = true;
+        // The buffer that brings logits back is made with the first question; then nothing here waits.
+        block_on(&opened.trainer.session.gpu, self.generator.begin_logits(&ids))
+    }
+
+    pub fn encode(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Ticket> {
+        self.generator.encode(encoder, budget)
+    }
+
+    pub fn poll(&mut self, opened: &Opened) -> Result<()> {
+        if self.busy
+            && let Some(logits) = self.generator.poll_logits()?
+        {
+            self.busy = false;
+            let named = |(id, share): (u32, f64)| (shown(&opened.token(id)), share as f32);
+            self.answers = ranked(&logits, 1.0).into_iter().take(ANSWERS).map(named).collect();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+//! The window: a frame of the model's work, then a header and seven cards.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eframe::egui::{self, Align, Align2, Layout, Pos2, Rect, RichText, Stroke, Vec2};
+
+use crate::attention::{self, Heat};
+use crate::engine::Engine;
+use crate::kernels;
+use crate::plots::{self, FrameTime};
+use crate::style::{ACCENT, FAINT, GAP, GROUND, HEADING, INSET, LINE, QUIET, REST, ROW, TEXT, WARN};
+use crate::style::{card, figure, font, pick, quiet, slider, split_x, split_y, within};
+
+/// Frames whose times are shown.
+const FRAMES: usize = 160;
+
+pub struct Window {
+    pub engine: Engine,
+    heat: Arc<Heat>,
+    budget: f64,
+    learning_rate: f64,
+    kernels: Vec<(String, f32)>,
+    frames: VecDeque<FrameTime>,
+    began: Instant,
+    /// The step at which the program ends by itself.
+    ends: u64,
+    /// What went wrong; the window stays to show it.
+    pub error: Option<String>,
+}
+
+/// What the window cannot do by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    Nothing,
+    Restart,
+}
+
+impl Window {
+    pub fn new(engine: Engine, format: wgpu::TextureFormat, budget: f32) -> Window {
+        Window {
+            heat: Heat::new(engine.gpu.device(), format, &engine.look.map),
+            learning_rate: engine.opened.config.train.learning_rate,
+            ends: engine.last,
+            engine,
+            budget: f64::from(budget),
+            kernels: vec![],
+            frames: VecDeque::new(),
+            began: Instant::now(),
+            error: None,
+        }
+    }
+
+    /// Times the kernels of a step; the picture stands still for that moment.
+    pub fn measure(&mut self) {
+        match kernels::measure(&mut self.engine) {
+            Ok(kernels) => self.kernels = kernels,
+            Err(error) => self.error = Some(error.to_string()),
+        }
+        self.began = Instant::now();
+    }
+
+    pub fn is_measured(&self) -> bool {
+        !self.kernels.is_empty() || self.error.is_some()
+    }
+
+    /// Whether every card has something to show.
+    pub fn is_whole(&self) -> bool {
+        !self.engine.prompt.answers.is_empty()
+            && self.engine.look.shown.is_some()
+            && (self.engine.writer.written.len() > 120 || self.engine.writer.generator.is_idle())
+            || self.error.is_some()
+    }
+
+    /// One frame.
+    pub fn show(&mut self, ui: &mut egui::Ui, all: Rect) -> Asked {
+        self.work();
+        let area = all.shrink(GAP);
+        let (top, rest) = split_y(area, 58.0, 8.0);
+        let asked = self.header(ui, top);
+        let (left, rest) = split_x(rest, (area.width() * 0.305).max(320.0), GAP);
+        let (middle, right) = split_x(rest, rest.width() * 0.585, GAP);
+        self.left(ui, left);
+        self.middle(ui, middle);
+        self.right(ui, right);
+        if let Some(error) = &self.error {
+            let rect = Rect::from_center_size(all.center(), Vec2::new(all.width() * 0.6, 120.0));
+            ui.painter().rect_filled(all, 0.0, GROUND.gamma_multiply(0.75));
+            let body = card(ui, rect, "stopped", |_| ());
+            ui.painter().rect_stroke(rect, 8.0, Stroke::new(1.0, WARN), egui::StrokeKind::Inside);
+            let galley = ui.painter().layout(error.clone(), font(15.0), WARN, body.width());
+            ui.painter().galley(body.min, galley, WARN);
+        }
+        asked
+    }
+
+    /// The model's share of this frame.
+    fn work(&mut self) {
+        let whole = self.began.elapsed().as_secs_f32() * 1e3;
+        self.began = Instant::now();
+        if self.error.is_some() {
+            return;
+        }
+        match self.engine.frame(Duration::from_secs_f64(self.budget / 1e3)) {
+            Ok(model) => self.frames.push_back(FrameTime { whole, model: model.as_secs_f32() * 1e3 }),
+            Err(error) => self.error = Some(error.to_string()),
+        }
+        if self.frames.len() > FRAMES {
+            self.frames.pop_front();
+        }
+    }
+
+    fn mean(&self, what: impl Fn(&FrameTime) -> f32) -> f32 {
+        let last = || self.frames.iter().rev().take(60);
+        last().map(what).sum::<f32>() / last().count().max(1) as f32
+    }
+
+    fn header(&mut self, ui: &mut egui::Ui, rect: Rect) -> Asked {
+        let (engine, painter) = (&self.engine, ui.painter());
+        let model = &engine.opened.config.model;
+        painter.text(rect.left_center() + Vec2::new(4.0, -9.0), Align2::LEFT_CENTER, "wgpt studio", font(24.0), ACCENT);
+        let parameters = model.parameters() as u64;
+        let layers = if model.n_layer == 1 { "layer" } else { "layers" };
+        let about = format!("{} · {} {layers} of {}, {} parameters", engine.opened.name, model.n_layer, model.d_model, grouped(parameters));
+        painter.text(rect.left_center() + Vec2::new(4.0, 15.0), Align2::LEFT_CENTER, about, font(12.0), QUIET);
+        let loss = engine.loss.last().map_or("–".into(), |loss| format!("{loss:.3}"));
+        let figures = [
+            (grouped(engine.step), format!("step of {}", grouped(engine.opened.config.train.steps))),
+            (loss, "loss, nats a token".into()),
+            (grouped(engine.tokens_per_second as u64), "tokens a second".into()),
+            (format!("{:.0}", 1e3 / self.mean(|frame| frame.whole).max(0.1)), "frames a second".into()),
+        ];
+        let start = rect.left() + (rect.width() * 0.305).max(320.0) + GAP + INSET;
+        for (index, (value, what)) in figures.iter().enumerate() {
+            figure(painter, Pos2::new(start + index as f32 * 124.0, rect.center().y), 26.0, value, what);
+        }
+        let mut asked = Asked::Nothing;
+        let right = Rect::from_min_max(Pos2::new(rect.right() - 300.0, rect.top() + 4.0), Pos2::new(rect.right() - 2.0, rect.top() + 34.0));
+        within(ui, right, Layout::right_to_left(Align::Center), |ui| asked = self.buttons(ui));
+        let device = &self.engine.gpu.info().name;
+        ui.painter().text(Pos2::new(rect.right() - 2.0, rect.center().y + 15.0), Align2::RIGHT_CENTER, device, font(12.0), QUIET);
+        asked
+    }
+
+    fn buttons(&mut self, ui: &mut egui::Ui) -> Asked {
+        let engine = &mut self.engine;
+        let mut asked = Asked::Nothing;
+        if ui.button("Restart").on_hover_text("from the beginning, or the checkpoint").clicked() {
+            asked = Asked::Restart;
+        }
+        let at = engine.opened.trainer.step_count();
+        if ui.button("Step").on_hover_text("one step, then pause").clicked() {
+            (engine.running, engine.last) = (true, at + 1);
+        }
+        let paused = !engine.running || (at >= engine.last && engine.last != self.ends);
+        let (word, fill) = if paused { ("Train", ACCENT) } else { ("Pause", LINE) };
+        let text = RichText::new(word).color(if paused { GROUND } else { TEXT });
+        if ui.add(egui::Button::new(text).fill(fill).min_size(Vec2::new(64.0, 0.0))).clicked() {
+            (engine.running, engine.last) = (paused, u64::MAX);
+        }
+        asked
+    }
+
+    fn left(&mut self, ui: &mut egui::Ui, rect: Rect) {
+        let (top, rest) = split_y(rect, rect.height() * 0.38, GAP);
+        let (middle, bottom) = split_y(rest, rest.height() * 0.46, GAP);
+        let body = card(ui, top, "loss", |ui| legend(ui, &[("running mean", ACCENT), ("a step", FAINT)]));
+        let (plot, row) = split_y(body, body.height() - ROW, 4.0);
+        let guess = (self.engine.opened.config.model.vocab_size as f64).ln();
+        plots::losses(ui, plot, &self.engine.loss, guess, self.engine.opened.bigram);
+        let mut rate = self.learning_rate;
+        slider(ui, row, "learning rate", &mut rate, 1e-5..=3e-2, |rate| format!("{rate:.1e}"));
+        if rate != self.learning_rate {
+            self.learning_rate = rate;
+            if let Err(error) = self.engine.opened.trainer.set_learning_rate(rate) {
+                self.error = Some(error.to_string());
+            }
+        }
+        let body = card(ui, middle, "frame time", |ui| legend(ui, &[("budget", TEXT), ("model", ACCENT), ("all else", REST)]));
+        let (plot, row) = split_y(body, body.height() - ROW, 4.0);
+        plots::frame_times(ui, plot, &self.frames, FRAMES, self.budget as f32);
+        let model = self.mean(|frame| frame.model);
+        ui.painter().text(
+            plot.right_bottom() - Vec2::new(2.0, 6.0),
+            Align2::RIGHT_CENTER,
+            format!("the model takes {model:.1} ms of {:.1}", self.mean(|frame| frame.whole)),
+            font(11.0),
+            QUIET,
+        );
+        slider(ui, row, "for the model", &mut self.budget, 0.5..=50.0, |budget| format!("{budget:.1} ms"));
+        self.kernels(ui, bottom);
+    }
+
+    fn kernels(&mut self, ui: &mut egui::Ui, rect: Rect) {
+        let mut measure = false;
+        let sum: f32 = self.kernels.iter().map(|kernel| kernel.1).sum();
+        let body = card(ui, rect, "kernels of a step", |ui| {
+            let hint = "times every dispatch of one step, and so stops the picture for a moment";
+            measure = ui.add(egui::Button::new(RichText::new("Measure").size(12.0))).on_hover_text(hint).clicked();
+            if sum > 0.0 {
+                ui.label(quiet(format!("{sum:.1} ms in all")));
+            }
+        });
+        if self.kernels.is_empty() {
+            let text =
+                "“Measure” times every dispatch of one step. It waits for each: the picture stands still for that moment.".to_owned();
+            let galley = ui.painter().layout(text, font(12.0), QUIET, body.width());
+            ui.painter().galley(body.min, galley, QUIET);
+        } else {
+            plots::bars(ui.painter(), body, &self.kernels, 196.0, |milliseconds| format!("{milliseconds:.2}"));
+        }
+        if measure && self.error.is_none() {
+            self.measure();
+        }
+    }
+
+    fn middle(&mut self, ui: &mut egui::Ui, rect: Rect) {
+        let config = &self.engine.opened.config;
+        let (layers, heads, samples) = (config.model.n_layer, config.model.n_head, config.train.batch_size);
+        let at = &mut self.engine.look.at;
+        // As high as its map is wide, unless the text below would have no room.
+        let wanted = (rect.width() - 2.0 * INSET - 62.0) + 2.0 * INSET + HEADING;
+        let (map, below) = split_y(rect, wanted.min(rect.height() - 150.0), GAP);
+        let body = card(ui, map, "attention", |ui| {
+            pick(ui, "sample", &mut at.sample, samples);
+            pick(ui, "head", &mut at.head, heads);
+            pick(ui, "layer", &mut at.layer, layers);
+        });
+        attention::show(ui, body, &self.heat, &self.engine.look);
+        let body = card(ui, below, "what it writes", |ui| _ = ui.label(quiet(format!("at step {}", grouped(self.engine.writer.step)))));
+        self.writes(ui, body);
+    }
+
+    /// The text under way, and below it what earlier steps wrote after the same words.
+    fn writes(&self, ui: &egui::Ui, rect: Rect) {
+        let writer = &self.engine.writer;
+        let painter = ui.painter().with_clip_rect(rect);
+        let format =
+            |colour, size| egui::TextFormat { font_id: font(size), color: colour, line_height: Some(size + 6.0), ..Default::default() };
+        let mut job = egui::text::LayoutJob { wrap: egui::text::TextWrapping::wrap_at_width(rect.width()), ..Default::default() };
+        job.append(&writer.prompt, 0.0, format(QUIET, 15.0));
+        job.append(&flowing(&writer.written), 0.0, format(TEXT, 15.0));
+        if !writer.generator.is_idle() {
+            job.append(" |", 0.0, format(ACCENT, 15.0));
+        }
+        let galley = painter.layout_job(job);
+        let mut bottom = rect.bottom();
+        // As many of the old ones as fit below, a line each, the oldest last.
+        for (step, text) in writer.milestones() {
+            if bottom - 18.0 < rect.top() + galley.size().y + 4.0 {
+                break;
+            }
+            let y = bottom - 9.0;
+            painter.text(
+                Pos2::new(rect.left(), y),
+                Align2::LEFT_CENTER,
+                format!("step {}", grouped(*step)),
+                font(12.0),
+                FAINT.lerp_to_gamma(TEXT, 0.2),
+            );
+            let mut line = egui::text::LayoutJob::single_section(format!("{}{}", writer.prompt, flowing(text)), format(QUIET, 12.0));
+            line.wrap = egui::text::TextWrapping::truncate_at_width(rect.width() - 66.0);
+            let galley = painter.layout_job(line);
+            painter.galley(Pos2::new(rect.left() + 66.0, y - galley.size().y / 2.0), galley, QUIET);
+            bottom -= 18.0;
+        }
+        painter.galley(rect.min, galley, TEXT);
+    }
+
+    fn right(&mut self, ui: &mut egui::Ui, rect: Rect) {
+        let (top, bottom) = split_y(rect, rect.height() * 0.56, GAP);
+        let body = card(ui, top, "embedding", |ui| _ = ui.label(quiet("two main directions")));
+        self.engine.table.show(ui, body);
+        let body = card(ui, bottom, "next word", |_| ());
+        let (field, rest) = split_y(body, 28.0, 8.0);
+        let prompt = &mut self.engine.prompt;
+        within(ui, field, Layout::left_to_right(Align::Center), |ui| {
+            let edit = egui::TextEdit::singleline(&mut prompt.typed).desired_width(field.width()).hint_text("type a word or two");
+            ui.add(edit.font(font(14.0)).margin(egui::Margin::symmetric(8, 5)).background_color(GROUND));
+        });
+        let note = if prompt.note.is_empty() { 0.0 } else { 18.0 };
+        let (line, rest) = split_y(rest, note, 0.0);
+        ui.painter().text(line.left_center(), Align2::LEFT_CENTER, &prompt.note, font(12.0), WARN);
+        let percent = |share: f32| if share < 0.0095 { format!("{:.1} %", share * 100.0) } else { format!("{:.0} %", share * 100.0) };
+        plots::bars(ui.painter(), rest, &prompt.answers, 92.0, percent);
+    }
+}
+
+/// What the colours of a plot stand for.
+fn legend(ui: &mut egui::Ui, entries: &[(&str, egui::Color32)]) {
+    for (name, colour) in entries {
+        ui.label(quiet(*name));
+        let (rect, _) = ui.allocate_exact_size(Vec2::new(10.0, 10.0), egui::Sense::hover());
+        ui.painter().rect_filled(Rect::from_center_size(rect.center(), Vec2::new(10.0, 3.0)), 1.0, *colour);
+        ui.add_space(4.0);
+    }
+}
+
+/// Line ends as spaces, so that a few lines tell the most.
+fn flowing(text: &str) -> String {
+    text.replace('\n', " ⏎ ")
+}
+
+/// 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1234567].map(super::grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,105 @@
+//! What the model writes now, over the weights that are being trained.
+
+use std::time::{Duration, Instant};
+
+use wgpt::Result;
+use wgpt::generate::{Generator, Sampling};
+use wgpt::gpu::Gpu;
+use wgpt::gpu::compile::Options;
+use wgpt::gpu::slice::{Budget, Ticket};
+use wgpt::gpu::wait::block_on;
+
+use crate::open::Opened;
+
+/// How long a text stands when it is whole.
+const STANDS: Duration = Duration::from_millis(2500);
+
+pub struct Writer {
+    pub generator: Generator,
+    /// What every text begins with, that one may compare them.
+    pub prompt: String,
+    ids: Vec<u32>,
+    /// Tokens of one text.
+    length: usize,
+    pub written: String,
+    /// The step that the text under way began at.
+    pub step: u64,
+    /// Texts that are whole, with their steps.
+    pub before: Vec<(u64, String)>,
+    come: Vec<u32>,
+    seed: u64,
+    whole: Option<Instant>,
+}
+
+/// A generator over the weights that are being trained, which draws no id without a name.
+pub fn sharing(gpu: &Gpu, opened: &Opened) -> Result<Generator> {
+    let options = Options { fine: true, ..Options::default() };
+    let mut generator = block_on(gpu, Generator::sharing(gpu, &opened.config.model, &opened.trainer.weight_buffers(), &options))?;
+    let never = opened.nameless();
+    if never.len() < opened.config.model.vocab_size {
+        block_on(gpu, generator.forbid(&never))?;
+    }
+    Ok(generator)
+}
+
+impl Writer {
+    pub fn new(gpu: &Gpu, opened: &Opened) -> Result<Writer> {
+        let ids = opened.beginning()?;
+        let prompt = opened.tokenizer.decode(&ids)?;
+        let length = if opened.tokenizer.kind() == "character" { 200 } else { 56 };
+        Ok(Writer {
+            generator: sharing(gpu, opened)?,
+            prompt,
+            ids,
+            length,
+            written: String::new(),
+            step: 0,
+            before: vec![],
+            come: vec![],
+            seed: 0,
+            whole: None,
+        })
+    }
+
+    /// Begins the next text when the last one has stood long enough; says whether there is something to do.
+    pub fn wants(&mut self, step: u64) -> Result<bool> {
+        let due = self.seed == 0 || self.whole.is_some_and(|whole| whole.elapsed() > STANDS && step > self.step);
+        if due {
+            if self.seed > 0 {
+                self.before.push((self.step, std::mem::take(&mut self.written)));
+            }
+            (self.seed, self.step, self.whole) = (self.seed + 1, step, None);
+            self.come.clear();
+            let sampling = Sampling { temperature: 0.8, top_p: 0.95, seed: self.seed, ..Sampling::default() };
+            self.generator.begin(&self.ids, &sampling, self.length)?;
+        }
+        Ok(!self.generator.is_idle())
+    }
+
+    pub fn encode(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Ticket> {
+        self.generator.encode(encoder, budget)
+    }
+
+    pub fn poll(&mut self, opened: &Opened) -> Result<()> {
+        let drawn = self.generator.poll()?;
+        if drawn.is_empty() {
+            return Ok(());
+        }
+        self.come.extend(drawn);
+        // Decoded with the prompt, so that words are set apart as the tokenizer would.
+        let all = opened.tokenizer.decode(&[self.ids.as_slice(), &self.come].concat())?;
+        self.written = all.strip_prefix(&self.prompt).unwrap_or(&all).to_owned();
+        if self.come.len() >= self.length {
+            self.whole = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Of the texts so far the first and a few on the way: enough to see it learn.
+    pub fn milestones(&self) -> Vec<&(u64, String)> {
+        let last = self.before.len().saturating_sub(1);
+        let mut chosen = vec![0, last / 4, last / 2, last];
+        chosen.dedup();
+        chosen.into_iter().filter_map(|index| self.before.get(index)).collect()
+    }
+}
