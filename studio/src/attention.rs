@@ -97,9 +97,9 @@ impl CallbackTrait for Paint {
 }
 
 /// Draws the map with its words: a row for each word that looks, named where the row ends, a column for each that is looked at.
-pub fn show(ui: &egui::Ui, rect: Rect, heat: &Arc<Heat>, look: &Look) {
+pub fn show(ui: &egui::Ui, rect: Rect, heat: &Arc<Heat>, look: &Look, unit: &str) {
     let time = look.map.shape[0];
-    let named = (rect.height().min(rect.width() - WORDS)) / time as f32 >= 10.0;
+    let named = (rect.height().min(rect.width() - WORDS)) / time as f32 >= 6.0;
     let side = rect.height().min(if named { rect.width() - WORDS } else { rect.width() });
     // Whole pixels for each cell, where there are enough of them.
     let side = if side > time as f32 * 4.0 { (side / time as f32).floor() * time as f32 } else { side };
@@ -121,7 +121,7 @@ pub fn show(ui: &egui::Ui, rect: Rect, heat: &Arc<Heat>, look: &Look) {
             painter.text(at, Align2::LEFT_CENTER, word, font((cell - 2.0).clamp(9.0, 12.0)), colour);
         }
     }
-    corner(painter, rect, look, hovered);
+    corner(painter, rect, look, hovered, unit);
     if let Some((row, column)) = hovered {
         let stroke = Stroke::new(1.0, ACCENT);
         let across = Rect::from_min_size(square.min + Vec2::new(0.0, row as f32 * cell), Vec2::new((row + 1) as f32 * cell, cell));
@@ -135,7 +135,7 @@ pub fn show(ui: &egui::Ui, rect: Rect, heat: &Arc<Heat>, look: &Look) {
 }
 
 /// What is told in the empty half: how to read the map, or what is below the pointer.
-fn corner(painter: &egui::Painter, rect: Rect, look: &Look, hovered: Option<(usize, usize)>) {
+fn corner(painter: &egui::Painter, rect: Rect, look: &Look, hovered: Option<(usize, usize)>, unit: &str) {
     let at = |line: f32| Pos2::new(rect.right(), rect.top() + 6.0 + line * 16.0);
     let say = |line: f32, text: &str, colour| _ = painter.text(at(line), Align2::RIGHT_CENTER, text, font(12.0), colour);
     match hovered {
@@ -145,8 +145,8 @@ fn corner(painter: &egui::Painter, rect: Rect, look: &Look, hovered: Option<(usi
             say(2.0, &format!("“{}”", look.words[key]), TEXT);
         }
         None => {
-            say(0.0, "each word, row by row, takes from", QUIET);
-            say(1.0, "the words before it", QUIET);
+            say(0.0, &format!("each {unit}, row by row, takes from"), QUIET);
+            say(1.0, &format!("the {unit}s before it"), QUIET);
             let step = match look.shown {
                 Some((at, step)) if at == look.at => format!("a sample of step {step}"),
                 Some(_) => "with the next step".into(),

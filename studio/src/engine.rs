@@ -132,7 +132,7 @@ impl Engine {
         self.writer.poll(&self.opened)?;
         self.prompt.poll(&self.opened)?;
         let seconds = self.since.0.elapsed().as_secs_f64();
-        if seconds > 1.0 {
+        if seconds > 1.0 && (self.step > self.since.1 || !self.running) {
             let tokens = self.step.saturating_sub(self.since.1) * self.opened.trainer.tokens_per_step();
             self.tokens_per_second = tokens as f64 / seconds;
             self.since = (Instant::now(), self.step);

@@ -38,6 +38,9 @@ pub struct Args {
 /// What went wrong, for who started the program.
 pub type Told = Arc<Mutex<Option<String>>>;
 
+/// A smaller window has no room for all cards.
+const LEAST: [f32; 2] = [1120.0, 680.0];
+
 const USAGE: &str = "usage: studio [RUN_FOLDER | PRESET] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]";
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
@@ -54,7 +57,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--size" => {
                 let given = value("WIDTHxHEIGHT")?;
                 let (width, height) = given.split_once('x').ok_or(format!("--size {given}: needs WIDTHxHEIGHT, say 1280x800"))?;
-                size = [number(width, "--size")?.clamp(1000.0, 8192.0), number(height, "--size")?.clamp(680.0, 8192.0)];
+                size = [number(width, "--size")?.clamp(LEAST[0], 8192.0), number(height, "--size")?.clamp(LEAST[1], 8192.0)];
             }
             flag if flag.starts_with('-') => return Err(format!("there is no flag {flag}\n{USAGE}")),
             _ if what.is_none() => what = Some(word),
@@ -95,8 +98,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(message) => return failed(&message),
     };
-    let viewport =
-        eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size).with_min_inner_size([1000.0, 680.0]);
+    let viewport = eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size).with_min_inner_size(LEAST);
     let mut options = eframe::NativeOptions { viewport, ..Default::default() };
     with_timestamps(&mut options);
     let told = Told::default();

@@ -70,6 +70,15 @@ impl Opened {
         self.tokenizer.token(id).unwrap_or_default()
     }
 
+    /// What a token is called.
+    pub fn unit(&self) -> &'static str {
+        match self.tokenizer.kind() {
+            "word" => "word",
+            "character" => "letter",
+            _ => "token",
+        }
+    }
+
     /// Ids that are never drawn: those without a name, and the one that stands for all unknown words.
     pub fn nameless(&self) -> Vec<u32> {
         let unnamed = |id: &u32| self.tokenizer.token(*id).map_or(true, |token| token == UNKNOWN);
@@ -89,8 +98,9 @@ impl Opened {
         let word = |token: &String| !token.is_empty() && token.chars().all(|c| c.is_alphabetic() || c == ' ' || c == '\'');
         let ends = |token: &str| matches!(token, "." | "!" | "?" | "\n");
         let starts = |&i: &usize| i == 0 || ends(&tokens[i - 1]);
+        let begins = |&i: &usize| tokens.get(i).is_some_and(|token| token.starts_with(char::is_alphabetic));
         let whole = |&i: &usize| tokens[i..i + length].iter().all(word);
-        let start = (0..=ids.len() - length).filter(starts).find(whole).unwrap_or(0);
+        let start = (0..=ids.len() - length).filter(starts).filter(begins).find(whole).unwrap_or(0);
         Ok(if length == 0 { vec![0] } else { ids[start..start + length].to_vec() })
     }
 }
@@ -101,8 +111,8 @@ pub const UNMET: &str = "‹unk›";
 /// A token that one can see.
 pub fn shown(token: &str) -> String {
     match token {
-        "\n" => "↵".into(),
-        " " => "␣".into(),
+        "\n" => "line end".into(),
+        " " => "space".into(),
         UNKNOWN => UNMET.into(),
         other => other.trim().chars().take(14).collect(),
     }

@@ -67,18 +67,18 @@ fn short(value: f64) -> String {
 }
 
 /// The loss of every step, thin, over its running mean, with what a guess and a count of pairs would have.
-pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Option<f64>) {
+pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Option<(f64, &str)>) {
     let painter = ui.painter().with_clip_rect(rect.expand(12.0));
     let (first, last) = (curve.raw.first().map_or(0.0, |point| point[0]), curve.raw.last().map_or(1.0, |point| point[0]));
-    let lowest = curve.raw.iter().map(|point| point[1]).chain(bigram).fold(guess, f64::min);
+    let lowest = curve.raw.iter().map(|point| point[1]).chain(bigram.map(|pairs| pairs.0)).fold(guess, f64::min);
     let highest = curve.raw.iter().map(|point| point[1]).fold(guess, f64::max);
     let margin = (highest - lowest).max(0.1) * 0.08;
     let begin = if first < 10.0 { 0.0 } else { first };
     let scale = Scale::new(rect, [begin, last.max(begin + 10.0)], [(lowest - margin).max(0.0), highest + 1.6 * margin]);
     scale.grid(&painter, 5.0);
     scale.reference(&painter, guess, "a blind guess", Align2::RIGHT_CENTER);
-    if let Some(bigram) = bigram {
-        scale.reference(&painter, bigram, "counting pairs of tokens", Align2::LEFT_CENTER);
+    if let Some((bigram, unit)) = bigram {
+        scale.reference(&painter, bigram, &format!("counting pairs of {unit}s"), Align2::LEFT_CENTER);
     }
     let line = |points: &[[f64; 2]]| points.iter().map(|point| scale.at(point[0], point[1])).collect::<Vec<Pos2>>();
     let smooth = line(&curve.smooth);

@@ -168,7 +168,7 @@ impl Window {
         let body = card(ui, top, "loss", |ui| legend(ui, &[("running mean", ACCENT), ("a step", FAINT)]));
         let (plot, row) = split_y(body, body.height() - ROW, 4.0);
         let guess = (self.engine.opened.config.model.vocab_size as f64).ln();
-        plots::losses(ui, plot, &self.engine.loss, guess, self.engine.opened.bigram);
+        plots::losses(ui, plot, &self.engine.loss, guess, self.engine.opened.bigram.map(|loss| (loss, self.engine.opened.unit())));
         let mut rate = self.learning_rate;
         slider(ui, row, "learning rate", &mut rate, 1e-5..=3e-2, |rate| format!("{rate:.1e}"));
         if rate != self.learning_rate {
@@ -227,7 +227,7 @@ impl Window {
             pick(ui, "head", &mut at.head, heads);
             pick(ui, "layer", &mut at.layer, layers);
         });
-        attention::show(ui, body, &self.heat, &self.engine.look);
+        attention::show(ui, body, &self.heat, &self.engine.look, self.engine.opened.unit());
         let body = card(ui, below, "what it writes", |ui| _ = ui.label(quiet(format!("at step {}", grouped(self.engine.writer.step)))));
         self.writes(ui, body);
     }
@@ -272,7 +272,7 @@ impl Window {
         let (top, bottom) = split_y(rect, rect.height() * 0.56, GAP);
         let body = card(ui, top, "embedding", |ui| _ = ui.label(quiet("two main directions")));
         self.engine.table.show(ui, body);
-        let body = card(ui, bottom, "next word", |_| ());
+        let body = card(ui, bottom, &format!("next {}", self.engine.opened.unit()), |_| ());
         let (field, rest) = split_y(body, 28.0, 8.0);
         let prompt = &mut self.engine.prompt;
         within(ui, field, Layout::left_to_right(Align::Center), |ui| {
@@ -297,9 +297,9 @@ fn legend(ui: &mut egui::Ui, entries: &[(&str, egui::Color32)]) {
     }
 }
 
-/// Line ends as spaces, so that a few lines tell the most.
+/// Line ends as strokes, as verse is quoted, so that a few lines tell the most.
 fn flowing(text: &str) -> String {
-    text.replace('\n', " ⏎ ")
+    text.replace('\n', " / ")
 }
 
 /// 1,234,567.
