@@ -41,7 +41,12 @@ impl App {
         let state = context.wgpu_render_state.as_ref().ok_or("this needs egui's wgpu renderer")?;
         let gpu = Gpu::from_wgpu(state.device.clone(), state.queue.clone());
         // The device is the window's: it is for the window to hear of its end, and to tell the engine.
-        state.device.set_device_lost_callback(gpu.on_lost());
+        let (lost, telling, name) = (gpu.on_lost(), told.clone(), gpu.info().name.clone());
+        state.device.set_device_lost_callback(move |reason, message| {
+            let said = format!("the device {name} was lost ({message})");
+            telling.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(said);
+            lost(reason, message);
+        });
         let failed = gpu.on_lost();
         state.device.on_uncaptured_error(Arc::new(move |error| {
             failed(wgpu::DeviceLostReason::Unknown, error.to_string().lines().next().unwrap_or_default().to_owned());

@@ -103,13 +103,27 @@ fn main() -> ExitCode {
     with_timestamps(&mut options);
     let told = Told::default();
     let telling = told.clone();
-    let run = eframe::run_native("wgpt studio", options, Box::new(move |context| Ok(Box::new(App::new(context, args, telling)?))));
+    let run = within_panics(&told, || {
+        eframe::run_native("wgpt studio", options, Box::new(move |context| Ok(Box::new(App::new(context, args, telling)?))))
+    });
     let message = told.lock().unwrap_or_else(|e| e.into_inner()).take();
     match (message, run) {
         (Some(message), _) => failed(&message),
-        (None, Err(error)) => failed(&error.to_string()),
-        (None, Ok(())) => ExitCode::SUCCESS,
+        (None, Ok(Err(error))) => failed(&error.to_string()),
+        (None, Ok(Ok(()))) => ExitCode::SUCCESS,
+        (None, Err(panic)) => std::panic::resume_unwind(panic),
     }
+}
+
+/// Runs the window, whose renderer panics when its device is lost: where that was told already, the message is enough.
+fn within_panics<T>(told: &Told, run: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let (told, usual) = (told.clone(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        if told.try_lock().is_ok_and(|message| message.is_none()) {
+            usual(panic);
+        }
+    }));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
 }
 
 fn failed(message: &str) -> ExitCode {
