@@ -48,7 +48,7 @@ impl Table {
         }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = gpu.create_buffer("embedding", (rows.len().max(1) * width * 4) as u64, usage);
-        let axis = |seed: usize| (0..width).map(|i| if (i * 7 + seed) % 3 == 0 { 1.0 } else { -0.4 }).collect();
+        let axis = |seed: usize| (0..width).map(|i| if (i * 7 + seed).is_multiple_of(3) { 1.0 } else { -0.4 }).collect();
         Ok(Table {
             parts,
             rows,

@@ -120,7 +120,7 @@ impl Window {
         let (engine, painter) = (&self.engine, ui.painter());
         let model = &engine.opened.config.model;
         painter.text(rect.left_center() + Vec2::new(4.0, -9.0), Align2::LEFT_CENTER, "wgpt studio", font(24.0), ACCENT);
-        let parameters = model.parameters() as u64;
+        let parameters = model.parameters();
         let layers = if model.n_layer == 1 { "layer" } else { "layers" };
         let about = format!("{} · {} {layers} of {}, {} parameters", engine.opened.name, model.n_layer, model.d_model, grouped(parameters));
         painter.text(rect.left_center() + Vec2::new(4.0, 15.0), Align2::LEFT_CENTER, about, font(12.0), QUIET);
