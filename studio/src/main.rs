@@ -76,13 +76,14 @@ fn number(text: &str, flag: &str) -> Result<f32, String> {
     text.parse::<f32>().ok().filter(|number| number.is_finite() && *number >= 0.0).ok_or(format!("{flag} {text}: needs a number"))
 }
 
-/// Nothing is asked of the device beyond what egui asks, but timestamps where there are any: budgets are then kept closely.
-fn with_timestamps(options: &mut eframe::NativeOptions) {
+/// Two features are asked of the device beyond what egui asks, where there are any: timestamps, by which budgets are kept closely, and
+/// subgroups, without which a software adapter is several times slower.
+fn with_features(options: &mut eframe::NativeOptions) {
     if let eframe::egui_wgpu::WgpuSetup::CreateNew(setup) = &mut options.wgpu_options.wgpu_setup {
         let describe = setup.device_descriptor.clone();
         setup.device_descriptor = Arc::new(move |adapter| {
             let mut descriptor = describe(adapter);
-            descriptor.required_features |= adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+            descriptor.required_features |= adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
             descriptor
         });
     }
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
     };
     let viewport = eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size).with_min_inner_size(LEAST);
     let mut options = eframe::NativeOptions { viewport, ..Default::default() };
-    with_timestamps(&mut options);
+    with_features(&mut options);
     let told = Told::default();
     let telling = told.clone();
     let run = within_panics(&told, || {
