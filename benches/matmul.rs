@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench matmul            # 1024³ and the shapes of training
 //!     cargo bench --bench matmul -- tile_broadcast tile_registers
+//!     cargo bench --bench matmul -- tile_shared my_tile.wgsl     # a tile of your own, read when the bench starts
 //!     cargo bench --bench matmul -- --record
 //!
 //! Variants take turns, so that a busy machine slows them alike; medians of the turns are printed. On software adapters read the CPU column.
@@ -9,36 +10,66 @@
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
-use wgpt::gpu::Gpu;
+use wgpt::gpu::{Gpu, Traits};
 use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::{Compiled, Options};
+use wgpt::gpu::kernel::{Source, Variant};
 use wgpt::gpu::plan::{Phase, Plan};
 use wgpt::gpu::run::Runner;
-use wgpt::gpu::tensor::Dtype;
+use wgpt::gpu::tensor::{Dtype, Tensor};
 use wgpt::gpu::variants::Choice;
 use wgpt::gpu::wait::block_on;
-use wgpt::ops::Ops;
-use wgpt::ops::matmul::{Block, SOURCE};
+use wgpt::ops::matmul::{Block, Matmul, SOURCE};
 
 #[path = "common/record.rs"]
 mod record;
 
 const RUN: Phase = Phase("run");
 const ROUNDS: usize = 5;
-/// Seconds of one turn.
-const TURN: f64 = 0.4;
+/// Seconds of one turn, on software adapters and on GPUs.
+const TURN: [f64; 2] = [0.4, 0.05];
 
 /// Rows, columns, inner.
 const SIZES: &[[usize; 3]] = &[[1024, 1024, 1024], [1024, 512, 128], [1024, 128, 512], [2048, 1024, 256], [512, 128, 1024], [1, 512, 128]];
 
+/// The same on GPUs, which the sizes above do not fill: a large square, then the products of nanogpt-char (64 x 256 tokens) and gpt2
+/// (8 x 1024 tokens).
+const GPU_SIZES: &[[usize; 3]] = &[
+    [4096, 4096, 4096],
+    [16384, 1536, 384],
+    [16384, 384, 1536],
+    [1536, 384, 16384],
+    [384, 384, 16384],
+    [8192, 2304, 768],
+    [8192, 768, 3072],
+    [3072, 768, 8192],
+    [8192, 50260, 768],
+    [166, 50260, 768],
+    [166, 768, 50260],
+];
+
 fn main() {
-    let gpu = pollster::block_on(Gpu::request(&Request::default())).expect("an adapter");
+    // Cooperative matrices too, where the adapter has them.
+    let gpu = pollster::block_on(Gpu::request(&Request { experimental: true, ..Request::default() })).expect("an adapter");
     let mut record = record::Record::new(&gpu, "matmul");
     println!("{:<20} {:<18} {:>14} {:>18}", "rows x cols x inner", "variant", "GFLOP/s", "GFLOP/CPU-s");
-    for size in SIZES {
-        let plan = plan(*size);
+    let source = source();
+    let sizes = if gpu.traits().software { SIZES } else { GPU_SIZES };
+    for size in sizes {
+        let (plan, tensors) = plan(source, *size);
         let name = format!("{}x{}x{}", size[0], size[1], size[2]);
-        let mut contenders: Vec<_> = variants(&gpu).into_iter().map(|variant| Contender::new(&gpu, &plan, variant)).collect();
+        let operands = [noise(tensors[0].len(), 1), noise(tensors[1].len(), 2)];
+        let mut contenders: Vec<Contender> = vec![];
+        for variant in variants(source, &gpu) {
+            contenders.push(Contender::new(&gpu, &plan, variant, contenders.first()));
+            if contenders.len() == 1 {
+                tensors.iter().zip(&operands).for_each(|(tensor, data)| contenders[0].upload(&gpu, tensor, data));
+            }
+            let contender = contenders.last_mut().expect("the one just made");
+            contender.repeat(1);
+            contender.check(&gpu, &tensors, &operands);
+            contender.find_batch(&gpu);
+        }
         for _ in 0..ROUNDS {
             contenders.iter_mut().for_each(|contender| contender.turn(plan.flops(RUN)));
         }
@@ -52,44 +83,107 @@ fn main() {
     record.finish();
 }
 
+/// What was asked for on the command line: variants by name, and files.
+fn asked() -> Vec<String> {
+    std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect()
+}
+
+/// The matrix products with the tiles in the files asked for beside their own, which need no rebuilding to be tried.
+fn source() -> &'static Source {
+    let leaked = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let of_file = |path: &String| {
+        let text = leaked(std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}")));
+        let name = std::path::Path::new(path).file_stem().expect("the name of a file").to_string_lossy().into_owned();
+        let runs: fn(&Traits) -> bool = if text.contains("enable wgpu_cooperative_matrix") { |traits| traits.cooperative } else { |_| true };
+        Variant { name: leaked(name), text, runs, suits: |_, _| false }
+    };
+    let files: Vec<Variant> = asked().iter().filter(|arg| arg.ends_with(".wgsl")).map(of_file).collect();
+    let variants = files.into_iter().chain(SOURCE.variants.iter().copied()).collect::<Vec<_>>();
+    Box::leak(Box::new(Source { variants: variants.leak(), ..SOURCE }))
+}
+
 /// The variants that run here, or those of them that were asked for.
-fn variants(gpu: &Gpu) -> Vec<&'static str> {
-    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let able = SOURCE.variants.iter().filter(|variant| (variant.runs)(gpu.traits())).map(|variant| variant.name);
-    able.filter(|name| asked.is_empty() || asked.iter().any(|other| other == name)).collect()
+fn variants(source: &'static Source, gpu: &Gpu) -> Vec<&'static str> {
+    let asked = asked();
+    let is_asked = |name: &str| asked.iter().any(|other| other == name || other.ends_with(&format!("{name}.wgsl")));
+    let able = source.variants.iter().filter(|variant| (variant.runs)(gpu.traits())).map(|variant| variant.name);
+    able.filter(|name| asked.is_empty() || is_asked(name)).collect()
 }
 
 /// y = x · Wᵀ, once.
-fn plan([rows, cols, inner]: [usize; 3]) -> Plan {
+fn plan(source: &'static Source, [rows, cols, inner]: [usize; 3]) -> (Plan, [Tensor; 3]) {
     let mut plan = Plan::new();
-    let ops = Ops::new(32, Dtype::F32);
+    let matmul = Matmul::with_source(source, Dtype::F32);
     let x = plan.kept("x", &[rows, inner], Dtype::F32, "inputs");
     let weight = plan.kept("weight", &[cols, inner], Dtype::F32, "weights");
     let y = plan.kept("y", &[rows, cols], Dtype::F32, "results");
     plan.begin(RUN);
-    ops.matmul.forward(&mut plan, Block::whole(&x), Block::whole(&weight), None, Block::whole(&y));
-    plan
+    matmul.forward(&mut plan, Block::whole(&x), Block::whole(&weight), None, Block::whole(&y));
+    (plan, [x, weight, y])
+}
+
+/// Numbers in [-1, 1), multiples of 1/256: a device that multiplies zeros takes less time than it does over a model's numbers.
+fn noise(len: usize, seed: u32) -> Vec<f32> {
+    let bits = |i: u32| (i ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(13).wrapping_mul(0x85eb_ca6b) >> 23;
+    (0..len as u32).map(|i| bits(i) as f32 / 256.0 - 1.0).collect()
 }
 
 struct Contender {
     variant: &'static str,
     compiled: Compiled,
     runner: Runner,
+    /// Runs between two waits, so that a GPU is not timed by its round trips.
+    batch: usize,
+    turn: f64,
     /// GFLOP per second of each turn.
     wall: Vec<f64>,
     cpu: Vec<f64>,
 }
 
 impl Contender {
-    fn new(gpu: &Gpu, plan: &Plan, variant: &'static str) -> Contender {
+    /// One that works on the tensors of `first`, if there is one already.
+    fn new(gpu: &Gpu, plan: &Plan, variant: &'static str, first: Option<&Contender>) -> Contender {
+        let lent = |first: &Contender| -> Vec<(String, wgpu::Buffer)> {
+            let named = |name: &&str| (name.to_string(), first.compiled.buffer_named(name).expect("a buffer").clone());
+            ["x", "weight", "y"].iter().map(named).collect()
+        };
         let options = Options {
             variants: vec![Choice { kernel: SOURCE.file.to_owned(), class: None, variant: variant.to_owned() }],
+            existing: first.map(lent).unwrap_or_default(),
             ..Options::default()
         };
         let compiled = block_on(gpu, plan.compile(gpu, &options)).expect("a plan");
-        let mut contender = Contender { variant, compiled, runner: Runner::new(gpu), wall: vec![], cpu: vec![] };
-        contender.repeat(1);
-        contender
+        let turn = TURN[usize::from(!gpu.traits().software)];
+        Contender { variant, compiled, runner: Runner::new(gpu), batch: 1, turn, wall: vec![], cpu: vec![] }
+    }
+
+    fn upload(&self, gpu: &Gpu, tensor: &Tensor, data: &[f32]) {
+        block_on(gpu, self.compiled.write(tensor, data)).expect("an upload");
+    }
+
+    /// A wrong tile is soon fast: some of y against sums in f64. What is too large to read back within a second is left out.
+    fn check(&self, gpu: &Gpu, [_, _, y]: &[Tensor; 3], [x, weight]: &[Vec<f32>; 2]) {
+        if y.bytes() > 1 << 28 {
+            return;
+        }
+        let found = block_on(gpu, self.compiled.read::<f32>(y)).expect("a download");
+        let (rows, cols) = (y.rows(), y.cols());
+        let inner = x.len() / rows;
+        for index in 0..64 {
+            let (r, c) = (index * 7919 % rows, index * 104_729 % cols);
+            let pairs = x[r * inner..][..inner].iter().zip(&weight[c * inner..][..inner]);
+            let truth: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            let (found, allowed) = (f64::from(found[r * cols + c]), 1e-3 * (inner as f64).sqrt());
+            assert!((found - truth).abs() <= allowed, "{}: y[{r}, {c}] of {y:?} is {found}, and {truth} in f64", self.variant);
+        }
+    }
+
+    fn find_batch(&mut self, gpu: &Gpu) {
+        if !gpu.traits().software {
+            let begun = Instant::now();
+            self.repeat(20);
+            self.batch = (0.02 / (begun.elapsed().as_secs_f64() / 20.0)).clamp(1.0, 2000.0) as usize;
+        }
     }
 
     fn repeat(&mut self, count: usize) {
@@ -100,12 +194,12 @@ impl Contender {
 
     fn turn(&mut self, flops: u64) {
         let (wall, cpu) = (Instant::now(), ProcessTime::now());
-        let mut count = 0;
-        while wall.elapsed().as_secs_f64() < TURN {
-            self.repeat(1);
-            count += 1;
+        let mut count = 0usize;
+        while wall.elapsed().as_secs_f64() < self.turn {
+            self.repeat(self.batch);
+            count += self.batch;
         }
-        let work = flops as f64 * f64::from(count) / 1e9;
+        let work = flops as f64 * count as f64 / 1e9;
         self.wall.push(work / wall.elapsed().as_secs_f64());
         self.cpu.push(work / cpu.elapsed().as_secs_f64());
     }

@@ -13,6 +13,7 @@ use super::Traits;
 use super::extent::Extent;
 
 /// A WGSL file with the files appended to it.
+#[derive(Clone, Copy)]
 pub struct Source {
     /// The file's name without `.wgsl`; kernels are called `<file>.<entry point>`.
     pub file: &'static str,
@@ -24,6 +25,7 @@ pub struct Source {
 }
 
 /// One way to build a [`Source`].
+#[derive(Clone, Copy)]
 pub struct Variant {
     pub name: &'static str,
     /// Appended to the file: constants, a reduction, a storage type.

@@ -142,7 +142,12 @@ struct Job<'a> {
 impl Matmul {
     /// With operands and activations stored as `activations`.
     pub fn new(activations: Dtype) -> Matmul {
-        let file = KernelFile::with_constants(&SOURCE, storage(activations));
+        Matmul::with_source(&SOURCE, activations)
+    }
+
+    /// The same from a source with other tiles, to try them.
+    pub fn with_source(source: &'static Source, activations: Dtype) -> Matmul {
+        let file = KernelFile::with_constants(source, storage(activations));
         Matmul {
             forward: file.kernel("forward"),
             forward_bias: file.kernel("forward_bias"),
