@@ -10,7 +10,6 @@
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
-use wgpt::gpu::{Gpu, Traits};
 use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::{Compiled, Options};
 use wgpt::gpu::kernel::{Source, Variant};
@@ -19,6 +18,7 @@ use wgpt::gpu::run::Runner;
 use wgpt::gpu::tensor::{Dtype, Tensor};
 use wgpt::gpu::variants::Choice;
 use wgpt::gpu::wait::block_on;
+use wgpt::gpu::{Gpu, Traits};
 use wgpt::ops::matmul::{Block, Matmul, SOURCE};
 
 #[path = "common/record.rs"]
@@ -94,7 +94,8 @@ fn source() -> &'static Source {
     let of_file = |path: &String| {
         let text = leaked(std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}")));
         let name = std::path::Path::new(path).file_stem().expect("the name of a file").to_string_lossy().into_owned();
-        let runs: fn(&Traits) -> bool = if text.contains("enable wgpu_cooperative_matrix") { |traits| traits.cooperative } else { |_| true };
+        let runs: fn(&Traits) -> bool =
+            if text.contains("enable wgpu_cooperative_matrix") { |traits| traits.cooperative } else { |_| true };
         Variant { name: leaked(name), text, runs, suits: |_, _| false }
     };
     let files: Vec<Variant> = asked().iter().filter(|arg| arg.ends_with(".wgsl")).map(of_file).collect();

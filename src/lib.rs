@@ -11,6 +11,7 @@
 //! | [`ops`] | one file per operation, named as its WGSL file in `shaders/` |
 //! | [`model`] | config, parameter table, forward and its mirror backward |
 //! | [`train`] | trainer, schedule, evaluation, checkpoints, metrics, presets |
+//! | `files` | what is written is written whole, with checksums, under locks |
 //! | [`generate`] | logits, probabilities, decoding with a key/value cache |
 //!
 //! A model is a list of operations. Building it *records* a [`gpu::plan::Plan`]; compiling the plan picks each kernel's variant for the
@@ -53,6 +54,8 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod error;
+#[cfg(feature = "files")]
+pub mod files;
 pub mod generate;
 pub mod gpu;
 pub mod model;

@@ -1,0 +1,36 @@
+//! The one place that writes files: a file or a folder is replaced whole and durably, or stays as it was.
+//!
+//! | part | what it gives |
+//! |---|---|
+//! | [`write`], [`Replacement`] | a file that is written beside its place, synced, and renamed over it |
+//! | [`disk`] | every single operation that changes a file; in debug builds each can be made to fail, or to end the process |
+//! | [`NewFolder`], [`remove_made`] | a folder of files with a manifest, whole or absent; removed only if it is what was written |
+//! | [`Manifest`] | which files a folder has, with their lengths and checksums |
+//! | [`Marker`] | says that this program made a folder, and which one it is |
+//! | [`Lock`] | one process at a time, released by the system when the process dies |
+//! | [`Hash`] | the checksum of bytes, of a file, of what goes through a writer (XXH3, 128 bits) |
+//!
+//! Nothing outside of this file and its folder calls the functions of `std::fs` that change files.
+
+pub mod disk;
+mod fault;
+mod folder;
+mod hash;
+mod lock;
+mod manifest;
+mod marker;
+mod replace;
+
+pub use folder::{NewFolder, remove_made};
+pub use hash::{Hash, Hasher};
+pub use lock::{Holder, Lock, lock};
+pub use manifest::{Entry, MANIFEST, Manifest};
+pub use marker::{MARKER, Marker};
+pub use replace::{Replacement, write, write_by_path};
+
+use std::path::Path;
+
+/// The folder that a file is in: `.` for a bare name.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,118 @@
+//! The seam for tests: in builds with debug assertions, one of the operations that change files can fail or end the process.
+//!
+//! `WGPT_FAULT=error:N` lets the Nth operation of the process fail, `full:N` every one from the Nth on that needs space, `kill:N` aborts
+//! the process in place of it. A write does its first half before. `WGPT_FAULT_LOG=FILE` gets a line for each operation. A release build
+//! reads none of this.
+
+#[cfg(not(debug_assertions))]
+use std::{io, path::Path};
+
+/// What an operation does, as far as faults are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Needs space on the disk: a full one refuses it.
+    Grows(&'static str),
+    Other(&'static str),
+}
+
+/// Called before an operation. `Err` in place of it.
+#[cfg(not(debug_assertions))]
+pub fn before(_: Kind, _: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Calls `write` with `bytes`; where the operation is to fail, with half of them.
+#[cfg(not(debug_assertions))]
+pub fn write(_: &Path, bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
+    write(bytes)
+}
+
+#[cfg(debug_assertions)]
+pub use armed::{before, write};
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::fs::{File, OpenOptions};
+    use std::io::{self, Write};
+    use std::path::Path;
+    use std::sync::{Mutex, OnceLock, PoisonError};
+
+    use super::Kind;
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Fault {
+        None,
+        Error,
+        Full,
+        Kill,
+    }
+
+    struct Plan {
+        fault: Fault,
+        at: u64,
+        log: Option<File>,
+        count: u64,
+    }
+
+    fn plan() -> &'static Mutex<Plan> {
+        static PLAN: OnceLock<Mutex<Plan>> = OnceLock::new();
+        PLAN.get_or_init(|| {
+            let (mut fault, mut at) = (Fault::None, 0);
+            if let Ok(text) = std::env::var("WGPT_FAULT") {
+                let parsed = text.split_once(':').and_then(|(kind, at)| Some((kind, at.parse().ok()?)));
+                (fault, at) = match parsed {
+                    Some(("error", at)) => (Fault::Error, at),
+                    Some(("full", at)) => (Fault::Full, at),
+                    Some(("kill", at)) => (Fault::Kill, at),
+                    _ => panic!("WGPT_FAULT is `{text}`, error:N, full:N or kill:N is needed"),
+                };
+            }
+            let log = std::env::var_os("WGPT_FAULT_LOG").map(|path| {
+                let file = OpenOptions::new().create(true).append(true).open(&path);
+                file.unwrap_or_else(|e| panic!("WGPT_FAULT_LOG is {}: {e}", path.display()))
+            });
+            Mutex::new(Plan { fault, at, log, count: 0 })
+        })
+    }
+
+    /// Counts the operation; what is to happen in place of it.
+    fn next(kind: Kind, path: &Path) -> Fault {
+        let mut plan = plan().lock().unwrap_or_else(PoisonError::into_inner);
+        plan.count += 1;
+        let count = plan.count;
+        let (name, grows) = match kind {
+            Kind::Grows(name) => (name, true),
+            Kind::Other(name) => (name, false),
+        };
+        if let Some(log) = &mut plan.log {
+            log.write_all(format!("{count} {name} {}\n", path.display()).as_bytes()).expect("the log of WGPT_FAULT_LOG");
+        }
+        match plan.fault {
+            Fault::Full if count >= plan.at && grows => Fault::Full,
+            Fault::Error | Fault::Kill if count == plan.at => plan.fault,
+            _ => Fault::None,
+        }
+    }
+
+    fn error(fault: Fault) -> io::Result<()> {
+        match fault {
+            Fault::None => Ok(()),
+            Fault::Kill => std::process::abort(),
+            Fault::Error => Err(io::Error::other("input/output error (injected)")),
+            Fault::Full => Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device (injected)")),
+        }
+    }
+
+    pub fn before(kind: Kind, path: &Path) -> io::Result<()> {
+        error(next(kind, path))
+    }
+
+    pub fn write(path: &Path, bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let fault = next(Kind::Grows("write"), path);
+        if fault != Fault::None {
+            write(&bytes[..bytes.len() / 2])?;
+            error(fault)?;
+        }
+        write(bytes)
+    }
+}

@@ -1,0 +1,117 @@
+//! Locks between processes. The system releases them when the process dies, however it dies.
+
+use std::fs::{self, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::disk;
+use crate::error::{Error, Result};
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    pub host: String,
+    /// Seconds since 1970 in universal time.
+    pub since: u64,
+}
+
+impl Holder {
+    fn me() -> Holder {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Holder { pid: std::process::id(), host: gethostname::gethostname().to_string_lossy().into_owned(), since }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        // The year 9999 is where the format ends; a file may say anything.
+        let since = UNIX_EPOCH + Duration::from_secs(self.since.min(253_402_300_799));
+        write!(f, "process {} on {} since {}", self.pid, self.host, humantime::format_rfc3339_seconds(since))
+    }
+}
+
+/// A lock that this process holds until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    /// Open as long as the lock is held; None where the file system has no locks.
+    file: Option<disk::File>,
+    holder: PathBuf,
+}
+
+/// Takes the lock at `path`, a file that stays there empty; who holds it stands beside it, since Windows lets nobody read a locked file.
+/// The folder must be there. Where the file system has no locks the call succeeds, and nothing is locked.
+///
+/// # Errors
+/// [`Error::Usage`] that says who holds it; [`Error::File`] when the file cannot be made.
+pub fn lock(path: &Path) -> Result<Lock> {
+    let holder = path.with_extension("holder");
+    let file = disk::File::open_or_create(path).map_err(|e| Error::file(path, format!("cannot be made: {e}")))?;
+    match file.inner().try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(_)) => return Ok(Lock { file: None, holder }),
+        Err(TryLockError::WouldBlock) => {
+            let by = Holder::read(&holder).map_or("another process".to_owned(), |by| by.to_string());
+            let folder = super::parent(path).display();
+            return Err(Error::usage(format!("{folder} is in use by {by}: wait until it has ended, or stop it")));
+        }
+    }
+    let json = serde_json::to_string(&Holder::me()).map_err(|e| Error::file(&holder, e))?;
+    let lock = Lock { file: Some(file), holder };
+    super::write(&lock.holder, |out| out.write_all(json.as_bytes()))?;
+    Ok(lock)
+}
+
+impl Holder {
+    /// Who wrote the file of a holder last.
+    fn read(path: &Path) -> Option<Holder> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // While the lock is held: the next holder writes its own.
+            let _ = disk::remove_file(&self.holder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_the_other_hears_who() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        let first = lock(&path).unwrap();
+        let refused = lock(&path).unwrap_err().to_string();
+        let me = format!("is in use by process {} on ", std::process::id());
+        assert!(refused.contains(&me) && refused.contains(" since 20") && refused.contains("Z: wait"), "{refused}");
+        assert!(folder.path().join(".lock.holder").exists());
+        drop(first);
+        assert!(!folder.path().join(".lock.holder").exists());
+        let again = lock(&path).unwrap();
+        drop(again);
+        assert_eq!(fs::read(&path).unwrap(), b"", "the lock's file stays, empty");
+        assert!(lock(&folder.path().join("no/.lock")).unwrap_err().to_string().contains("cannot be made"));
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_no_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        fs::write(&path, "").unwrap();
+        fs::write(path.with_extension("holder"), r#"{"pid":1,"host":"elsewhere","since":18446744073709551615}"#).unwrap();
+        let held = lock(&path).unwrap();
+        assert!(lock(&path).unwrap_err().to_string().contains(&std::process::id().to_string()));
+        drop(held);
+        let old = Holder { pid: 1, host: "elsewhere".into(), since: u64::MAX };
+        assert_eq!(old.to_string(), "process 1 on elsewhere since 9999-12-31T23:59:59Z");
+    }
+}

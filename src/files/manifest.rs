@@ -1,0 +1,105 @@
+//! Manifests: which files belong together in a folder, with their lengths and checksums.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::hash::Hash;
+use crate::error::{Error, Result};
+
+/// The name of a manifest's file.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The layout that this version writes and reads.
+const VERSION: u32 = 1;
+
+/// What was written into a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Of this layout.
+    pub version: u32,
+    /// The program and its version.
+    pub made_by: String,
+    /// The folder's name when it was made: a copy under another name is somebody's own.
+    pub folder: String,
+    /// The id of the marker of the folder that this one belongs to.
+    pub owner: String,
+    /// By name, all but the manifest itself.
+    pub files: BTreeMap<String, Entry>,
+}
+
+/// What a file was when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub bytes: u64,
+    pub xxh3: Hash,
+}
+
+impl Manifest {
+    pub(super) fn new(folder: &str, owner: &str, files: BTreeMap<String, Entry>) -> Manifest {
+        Manifest { version: VERSION, made_by: super::marker::made_by(), folder: folder.to_owned(), owner: owner.to_owned(), files }
+    }
+
+    /// The manifest of a folder; None where there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be read, is damaged or of another version.
+    pub fn find(folder: &Path) -> Result<Option<Manifest>> {
+        let path = folder.join(MANIFEST);
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::file(&path, "is not a regular file"));
+        }
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::file(&path, format!("cannot be read: {e}"))),
+        };
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| Error::file(&path, format!("is damaged: {e}")))?;
+        if manifest.version != VERSION {
+            return Err(Error::file(&path, format!("has version {}, this program reads version {VERSION}", manifest.version)));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Whether `bytes` are what was written as `name` into `folder`.
+    ///
+    /// # Errors
+    /// [`Error::File`] that names the file and says how it differs.
+    pub fn check(&self, folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+        self.compare(folder, name, (bytes.len() as u64, Hash::of(bytes)))
+    }
+
+    /// As [`check`](Manifest::check), of a file on the disk, which is read in blocks.
+    ///
+    /// # Errors
+    /// [`Error::File`] that names the file and says how it differs.
+    pub fn check_file(&self, folder: &Path, name: &str) -> Result<()> {
+        self.compare(folder, name, Hash::of_file(&folder.join(name))?)
+    }
+
+    fn compare(&self, folder: &Path, name: &str, found: (u64, Hash)) -> Result<()> {
+        let path = folder.join(name);
+        let Some(entry) = self.files.get(name) else {
+            return Err(Error::file(&path, format!("is not in {MANIFEST}")));
+        };
+        let (bytes, hash) = found;
+        if bytes != entry.bytes {
+            return Err(Error::file(&path, format!("is damaged: it has {bytes} bytes, {MANIFEST} says {}", entry.bytes)));
+        }
+        if hash != entry.xxh3 {
+            return Err(Error::file(&path, format!("is damaged: its checksum is {hash}, {MANIFEST} says {}", entry.xxh3)));
+        }
+        Ok(())
+    }
+
+    /// Checks every file of the folder.
+    ///
+    /// # Errors
+    /// [`Error::File`] that names the first file which is missing or differs.
+    pub fn check_all(&self, folder: &Path) -> Result<()> {
+        self.files.keys().try_for_each(|name| self.check_file(folder, name))
+    }
+}

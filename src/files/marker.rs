@@ -1,0 +1,87 @@
+//! A marker in a folder: this program made it. Names alone prove nothing.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The name of a marker's file.
+pub const MARKER: &str = ".wgpt.json";
+
+/// What a marker says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The program and its version.
+    pub made_by: String,
+    /// What the folder is: `run`.
+    pub kind: String,
+    /// Tells this folder from all others; a copy of the folder has the same.
+    pub id: String,
+}
+
+impl Marker {
+    /// A marker with an id of its own.
+    pub fn new(kind: &str) -> Marker {
+        let [a, b] = [0u64, 1].map(|part| RandomState::new().hash_one(part));
+        Marker { made_by: made_by(), kind: kind.to_owned(), id: format!("{a:016x}{b:016x}") }
+    }
+
+    /// Puts the marker into a folder, in place of the one that is there.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be written.
+    pub fn put(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(MARKER);
+        let json = serde_json::to_string_pretty(self).map_err(|e| Error::file(&path, e))?;
+        super::write(&path, |out| writeln!(out, "{json}"))
+    }
+
+    /// The marker of a folder that this program made; None for any other folder, and where there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is a marker that cannot be read.
+    pub fn find(folder: &Path) -> Result<Option<Marker>> {
+        let path = folder.join(MARKER);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() => {}
+            _ => return Ok(None),
+        }
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let marker = serde_json::from_slice(&bytes);
+                marker.map(Some).map_err(|e| Error::file(&path, format!("is not what this program writes: {e}")))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::file(&path, format!("cannot be read: {e}"))),
+        }
+    }
+}
+
+pub(super) fn made_by() -> String {
+    concat!("wgpt ", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_marked_folders_have_a_marker() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Marker::find(folder.path()).unwrap(), None);
+        assert_eq!(Marker::find(&folder.path().join("none")).unwrap(), None);
+        let marker = Marker::new("run");
+        marker.put(folder.path()).unwrap();
+        assert_eq!(Marker::find(folder.path()).unwrap(), Some(marker.clone()));
+        assert_ne!(Marker::new("run").id, marker.id);
+        fs::write(folder.path().join(MARKER), "{}").unwrap();
+        assert!(Marker::find(folder.path()).unwrap_err().to_string().contains("is not what this program writes"));
+        fs::remove_file(folder.path().join(MARKER)).unwrap();
+        fs::create_dir(folder.path().join(MARKER)).unwrap();
+        assert_eq!(Marker::find(folder.path()).unwrap(), None);
+    }
+}
