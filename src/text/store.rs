@@ -33,7 +33,9 @@ impl TokenStore {
         TokenStore { parts: vec![Part { source: Source::Memory(ids.into()), start: 0, len }], len }
     }
 
-    /// A `.tokens` file, memory-mapped. `Err`: missing, not a token file, another version, cut short or too long.
+    /// A `.tokens` file, memory-mapped; all of its ids are read once to check them.
+    ///
+    /// `Err`: missing, not a token file, another version, cut short or too long, or with an id outside its vocabulary (by position).
     #[cfg(feature = "files")]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<TokenStore> {
         let mapped = super::token_file::Mapped::open(path.as_ref())?;
@@ -92,6 +94,16 @@ impl TokenStore {
             (start, rest) = (0, later);
         }
         Ok(())
+    }
+
+    /// How often `id` occurs.
+    pub fn occurrences(&self, id: u32) -> Result<u64> {
+        let mut found = 0;
+        self.for_each_block(|ids| {
+            found += ids.iter().filter(|&&other| other == id).count() as u64;
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Calls `each` with all ids in order, some thousands at a time.
@@ -165,5 +177,7 @@ mod tests {
         assert!(store.window(usize::MAX, 3, &mut ids).is_err());
         assert!(store.slice(0..18).is_err());
         assert_eq!(store.vocab_size(), None);
+        let repeated = TokenStore::from_ids([3, 1, 3].repeat(50_000)).followed_by(TokenStore::from_ids(vec![3]));
+        assert_eq!([0, 1, 3].map(|id| repeated.occurrences(id).unwrap()), [0, 50_000, 100_001]);
     }
 }

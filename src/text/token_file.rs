@@ -54,7 +54,27 @@ impl Mapped {
         }
         let too_large = |_| problem(format!("says {count} ids of {vocab_size} tokens, too many for this machine"));
         let (len, vocab_size) = (usize::try_from(count).map_err(too_large)?, usize::try_from(vocab_size).map_err(too_large)?);
-        Ok(Mapped { map, width: usize::from(width), vocab_size, len })
+        let mapped = Mapped { map, width: usize::from(width), vocab_size, len };
+        mapped.check_ids().map_err(problem)?;
+        Ok(mapped)
+    }
+
+    /// Walks all ids once: one outside the vocabulary would be counted by the host and skipped by the device.
+    fn check_ids(&self) -> std::result::Result<(), String> {
+        let ids = &self.map[HEADER..];
+        let found = match self.width {
+            // Two bytes cannot name an id past 65,535.
+            2 if self.vocab_size > usize::from(u16::MAX) => None,
+            2 => first_above(ids, self.vocab_size, |bytes| usize::from(u16::from_le_bytes(bytes))),
+            _ => first_above(ids, self.vocab_size, |bytes| u32::from_le_bytes(bytes) as usize),
+        };
+        found.map_or(Ok(()), |(position, id)| {
+            let vocab = self.vocab_size;
+            Err(format!(
+                "has the id {id} at position {position}, its vocabulary of {vocab} tokens has none above {}: encode its text again",
+                vocab.saturating_sub(1)
+            ))
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -76,6 +96,14 @@ impl Mapped {
             };
         }
     }
+}
+
+/// The first id that is not below `limit`, with its position. The largest of each block is found first, by a loop without a branch.
+fn first_above<const WIDTH: usize>(bytes: &[u8], limit: usize, id: impl Fn([u8; WIDTH]) -> usize) -> Option<(usize, usize)> {
+    const BLOCK: usize = 1 << 14;
+    let (ids, _) = bytes.as_chunks::<WIDTH>();
+    let block = ids.chunks(BLOCK).position(|block| block.iter().fold(0, |largest, bytes| id(*bytes).max(largest)) >= limit)?;
+    (block * BLOCK..).zip(&ids[block * BLOCK..]).map(|(position, bytes)| (position, id(*bytes))).find(|(_, id)| *id >= limit)
 }
 
 /// Writes a token file under a temporary name in the same folder; `finish` gives it its own.
@@ -227,6 +255,38 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(TokenStore::open(&path).unwrap_err().to_string().ends_with("no such file"));
         assert!(write_tokens(folder.path().join("no/such/a.tokens"), &[], 1).unwrap_err().to_string().contains("cannot be written"));
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_are_named_with_their_position() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tokens");
+        for (vocab, count) in [(10, 100_000), (65_536, 10), (65_537, 50_000)] {
+            let ids: Vec<u32> = (0..count).map(|i| i as u32 % vocab as u32).collect();
+            write_tokens(&path, &ids, vocab).unwrap();
+            TokenStore::open(&path).unwrap();
+            let good = std::fs::read(&path).unwrap();
+            let width = (good.len() - HEADER) / count;
+            for at in [0, 1, count / 2, count - 1] {
+                let mut bytes = good.clone();
+                let place = HEADER + at * width;
+                bytes[place..place + width].copy_from_slice(&(vocab as u32).to_le_bytes()[..width]);
+                std::fs::write(&path, &bytes).unwrap();
+                let opened = TokenStore::open(&path);
+                if vocab == 65_536 {
+                    // An id of two bytes is always below it: what was written is 0.
+                    opened.unwrap();
+                    continue;
+                }
+                let (e, last) = (opened.unwrap_err().to_string(), vocab - 1);
+                let wanted = format!("has the id {vocab} at position {at}, its vocabulary of {vocab} tokens has none above {last}:");
+                assert!(e.starts_with(&path.display().to_string()) && e.contains(&wanted), "{e}");
+            }
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8..16].copy_from_slice(&0u64.to_le_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(TokenStore::open(&path).unwrap_err().to_string().contains("has the id 0 at position 0, its vocabulary of 0 tokens"));
     }
 
     #[test]
