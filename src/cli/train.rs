@@ -95,7 +95,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         Start::Fresh | Start::Overwrite => args.variants.options(&gpu, &context.out)?,
     };
     let memory = Trainer::memory(&gpu, &config, &options)?;
-    let bigram = report::bigram(&corpus, config.model.vocab_size)?;
+    let bigram = report::bigram(&config, &corpus)?;
     let before = Before { config: &config, gpu: &gpu, memory: &memory, corpus: &corpus, tokenizer: &tokenizer, bigram, out: &out };
     before.show(&context.out);
 

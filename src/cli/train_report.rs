@@ -15,19 +15,20 @@ use crate::gpu::compile::Options;
 use crate::gpu::variants::Choice;
 use crate::gpu::wait::block_on;
 use crate::model::session::Memory;
-use crate::text::{Bigram, Corpus, TokenStore, Tokenizer};
+use crate::text::{Corpus, TokenStore, Tokenizer};
 use crate::train::checkpoint::{self, Which};
 use crate::train::config::{RunConfig, Storage};
+use crate::train::evaluate::bigram_loss;
 use crate::train::presets::TOY_FILE;
 use crate::train::run::{Run, Setup};
 use crate::train::{metrics, plot};
 
-/// The bigram model's validation loss, of a corpus in memory that has a validation part.
-pub fn bigram(corpus: &Corpus, vocab_size: usize) -> Result<Option<f64>> {
+/// The bigram model's loss on what the run validates on, of a corpus in memory that has a validation part.
+pub fn bigram(config: &RunConfig, corpus: &Corpus) -> Result<Option<f64>> {
     if corpus.val.len() < 2 || corpus.train.vocab_size().is_some() {
         return Ok(None);
     }
-    Bigram::count(&corpus.train, vocab_size)?.loss(&corpus.val).map(Some)
+    bigram_loss(config, corpus).map(Some)
 }
 
 /// What is known before a run.

@@ -94,10 +94,18 @@ pub struct EvalWindow {
 }
 
 /// Windows side by side that predict every token of `store` but the first exactly once; only the last may be partial.
-pub fn eval_windows(store: &TokenStore, seq_len: usize) -> Result<impl Iterator<Item = EvalWindow> + use<>> {
+///
+/// Of more than `most` windows these are `most`, evenly spread over the store: the same whatever is measured on them. 0 takes all.
+pub fn eval_windows(store: &TokenStore, seq_len: usize, most: usize) -> Result<impl ExactSizeIterator<Item = EvalWindow> + use<>> {
     check_seq_len(seq_len)?;
     let targets = store.len().saturating_sub(1);
-    Ok((0..targets).step_by(seq_len).map(move |start| EvalWindow { start, real: seq_len.min(targets - start) }))
+    let all = targets.div_ceil(seq_len);
+    let taken = if most == 0 { all } else { all.min(most) };
+    Ok((0..taken).map(move |index| {
+        // In 128 bits the product cannot overflow; index < taken, so that the quotient is below `all`.
+        let start = (index as u128 * all as u128 / taken as u128) as usize * seq_len;
+        EvalWindow { start, real: seq_len.min(targets - start) }
+    }))
 }
 
 /// Writes one evaluation window: past its `real` positions `inputs` are 0 and `targets` are [`IGNORED`]. Both are (seq_len).
@@ -217,7 +225,7 @@ mod tests {
             for seq_len in [1, 2, 7, 39, 64] {
                 let mut predicted: Vec<u32> = Vec::new();
                 let (mut inputs, mut targets) = (vec![9; seq_len], vec![9; seq_len]);
-                for window in eval_windows(&store, seq_len).unwrap() {
+                for window in eval_windows(&store, seq_len, 0).unwrap() {
                     fill_eval(&store, window, &mut inputs, &mut targets).unwrap();
                     predicted.extend(targets.iter().filter(|t| **t != IGNORED));
                     for i in 0..seq_len {
@@ -228,7 +236,21 @@ mod tests {
                 assert_eq!(predicted, (1..tokens).collect::<Vec<u32>>());
             }
         }
-        assert!(eval_windows(&TokenStore::default(), 0).is_err());
+        assert!(eval_windows(&TokenStore::default(), 0, 0).is_err());
+    }
+
+    #[test]
+    fn fewer_windows_are_spread_over_the_whole_store() {
+        let store = TokenStore::from_ids((0..1003).collect());
+        let starts = |most| eval_windows(&store, 10, most).unwrap().map(|window| window.start).collect::<Vec<_>>();
+        assert_eq!(starts(4), [0, 250, 500, 750]);
+        assert_eq!((starts(101), starts(1000)), (starts(0), starts(0)));
+        for most in 1..101 {
+            let found = starts(most);
+            assert_eq!(found.len(), most);
+            assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{most}: {found:?}");
+            assert!(found.last().unwrap() + 1010 / most + 10 >= 1003, "{most}: the end of the store is left out: {found:?}");
+        }
     }
 
     #[test]

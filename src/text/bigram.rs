@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::batch::EvalWindow;
 use super::store::TokenStore;
 use crate::error::{Error, Result};
 
@@ -69,16 +70,45 @@ impl Bigram {
 
     /// Mean loss over the pairs of consecutive tokens in `store`, in nats per token. `Err`: fewer than two tokens, or an id out of range.
     pub fn loss(&self, store: &TokenStore) -> Result<f64> {
-        let (mut sum, mut n) = (0.0, 0u64);
-        for_each_pair(store, self.vocab_size, |v, w| {
-            // Both ids are in range, so there is a probability, and it is above zero.
-            sum -= self.probability(v, w).map_or(0.0, f64::ln);
-            n += 1;
-        })?;
-        if n == 0 {
+        let mut mean = Mean::default();
+        for_each_pair(store, self.vocab_size, |v, w| mean.add(self.pair_loss(v, w)))?;
+        mean.get(store)
+    }
+
+    /// The same over the targets of some windows, those that a GPT is measured on. `Err` as for [`loss`](Bigram::loss).
+    pub fn loss_on(&self, store: &TokenStore, windows: impl IntoIterator<Item = EvalWindow>) -> Result<f64> {
+        let mut mean = Mean::default();
+        for window in windows {
+            let part = store.slice(window.start..window.start + window.real + 1)?;
+            for_each_pair(&part, self.vocab_size, |v, w| mean.add(self.pair_loss(v, w)))?;
+        }
+        mean.get(store)
+    }
+
+    /// −ln p(next | previous). Both ids are in range, so there is a probability, and it is above zero.
+    fn pair_loss(&self, previous: u32, next: u32) -> f64 {
+        -self.probability(previous, next).map_or(0.0, f64::ln)
+    }
+}
+
+/// A mean as it grows.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    n: u64,
+}
+
+impl Mean {
+    fn add(&mut self, loss: f64) {
+        self.sum += loss;
+        self.n += 1;
+    }
+
+    fn get(&self, store: &TokenStore) -> Result<f64> {
+        if self.n == 0 {
             return Err(Error::usage(format!("the corpus part has {} tokens, a bigram loss needs at least 2", store.len())));
         }
-        Ok(sum / n as f64)
+        Ok(self.sum / self.n as f64)
     }
 }
 
@@ -140,6 +170,21 @@ mod tests {
         assert!(model.loss(&TokenStore::from_ids(vec![0])).is_err());
         assert!(model.loss(&TokenStore::from_ids(vec![0, 4])).unwrap_err().to_string().contains("token id 4 found"));
         assert!(Bigram::count(&TokenStore::default(), 0).is_err());
+    }
+
+    #[test]
+    fn windows_count_each_of_their_targets_once() {
+        use crate::text::eval_windows;
+        let (train, val) = (TokenStore::from_ids(ids(5000, 16, 1)), TokenStore::from_ids(ids(1003, 16, 2)));
+        let model = Bigram::count(&train, 16).unwrap();
+        for seq_len in [1, 7, 32, 2000] {
+            let all = model.loss_on(&val, eval_windows(&val, seq_len, 0).unwrap()).unwrap();
+            assert_eq!(all, model.loss(&val).unwrap(), "seq_len {seq_len}");
+        }
+        let some = model.loss_on(&val, eval_windows(&val, 10, 4).unwrap()).unwrap();
+        let one = |start: usize| 10.0 * model.loss(&val.slice(start..start + 11).unwrap()).unwrap();
+        assert!((some - [0, 250, 500, 750].map(one).iter().sum::<f64>() / 40.0).abs() < 1e-12);
+        assert!(model.loss_on(&val, []).is_err());
     }
 
     #[test]

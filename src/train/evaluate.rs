@@ -5,7 +5,8 @@ use crate::gpu::wait;
 use crate::model::session::Session;
 use crate::model::{CAST, EVALUATE, FORWARD, RECORDS, STEP_RECORDS};
 use crate::ops::step::Step;
-use crate::text::{EvalWindow, IGNORED, TokenStore, eval_windows, fill_eval};
+use crate::text::{Bigram, Corpus, EvalWindow, IGNORED, TokenStore, eval_windows, fill_eval};
+use crate::train::config::RunConfig;
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,13 +17,27 @@ pub struct Evaluation {
     pub tokens: u64,
 }
 
-/// Evaluates a training or evaluation session; `batches` 0 takes the whole store. None if `stop` said so.
+/// The windows that `batches` batches of `batch` sequences measure, spread over the whole of `data`; 0 batches take all of it.
+fn windows(data: &TokenStore, seq_len: usize, batches: usize, batch: usize) -> Result<impl ExactSizeIterator<Item = EvalWindow> + use<>> {
+    eval_windows(data, seq_len, batches.saturating_mul(batch))
+}
+
+/// The loss of a bigram model of the training part, in nats per token, on the very windows that the run's validations measure.
+///
+/// # Errors
+/// [`crate::error::Error::Usage`]: a validation part of fewer than two tokens, or an id outside the vocabulary.
+pub fn bigram_loss(config: &RunConfig, corpus: &Corpus) -> Result<f64> {
+    let (model, train) = (&config.model, &config.train);
+    let measured = windows(&corpus.val, model.seq_len, train.eval_batches, train.batch_size)?;
+    Bigram::count(&corpus.train, model.vocab_size)?.loss_on(&corpus.val, measured)
+}
+
+/// Evaluates a training or evaluation session on at most `batches` batches of windows, spread over the whole of `data`; 0 takes all.
+/// None if `stop` said so.
 pub fn evaluate(session: &mut Session, data: &TokenStore, batches: usize, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
     let time = session.model.config.seq_len;
     let batch = session.model.inputs.ids.shape[0];
-    let windows: Vec<EvalWindow> = eval_windows(data, time)?.collect();
-    let most = if batches == 0 { windows.len() } else { batches.saturating_mul(batch) };
-    let windows = &windows[..windows.len().min(most)];
+    let windows: Vec<EvalWindow> = windows(data, time, batches, batch)?.collect();
     let (mut ids, mut targets) = (vec![0; batch * time], vec![IGNORED; batch * time]);
     let order: Vec<u32> = (0..(batch * time) as u32).collect();
     let (mut sum, mut tokens) = (0.0, 0);
