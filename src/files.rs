@@ -2,13 +2,13 @@
 //!
 //! | part | what it gives |
 //! |---|---|
-//! | [`write`], [`Replacement`] | a file that is written beside its place, synced, and renamed over it |
+//! | [`write`](fn@write), [`Replacement`] | a file that is written beside its place, synced, and renamed over it |
 //! | [`disk`] | every single operation that changes a file; in debug builds each can be made to fail, or to end the process |
 //! | [`NewFolder`], [`remove_made`] | a folder of files with a manifest, whole or absent; removed only if it is what was written |
 //! | [`Manifest`] | which files a folder has, with their lengths and checksums |
 //! | [`Marker`] | says that this program made a folder, and which one it is |
 //! | [`Lock`] | one process at a time, released by the system when the process dies |
-//! | [`Hash`] | the checksum of bytes, of a file, of what goes through a writer (XXH3, 128 bits) |
+//! | [`struct@Hash`] | the checksum of bytes, of a file, of what goes through a writer (XXH3, 128 bits) |
 //!
 //! Nothing outside of this file and its folder calls the functions of `std::fs` that change files.
 

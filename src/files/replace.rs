@@ -89,7 +89,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut Replacement) -> io::Result<()>)
     file.put()
 }
 
-/// As [`write`], for a library that opens files by itself: `fill` gets a name with the ending of `path`.
+/// As [`write`](fn@write), for a library that opens files by itself: `fill` gets a name with the ending of `path`.
 ///
 /// # Errors
 /// [`Error::File`]; what was there before is still there.
