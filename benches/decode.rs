@@ -52,7 +52,7 @@ fn main() {
         let timed = (Instant::now(), ProcessTime::now());
         let mut left = count - first;
         while left > 0 {
-            left -= cached.next_tokens(left).expect("tokens").len();
+            left -= cached.next_few(left).expect("tokens").len();
         }
         let tokens = (count - first) as f64;
         with.push((tokens / timed.0.elapsed().as_secs_f64(), tokens / timed.1.elapsed().as_secs_f64()));
@@ -115,7 +115,7 @@ fn generate(generator: &mut Generator, prompt: &[u32], count: usize) {
     generator.prompt(prompt, &Sampling::greedy()).expect("a prompt");
     let mut left = count;
     while left > 0 {
-        left -= generator.next_tokens(left).expect("tokens").len();
+        left -= generator.next_few(left).expect("tokens").len();
     }
 }
 

@@ -38,9 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut generator = block_on(&gpu, Generator::sharing(&gpu, &config.model, &weights, &Options::default()))?;
     let mut ids = tokenizer.encode("hello")?;
     generator.prompt(&ids, &Sampling::greedy())?;
-    while ids.len() < 6 {
-        ids.extend(generator.next_tokens(6 - ids.len())?);
-    }
+    ids.extend(generator.next_tokens(6 - ids.len())?);
     println!("{}", tokenizer.decode(&ids)?);
     Ok(())
 }

@@ -88,11 +88,7 @@ impl Race {
         }
         let generator = self.generator.as_mut().ok_or("there is a generator")?;
         generator.prompt(&[1], &Sampling::greedy())?;
-        let mut tokens = vec![];
-        while tokens.len() < count {
-            tokens.extend(generator.next_tokens(count - tokens.len())?);
-        }
-        Ok(tokens)
+        Ok(generator.next_tokens(count)?)
     }
 
     /// The trained model with positions enough for generation.

@@ -1,8 +1,8 @@
 //! Next tokens: logits of a context, probabilities, and decoding with a key/value cache.
 //!
 //! A [`Generator`] takes a prompt in ([`Generator::prompt`]) and then draws tokens on the device, several in one submit
-//! ([`Generator::next_tokens`]); nothing but their ids comes back. A context that is full is a sliding window: the older half is dropped,
-//! the rest is taken in again from place 0, and decoding goes on ([`Generator::slides`] counts).
+//! ([`Generator::next_tokens`], or [`Generator::next_few`] as they come); nothing but their ids comes back. A context that is full is a
+//! sliding window: the older half is dropped, the rest is taken in again from place 0, and decoding goes on ([`Generator::slides`] counts).
 //!
 //! Both block. Inside a host's frame [`Generator::begin`], [`Generator::encode`] and [`Generator::poll`] do the same in slices.
 
@@ -19,13 +19,13 @@ use crate::gpu::run::Runner;
 use crate::gpu::slice::Budget;
 use crate::gpu::slots::{Readback, Slots};
 use crate::gpu::wait::{self, block_on};
-use crate::model::ModelConfig;
 use crate::model::decode::Decoder;
+use crate::model::{ModelConfig, params};
 use crate::ops::cursor::Cursor;
 use crate::ops::position;
 use crate::ops::sample;
 
-/// What one call of [`Generator::next_tokens`] should take: text that comes in pieces of this long still reads as it comes.
+/// What one call of [`Generator::next_few`] should take: text that comes in pieces of this long still reads as it comes.
 const PIECE: Duration = Duration::from_millis(100);
 
 /// A model that continues a sequence of tokens.
@@ -43,6 +43,10 @@ pub struct Generator {
     never: Vec<u32>,
     /// The prompt and all tokens that have come back.
     sequence: Vec<u32>,
+    /// Tokens that have come back and were not handed out.
+    came: VecDeque<u32>,
+    /// Why no more will come.
+    failed: Option<Error>,
     /// Sequences begun: what comes back of an old one is told by its number.
     sequences: u64,
     /// How the host has told the device to draw, with the tokens that have come back.
@@ -133,8 +137,10 @@ impl Generator {
     /// Compiles a model for one sequence and writes its weights, given in the parameter table's order.
     ///
     /// # Errors
-    /// As [`Decoder::new`], and [`Error::Device`] when the driver refuses.
+    /// As [`Decoder::new`], [`Error::Usage`] for weights of another model, and [`Error::Device`] when the driver refuses.
     pub async fn new(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>], options: &Options) -> Result<Generator> {
+        config.validate()?;
+        params::check(&params::table(config), "weights", weights)?;
         let generator = Generator::sharing(gpu, config, &[], options).await?;
         generator.decoder.write_weights(&generator.compiled, weights).await?;
         Ok(generator)
@@ -166,6 +172,8 @@ impl Generator {
             logits_wanted: false,
             never: vec![],
             sequence: vec![],
+            came: VecDeque::new(),
+            failed: None,
             sequences: 0,
             cursor: Cursor::default(),
             at: Place::default(),
@@ -231,32 +239,54 @@ impl Generator {
         Ok(())
     }
 
-    /// Blocks for the next tokens of the sequence: at least one, at most `most`, and no more than some 100 ms of work.
+    /// Blocks for exactly the next `count` tokens of the sequence.
     ///
     /// The same prompt, sampling and adapter give the same tokens, however they are asked for.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the first prompt, [`Error::Diverged`] for logits that are not finite.
-    pub fn next_tokens(&mut self, most: usize) -> Result<Vec<u32>> {
+    /// As [`Generator::next_few`]; tokens drawn before the error come with the next call or [`Generator::poll`].
+    pub fn next_tokens(&mut self, count: usize) -> Result<Vec<u32>> {
+        let mut tokens = vec![];
+        while tokens.len() < count {
+            match self.next_few(count - tokens.len()) {
+                Ok(few) => tokens.extend(few),
+                Err(error) => {
+                    tokens.into_iter().rev().for_each(|id| self.came.push_front(id));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Blocks for the next tokens of the sequence: at least one, at most `most`, and no more than some 100 ms of work. What
+    /// [`Generator::begin`] wanted beyond these is given up.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before the first prompt and while a host has a slice, [`Error::Diverged`] for logits that are not finite.
+    pub fn next_few(&mut self, most: usize) -> Result<Vec<u32>> {
         if self.sequence.is_empty() {
             return Err(Error::usage("no prompt was given: there is nothing to continue"));
         }
-        if most == 0 {
-            return Ok(vec![]);
-        }
-        self.at.wanted = most;
-        let mut drawn = self.poll()?;
-        while drawn.is_empty() {
+        self.settled()?;
+        self.collect()?;
+        // On their way, or in the pass that a budget has cut.
+        let begun = self.came.len() + (self.at.drawn - self.cursor.drawn) as usize + usize::from(self.at.draws);
+        self.at.wanted = most.saturating_sub(begun);
+        while self.came.is_empty() && most > 0 {
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
             if self.at.drawn == self.cursor.drawn {
                 self.step(PIECE)?;
             } else {
                 wait::for_device(&self.gpu)?;
             }
-            drawn = self.poll()?;
+            self.collect()?;
         }
         // What did not fit is not begun; a token under way is finished by the next call.
         self.at.wanted = 0;
-        Ok(drawn)
+        Ok(self.came.drain(..most.min(self.came.len())).collect())
     }
 
     /// Blocks for the logits (V) of the token after `ids`; of a longer sequence only the last [`Generator::context`] tokens count.

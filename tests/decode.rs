@@ -85,7 +85,8 @@ fn drawn(generator: &mut Generator, prompt: &[u32], sampling: &Sampling, count: 
     generator.prompt(prompt, sampling).unwrap();
     let mut tokens = vec![];
     while tokens.len() < count {
-        let next = generator.next_tokens(most.min(count - tokens.len())).unwrap();
+        let most = most.min(count - tokens.len());
+        let next = generator.next_few(most).unwrap();
         assert!((1..=most).contains(&next.len()), "{} tokens", next.len());
         tokens.extend(next);
     }

@@ -74,7 +74,7 @@ pub fn run(args: Generate, context: &Context) -> Result<Ended> {
     model.prompt(&prompt, &sampling)?;
     while ids.len() < args.tokens && !context.out.ended() {
         let slid = model.slides() > 0;
-        let next = model.next_tokens(args.tokens - ids.len())?;
+        let next = model.next_few(args.tokens - ids.len())?;
         if model.slides() > 0 && !slid {
             context.out.notice(&window_slides(model.context()));
         }

@@ -251,7 +251,7 @@ impl After<'_> {
         model.prompt(&prompt, &sampling)?;
         let mut left = sample_length(&loaded);
         while left > 0 && began.elapsed() < SAMPLE_TIME && !interrupt::requested() {
-            let next = model.next_tokens(left)?;
+            let next = model.next_few(left)?;
             left -= next.len();
             for id in next {
                 context.out.piece(&decoder.push(id)?);

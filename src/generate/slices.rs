@@ -18,9 +18,9 @@ impl Generator {
     pub fn begin(&mut self, ids: &[u32], sampling: &Sampling, wanted: usize) -> Result<()> {
         check_ids(ids, self.decoder.config.vocab_size)?;
         sampling.validate()?;
-        if self.settle()? == Settled::Open {
-            return Err(Error::usage("a host has a slice of this generator: submit it or drop its ticket first"));
-        }
+        self.settled()?;
+        self.came.clear();
+        self.failed = None;
         self.sequences += 1;
         self.cursor = sampling.cursor();
         self.sequence = ids.to_vec();
@@ -53,11 +53,6 @@ impl Generator {
     /// # Errors
     /// [`Error::Usage`] while the last ticket is there still; [`Error::Device`] when the device is lost. Throw the encoder away then.
     pub fn encode(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Ticket> {
-        let ticket = self.encode_slice(encoder, budget);
-        self.gpu.noted(ticket)
-    }
-
-    fn encode_slice(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Ticket> {
         self.settle()?;
         self.runner.check()?;
         let Some(mut slice) = self.runner.open(encoder, budget)? else { return Ok(Ticket::empty()) };
@@ -89,29 +84,34 @@ impl Generator {
     /// The tokens that have come since the last call. Call it once a frame.
     ///
     /// # Errors
-    /// [`Error::Diverged`] for logits that are not finite, [`Error::Device`] when the device is lost.
+    /// [`Error::Diverged`] for logits that are not finite, once the tokens before them were handed out; [`Error::Device`] when the device is
+    /// lost.
     pub fn poll(&mut self) -> Result<Vec<u32>> {
-        let drawn = self.look();
-        self.gpu.noted(drawn)
+        self.collect()?;
+        match &self.failed {
+            Some(error) if self.came.is_empty() => Err(error.clone()),
+            _ => Ok(self.came.drain(..).collect()),
+        }
     }
 
-    fn look(&mut self) -> Result<Vec<u32>> {
+    /// Polls the device without blocking, keeps the tokens that have come and asks for those that have not.
+    pub(super) fn collect(&mut self) -> Result<()> {
         wait::look(&self.gpu)?;
         self.settle()?;
         self.runner.poll();
         self.runner.check()?;
-        let drawn = match self.readback.poll()? {
-            Some((sequence, bytes)) if sequence == self.sequences => self.take_tokens(&bytes)?,
-            _ => vec![],
-        };
-        if self.readback.idle() && self.at.drawn > self.cursor.drawn {
+        if let Some((sequence, bytes)) = self.readback.poll()?
+            && sequence == self.sequences
+        {
+            self.keep_tokens(&bytes);
+        }
+        if self.readback.idle() && self.at.drawn > self.cursor.drawn && self.failed.is_none() {
             let (source, tag) = (self.compiled.place(&self.decoder.feed.cursor).0, self.sequences);
             let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tokens") });
             self.readback.request(&mut encoder, source, tag);
             self.gpu.queue().submit([encoder.finish()]);
         }
-        self.gpu.check()?;
-        Ok(drawn)
+        self.gpu.check()
     }
 
     /// The logits (V) that [`Generator::begin_logits`] asked for, once they have come. Forbidden ids have minus infinity.
@@ -119,7 +119,7 @@ impl Generator {
     /// # Errors
     /// As [`Generator::poll`].
     pub fn poll_logits(&mut self) -> Result<Option<Vec<f32>>> {
-        self.poll()?;
+        self.collect()?;
         let idle = self.is_idle();
         let Some(readback) = &mut self.logits else { return Ok(None) };
         let come = readback.poll()?;
@@ -224,15 +224,24 @@ impl Generator {
         Ok(settled)
     }
 
-    /// The tokens drawn since the last call.
-    fn take_tokens(&mut self, bytes: &[u8]) -> Result<Vec<u32>> {
-        let (now, ring) = self.decoder.feed.read(bytes);
-        if now.failed > 0 {
-            return Err(diverged(now.failed as usize - 1));
+    /// # Errors
+    /// [`Error::Usage`] while a host has a slice.
+    pub(super) fn settled(&mut self) -> Result<()> {
+        match self.settle()? {
+            Settled::Open => Err(Error::usage("a host has a slice of this generator: submit it or drop its ticket first")),
+            _ => Ok(()),
         }
+    }
+
+    /// Keeps the tokens drawn since the last time.
+    fn keep_tokens(&mut self, bytes: &[u8]) {
+        let (now, ring) = self.decoder.feed.read(bytes);
         let drawn: Vec<u32> = (self.cursor.drawn..now.drawn).map(|index| ring[index as usize % RING]).collect();
         self.cursor.drawn = now.drawn;
         self.sequence.extend(&drawn);
-        Ok(drawn)
+        self.came.extend(drawn);
+        if now.failed > 0 {
+            self.failed = Some(diverged(now.failed as usize - 1));
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! the [`Cursor`], which only [`SAMPLE`] moves on, and the ids of the pass. So any number of [`TOKEN`] and [`SAMPLE`] can be encoded ahead.
 
 use super::config::{Activation, ModelConfig, Norm, Position};
-use super::params::{BlockWeights, Layer, Pools, Weights};
+use super::params::{self, BlockWeights, Layer, Pools, Weights};
 use crate::error::Result;
 use crate::gpu::compile::Compiled;
 use crate::gpu::plan::{Keep, Phase, Plan};
@@ -110,7 +110,11 @@ impl Decoder {
     }
 
     /// Writes every weight, given in the parameter table's order.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Usage`] for weights of another model, before any is written.
     pub async fn write_weights(&self, compiled: &Compiled, weights: &[Vec<f32>]) -> Result<()> {
+        params::check(&self.pools.table, "weights", weights)?;
         for (param, values) in self.pools.table.iter().zip(weights) {
             let mut rest = values.as_slice();
             // A table may be split by rows.

@@ -49,6 +49,18 @@ impl Param {
         self.len() == 0
     }
 
+    /// Whether so many values fit.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with both sizes.
+    pub(crate) fn check(&self, what: &str, values: usize) -> Result<()> {
+        if values == self.len() {
+            return Ok(());
+        }
+        let (name, shape, needed) = (&self.name, &self.shape, self.len());
+        Err(Error::usage(format!("{what} of `{name}`: {values} values were given, its shape {shape:?} needs {needed}")))
+    }
+
     /// The initial values: a function of the run's seed and the parameter's place in the table.
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
         match self.init {
@@ -104,6 +116,17 @@ pub fn table(config: &ModelConfig) -> Vec<Param> {
         }
     }
     table
+}
+
+/// Whether a list of values, in the table's order, fits it; `what` they are.
+///
+/// # Errors
+/// [`Error::Usage`] that names the first parameter which they do not fit, with both sizes.
+pub fn check(table: &[Param], what: &str, values: &[Vec<f32>]) -> Result<()> {
+    if values.len() != table.len() {
+        return Err(Error::usage(format!("{what} of {} parameters were given, this model has {}", values.len(), table.len())));
+    }
+    table.iter().zip(values).try_for_each(|(param, values)| param.check(what, values.len()))
 }
 
 /// Alignment of slices of a pool in bytes.

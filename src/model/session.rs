@@ -86,9 +86,14 @@ impl Session {
     }
 
     /// Writes every weight from `values`, by name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for values that are not as many as the parameter has, and those of `values`.
     pub async fn write_weights(&self, mut values: impl FnMut(usize, &super::params::Param) -> Result<Vec<f32>>) -> Result<()> {
         for (index, param) in self.model.pools.table.iter().enumerate() {
-            self.write(&self.model.pools.weights(&param.name), &values(index, param)?).await?;
+            let values = values(index, param)?;
+            param.check("weights", values.len())?;
+            self.write(&self.model.pools.weights(&param.name), &values).await?;
         }
         Ok(())
     }
