@@ -138,7 +138,7 @@ impl Gpu {
             }
             let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
             let advice = "go on from the last checkpoint with --resume";
-            slot.get_or_insert(Error::Device(format!("the device {name} was lost ({message}): {advice}")));
+            slot.get_or_insert(Error::Device(format!("{}: {advice}", lost(&name, reason, &message))));
         });
     }
 
@@ -152,18 +152,16 @@ impl Gpu {
     /// It holds nothing of the device, which a callback that did would keep for ever.
     pub fn on_lost(&self) -> impl Fn(wgpu::DeviceLostReason, String) + Send + Sync + 'static {
         let (failure, name) = (self.0.failure.clone(), self.0.info.name.clone());
-        move |_reason, message| {
+        move |reason, message| {
             let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
-            slot.get_or_insert(Error::Device(format!("the device {name} was lost ({message})")));
+            slot.get_or_insert(Error::Device(lost(&name, reason, &message)));
         }
     }
 
-    /// Keeps a failure of the device, so that every later call tells it too.
-    pub(crate) fn noted<T>(&self, result: Result<T>) -> Result<T> {
-        if let Err(error @ Error::Device(_)) = &result {
-            self.0.failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error.clone());
-        }
-        result
+    /// The error of a driver call that failed: that the device is lost, if it is, which every later call then tells too; else `what`, which
+    /// is the caller's alone. A lost device first shows as a buffer that cannot be mapped.
+    pub(crate) fn failed(&self, what: impl std::fmt::Display) -> Error {
+        self.ask().err().unwrap_or_else(|| Error::Device(what.to_string()))
     }
 
     /// Asks the device whether it is there: a lost one gives no memory any more.
@@ -256,9 +254,31 @@ impl Gpu {
     }
 }
 
+/// That a device was lost, with what the driver says of it, which is often nothing.
+fn lost(name: &str, reason: wgpu::DeviceLostReason, message: &str) -> String {
+    match (message.trim().trim_end_matches('.'), reason) {
+        ("", wgpu::DeviceLostReason::Destroyed) => format!("the device {name} was destroyed"),
+        ("", _) => format!("the device {name} was lost, its driver does not say why"),
+        (message, _) => format!("the device {name} was lost ({message})"),
+    }
+}
+
 /// The token that wgpu asks for before it opens a device with experimental features.
 #[allow(unsafe_code)]
 fn experimental_features() -> wgpu::ExperimentalFeatures {
     // SAFETY: asked for by the caller of [`Gpu::request`], who is told that wgpu promises less of them; kernel tests run what uses them.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_without_a_message_is_still_a_sentence() {
+        use wgpu::DeviceLostReason::{Destroyed, Unknown};
+        assert_eq!(lost("llvmpipe", Unknown, " "), "the device llvmpipe was lost, its driver does not say why");
+        assert_eq!(lost("llvmpipe", Destroyed, ""), "the device llvmpipe was destroyed");
+        assert_eq!(lost("llvmpipe", Unknown, "Parent device is lost."), "the device llvmpipe was lost (Parent device is lost)");
+    }
 }

@@ -190,6 +190,16 @@ impl Runner {
         ticket
     }
 
+    /// Whether a slice is with a host.
+    pub fn has_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether a slice that [`Runner::settle`] has not seen yet was submitted, as its ticket says.
+    pub fn open_was_submitted(&self) -> bool {
+        self.open.as_ref().is_some_and(|flight| matches!(flight.outcome.fate(), Fate::Submitted(_)))
+    }
+
     /// What the host did with the last slice; told once.
     ///
     /// # Errors

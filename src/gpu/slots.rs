@@ -5,10 +5,11 @@
 
 use super::Gpu;
 use super::wait::Signal;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Staging buffers of one size.
 pub struct Slots {
+    gpu: Gpu,
     slots: Vec<Slot>,
     next: usize,
     bytes: u64,
@@ -50,7 +51,7 @@ impl Slots {
             let sender = slot.mapped.clone();
             slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| sender.send(result));
         }
-        Ok(Slots { slots, next: 0, bytes })
+        Ok(Slots { gpu: gpu.clone(), slots, next: 0, bytes })
     }
 
     fn at(&self, ahead: usize) -> usize {
@@ -62,7 +63,7 @@ impl Slots {
         let (index, there) = (self.at(ahead), ahead < self.slots.len());
         let slot = &mut self.slots[index];
         if let Some(result) = slot.mapped.take() {
-            result.map_err(|e| Error::Device(format!("an input slot could not be mapped: {e}")))?;
+            result.map_err(|e| self.gpu.failed(format!("an input slot could not be mapped: {e}")))?;
             slot.state = State::Ready;
         }
         Ok(there && slot.state == State::Ready)
@@ -88,7 +89,7 @@ impl Slots {
         assert_eq!(data.len() as u64, self.bytes, "a slot is filled whole");
         {
             let view = slot.buffer.get_mapped_range_mut(..);
-            let mut view = view.map_err(|e| Error::Device(format!("an input slot could not be written: {e}")))?;
+            let mut view = view.map_err(|e| self.gpu.failed(format!("an input slot could not be written: {e}")))?;
             view.slice(..).copy_from_slice(data);
         }
         slot.buffer.unmap();
@@ -116,22 +117,31 @@ impl Slots {
 
 /// One staging buffer that results come back through, without a wait.
 pub struct Readback {
+    gpu: Gpu,
     buffer: wgpu::Buffer,
     mapped: Signal<Result<(), wgpu::BufferAsyncError>>,
-    /// What the caller called the request in flight.
-    tag: Option<u64>,
+    request: Request,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    None,
+    /// On its way, under the name that the caller gave it.
+    Asked(u64),
+    /// On its way, and no longer wanted.
+    Forgotten,
 }
 
 impl Readback {
     pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Readback> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.guarded("allocating the read-back", || gpu.create_buffer("readback", bytes, usage)).await?;
-        Ok(Readback { buffer, mapped: Signal::new(), tag: None })
+        Ok(Readback { gpu: gpu.clone(), buffer, mapped: Signal::new(), request: Request::None })
     }
 
     /// Whether no request is in flight.
     pub fn idle(&self) -> bool {
-        self.tag.is_none()
+        self.request == Request::None
     }
 
     /// Copies the start of `source` when this encoder's submit has run; `tag` comes back with the bytes.
@@ -140,19 +150,30 @@ impl Readback {
     /// When a request is in flight.
     pub fn request(&mut self, encoder: &mut wgpu::CommandEncoder, source: &wgpu::Buffer, tag: u64) {
         assert!(self.idle(), "a read-back is in flight");
-        self.tag = Some(tag);
+        self.request = Request::Asked(tag);
         encoder.copy_buffer_to_buffer(source, 0, &self.buffer, 0, self.buffer.size());
         let sender = self.mapped.clone();
         encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| sender.send(result));
     }
 
+    /// Drops what a request in flight brings: the place that it was asked at is no more. The next one waits until it has come.
+    pub fn forget(&mut self) {
+        if !self.idle() {
+            self.request = Request::Forgotten;
+        }
+    }
+
     /// The bytes of the request in flight, with its tag, once they have come.
     pub fn poll(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
         let Some(result) = self.mapped.take() else { return Ok(None) };
-        let failed = |e: &dyn std::fmt::Display| Error::Device(format!("results could not be read back: {e}"));
+        let failed = |e: &dyn std::fmt::Display| self.gpu.failed(format!("results could not be read back: {e}"));
         result.map_err(|e| failed(&e))?;
-        let bytes = self.buffer.get_mapped_range(..).map_err(|e| failed(&e))?.to_vec();
+        let bytes = match self.request {
+            Request::Asked(tag) => Some((tag, self.buffer.get_mapped_range(..).map_err(|e| failed(&e))?.to_vec())),
+            Request::None | Request::Forgotten => None,
+        };
+        self.request = Request::None;
         self.buffer.unmap();
-        Ok(self.tag.take().map(|tag| (tag, bytes)))
+        Ok(bytes)
     }
 }

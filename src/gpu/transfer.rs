@@ -1,13 +1,45 @@
 //! Bytes between host and device through two staging buffers, made once and counted in the memory plan.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::task::{Poll, Waker};
+
 use super::Gpu;
 use super::wait::Signal;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// The staging buffers of a compiled plan.
+/// The staging buffers of a compiled plan. Each serves one transfer at a time, later ones wait for their turn.
 pub struct Transfer {
-    up: wgpu::Buffer,
-    down: wgpu::Buffer,
+    up: Staging,
+    down: Staging,
+}
+
+struct Staging {
+    buffer: wgpu::Buffer,
+    mode: wgpu::MapMode,
+    turn: Mutex<Turn>,
+}
+
+/// Whether a transfer has the buffer, and who waits for it.
+#[derive(Default)]
+struct Turn {
+    taken: bool,
+    waiting: VecDeque<Waker>,
+}
+
+/// The turn of one transfer; a future that is dropped half way leaves the buffer as it found it.
+struct Taken<'s> {
+    staging: &'s Staging,
+    mapping: Mapping,
+}
+
+#[derive(Default)]
+enum Mapping {
+    #[default]
+    None,
+    Asked(Signal<Result<(), wgpu::BufferAsyncError>>),
+    Mapped,
 }
 
 /// Longer transfers go in pieces of this many bytes.
@@ -22,20 +54,21 @@ impl Transfer {
     pub(crate) fn new(gpu: &Gpu) -> Transfer {
         let up = gpu.create_buffer("staging up", PIECE, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC);
         let down = gpu.create_buffer("staging down", PIECE, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
-        Transfer { up, down }
+        Transfer { up: Staging::new(up, wgpu::MapMode::Write), down: Staging::new(down, wgpu::MapMode::Read) }
     }
 
     /// Copies `data`, whose length is a multiple of 4, to a byte offset of `target`.
     pub async fn write(&self, gpu: &Gpu, target: &wgpu::Buffer, offset: u64, data: &[u8]) -> Result<()> {
+        let mut up = self.up.take().await;
         for (index, piece) in data.chunks(PIECE as usize).enumerate() {
-            map(gpu, &self.up, wgpu::MapMode::Write, PIECE).await?;
+            up.map(gpu, PIECE).await?;
             {
-                let mut view = self.up.get_mapped_range_mut(..piece.len() as u64).map_err(lost)?;
-                view.slice(..).copy_from_slice(piece);
+                let view = self.up.buffer.get_mapped_range_mut(..piece.len() as u64);
+                view.map_err(|e| unmapped(gpu, e))?.slice(..).copy_from_slice(piece);
             }
-            self.up.unmap();
+            up.unmap();
             let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("upload") });
-            encoder.copy_buffer_to_buffer(&self.up, 0, target, offset + index as u64 * PIECE, piece.len() as u64);
+            encoder.copy_buffer_to_buffer(&self.up.buffer, 0, target, offset + index as u64 * PIECE, piece.len() as u64);
             gpu.queue().submit([encoder.finish()]);
         }
         gpu.check()
@@ -43,31 +76,80 @@ impl Transfer {
 
     /// Copies `length` bytes, a multiple of 4, from a byte offset of `source`.
     pub async fn read(&self, gpu: &Gpu, source: &wgpu::Buffer, offset: u64, length: u64) -> Result<Vec<u8>> {
+        let mut down = self.down.take().await;
         let mut data = Vec::with_capacity(length as usize);
         while (data.len() as u64) < length {
             let done = data.len() as u64;
             let size = (length - done).min(PIECE);
             let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("download") });
-            encoder.copy_buffer_to_buffer(source, offset + done, &self.down, 0, size);
+            encoder.copy_buffer_to_buffer(source, offset + done, &self.down.buffer, 0, size);
             gpu.queue().submit([encoder.finish()]);
-            map(gpu, &self.down, wgpu::MapMode::Read, size).await?;
-            data.extend_from_slice(&self.down.get_mapped_range(..size).map_err(lost)?);
-            self.down.unmap();
+            down.map(gpu, size).await?;
+            data.extend_from_slice(&self.down.buffer.get_mapped_range(..size).map_err(|e| unmapped(gpu, e))?);
+            down.unmap();
         }
         gpu.check()?;
         Ok(data)
     }
 }
 
-async fn map(gpu: &Gpu, buffer: &wgpu::Buffer, mode: wgpu::MapMode, size: u64) -> Result<()> {
-    let mapped = Signal::new();
-    let sender = mapped.clone();
-    buffer.map_async(mode, ..size, move |result| sender.send(result));
-    let result = mapped.await;
-    gpu.check()?;
-    result.map_err(lost)
+impl Staging {
+    fn new(buffer: wgpu::Buffer, mode: wgpu::MapMode) -> Staging {
+        Staging { buffer, mode, turn: Mutex::default() }
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Waits until no other transfer has the buffer.
+    async fn take(&self) -> Taken<'_> {
+        poll_fn(|context| {
+            let mut turn = self.turn();
+            if turn.taken {
+                turn.waiting.push_back(context.waker().clone());
+                return Poll::Pending;
+            }
+            turn.taken = true;
+            Poll::Ready(())
+        })
+        .await;
+        Taken { staging: self, mapping: Mapping::None }
+    }
 }
 
-fn lost(error: impl std::fmt::Display) -> Error {
-    Error::Device(format!("a staging buffer could not be mapped: {error}"))
+impl Taken<'_> {
+    async fn map(&mut self, gpu: &Gpu, size: u64) -> Result<()> {
+        let mapped = Signal::new();
+        let sender = mapped.clone();
+        self.mapping = Mapping::Asked(mapped.clone());
+        self.staging.buffer.map_async(self.staging.mode, ..size, move |result| sender.send(result));
+        let result = mapped.await;
+        self.mapping = if result.is_ok() { Mapping::Mapped } else { Mapping::None };
+        gpu.check()?;
+        result.map_err(|e| unmapped(gpu, e))
+    }
+
+    fn unmap(&mut self) {
+        match std::mem::take(&mut self.mapping) {
+            Mapping::None => {}
+            // One that failed is not mapped, and wgpu finds fault with an unmap then.
+            Mapping::Asked(mapped) if matches!(mapped.take(), Some(Err(_))) => {}
+            Mapping::Asked(_) | Mapping::Mapped => self.staging.buffer.unmap(),
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.unmap();
+        let mut turn = self.staging.turn();
+        turn.taken = false;
+        // All of them: one that was woken may have been dropped since.
+        turn.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+fn unmapped(gpu: &Gpu, error: impl std::fmt::Display) -> crate::error::Error {
+    gpu.failed(format!("a staging buffer could not be mapped: {error}"))
 }

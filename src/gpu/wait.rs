@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use super::Gpu;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How often this process has waited for a device: a guest application expects to see no increase.
 static WAITS: AtomicU64 = AtomicU64::new(0);
@@ -22,14 +22,14 @@ pub fn for_device(gpu: &Gpu) -> Result<()> {
     WAITS.fetch_add(1, Ordering::Relaxed);
     let polled = gpu.device().poll(wgpu::PollType::wait_indefinitely());
     gpu.check()?;
-    polled.map(drop).map_err(|e| Error::Device(format!("waiting for {} failed: {e}", gpu.info().name)))
+    polled.map(drop).map_err(|e| gpu.failed(format!("waiting for {} failed: {e}", gpu.info().name)))
 }
 
-/// Looks, without waiting, what has ended, and has callbacks called for it.
+/// Polls the device without blocking: callbacks of what has ended are called.
 pub fn look(gpu: &Gpu) -> Result<()> {
     let polled = gpu.device().poll(wgpu::PollType::Poll);
     gpu.check()?;
-    polled.map(drop).map_err(|e| Error::Device(format!("looking at {} failed: {e}", gpu.info().name)))
+    polled.map(drop).map_err(|e| gpu.failed(format!("polling {} failed: {e}", gpu.info().name)))
 }
 
 /// Waits until one submit has run.
@@ -37,7 +37,7 @@ pub fn for_submit(gpu: &Gpu, index: &wgpu::SubmissionIndex) -> Result<()> {
     WAITS.fetch_add(1, Ordering::Relaxed);
     let polled = gpu.device().poll(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: None });
     gpu.check()?;
-    polled.map(drop).map_err(|e| Error::Device(format!("waiting for {} failed: {e}", gpu.info().name)))
+    polled.map(drop).map_err(|e| gpu.failed(format!("waiting for {} failed: {e}", gpu.info().name)))
 }
 
 /// Runs a future that waits for this device to its end, polling the device in between.
