@@ -51,8 +51,7 @@ impl Trainer {
     /// [`Error::Usage`] while the last ticket is there still, or for a batch that does not fit; [`Error::Device`] when the device is
     /// lost. Throw the encoder away then.
     pub fn encode<'a>(&mut self, encoder: &mut wgpu::CommandEncoder, batch: impl Into<Batch<'a>>, budget: Budget) -> Result<Ticket> {
-        let ticket = self.encode_to(encoder, batch.into(), budget);
-        self.session.gpu.noted(ticket)
+        self.encode_to(encoder, batch.into(), budget)
     }
 
     /// The same into an encoder of its own, which is submitted at once. Never blocks.
@@ -60,8 +59,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::encode`].
     pub fn advance<'a>(&mut self, batch: impl Into<Batch<'a>>, budget: Budget) -> Result<()> {
-        let advanced = self.advance_to(batch.into(), budget);
-        self.session.gpu.noted(advanced)
+        self.advance_to(batch.into(), budget)
     }
 
     /// The next report that has come, one for each step in order. Call it once a frame: it looks, without waiting, whether slices have
@@ -70,21 +68,13 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::reports`], and [`Error::Device`] when the device is lost.
     pub fn poll(&mut self) -> Result<Option<StepReport>> {
-        let report = self.look();
-        self.session.gpu.noted(report)
-    }
-
-    fn look(&mut self) -> Result<Option<StepReport>> {
         wait::look(&self.session.gpu)?;
         self.settle()?;
         self.session.runner.poll();
         self.session.runner.check()?;
-        if self.coming.is_empty() {
-            let reports = self.reports()?;
-            self.coming.extend(reports);
-        }
+        self.collect()?;
         self.ask_for_reports()?;
-        Ok(self.coming.pop_front())
+        self.coming.pop_front().transpose()
     }
 
     /// Submits the copy that brings the records of ended steps back, if there are any and no other is on its way.
@@ -101,11 +91,13 @@ impl Trainer {
 
     /// The phase of the next command of the step under way; `None` between two steps, when weights, data and learning rate may change.
     pub fn next_phase(&self) -> Option<Phase> {
-        let next = self.at.rest.iter().find(|(_, range)| !range.is_empty());
-        next.map(|(phase, _)| *phase).or_else(|| (self.at.micro > 0).then_some(crate::model::FORWARD))
+        let at = self.place();
+        let next = at.rest.iter().find(|(_, range)| !range.is_empty());
+        next.map(|(phase, _)| *phase).or_else(|| (at.micro > 0).then_some(crate::model::FORWARD))
     }
 
-    /// Changes the peak learning rate of the schedule, as of the next step that begins; the lowest one follows if it would be above.
+    /// Changes the peak learning rate of the schedule, as of the next step that begins: the one under way keeps its own, through all of its
+    /// micro-batches and in its report. The lowest rate follows if it would be above.
     ///
     /// # Errors
     /// [`Error::Usage`] for a rate that is no number above 0.
@@ -196,7 +188,10 @@ impl Trainer {
             Batch::Of(store) => self.fill_frame(store, at.step, at.micro)?,
             Batch::Given { ids, targets } => self.set_frame(ids, targets)?,
         }
-        let slot = self.slot(at.step, at.micro);
+        if at.micro == 0 {
+            at.rate = self.begin_step(at.step);
+        }
+        let slot = self.slot(at.step, at.micro, at.rate);
         self.session.slots.fill(*slots, &slot)?;
         let session = &self.session;
         session.slots.encode(*slots, encoder, session.compiled.place(&session.model.inputs.step).0);
@@ -267,6 +262,6 @@ impl Trainer {
 
     /// Whether the update of the step under way comes next: gradients are whole, weights are those of the step before.
     pub fn at_seam(&self) -> bool {
-        self.at.rest.iter().find(|(_, range)| !range.is_empty()) == Some(&(APPLY, self.session.compiled.phase(APPLY)))
+        self.place().rest.iter().find(|(_, range)| !range.is_empty()) == Some(&(APPLY, self.session.compiled.phase(APPLY)))
     }
 }

@@ -13,7 +13,7 @@ use crate::gpu::compile::Options;
 use crate::gpu::plan::Phase;
 use crate::gpu::wait;
 use crate::model::session::{Memory, Session};
-use crate::model::{self, Model, STEP_RECORDS};
+use crate::model::{self, Model, STEP_RECORDS, params};
 use crate::ops::adamw::Constants;
 use crate::ops::step::{State, Step};
 use crate::text::{Sampler, TokenStore, sort_order_into};
@@ -32,7 +32,9 @@ pub struct Trainer {
     /// Steps whose reports have been taken.
     pub(super) reported: u64,
     /// Reports that have come and were not taken.
-    pub(super) coming: VecDeque<StepReport>,
+    pub(super) coming: VecDeque<Result<StepReport>>,
+    /// The learning rates of the last steps, first the one of the step behind `reported`.
+    rates: VecDeque<(u64, f64)>,
     pub(super) looks: Looks,
     frame: Frame,
 }
@@ -44,6 +46,8 @@ pub(super) struct Place {
     pub step: u64,
     /// The micro-batch under way.
     pub micro: usize,
+    /// The learning rate of the step under way, which it keeps from its first micro-batch on.
+    pub rate: f64,
     /// What is left of that, phase by phase.
     pub rest: VecDeque<(Phase, Range<usize>)>,
 }
@@ -66,6 +70,8 @@ pub struct StepReport {
     /// Euclidean norm of the whole gradient, before clipping.
     pub grad_norm: f32,
     pub learning_rate: f64,
+    /// Steps in front of this one whose reports were lost: the device keeps the latest [`STEP_RECORDS`], and nobody asked for so long.
+    pub missed: u64,
 }
 
 /// Everything that a run needs to go on exactly: weights and moments by parameter, and the device's state.
@@ -126,6 +132,7 @@ impl Trainer {
             ahead: None,
             reported: 0,
             coming: VecDeque::new(),
+            rates: VecDeque::new(),
             looks: Looks::default(),
             frame: Frame::default(),
         };
@@ -154,7 +161,15 @@ impl Trainer {
 
     /// Whole steps submitted so far.
     pub fn step_count(&self) -> u64 {
-        self.at.step
+        self.place().step
+    }
+
+    /// Where the run stands, a slice included whose ticket says that it was submitted.
+    pub(super) fn place(&self) -> &Place {
+        match &self.ahead {
+            Some((ahead, _)) if self.session.runner.open_was_submitted() => ahead,
+            _ => &self.at,
+        }
     }
 
     pub fn config(&self) -> &RunConfig {
@@ -178,11 +193,14 @@ impl Trainer {
     /// [`Error::Usage`] for data shorter than one window, [`Error::Device`] when the device is lost.
     pub fn step(&mut self, data: &TokenStore, report: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
         self.end_slices(data.into())?;
+        // What has come makes room for the next request.
+        self.collect()?;
         let accumulation = self.config.train.grad_accumulation;
+        let rate = self.begin_step(self.at.step);
         for micro in 0..accumulation {
             self.fill_frame(data, self.at.step, micro)?;
             let report = (report && micro + 1 == accumulation).then_some(self.at.step + 1);
-            if !self.micro_batch(micro, report, stop)? {
+            if !self.micro_batch(micro, rate, report, stop)? {
                 return Ok(false);
             }
         }
@@ -197,14 +215,15 @@ impl Trainer {
     pub fn step_on(&mut self, ids: &[u32], targets: &[u32]) -> Result<()> {
         self.end_slices(Batch::Given { ids, targets })?;
         self.set_frame(ids, targets)?;
-        self.micro_batch(0, None, &|| false)?;
+        let rate = self.begin_step(self.at.step);
+        self.micro_batch(0, rate, None, &|| false)?;
         self.at.step += 1;
         Ok(())
     }
 
     /// Runs the frame through the device: forward and backward, and the update behind the step's last micro-batch.
-    fn micro_batch(&mut self, micro: usize, report: Option<u64>, stop: &dyn Fn() -> bool) -> Result<bool> {
-        let slot = self.slot(self.at.step, micro);
+    fn micro_batch(&mut self, micro: usize, rate: f64, report: Option<u64>, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let slot = self.slot(self.at.step, micro, rate);
         self.session.run(&slot, &self.phases(micro), APPLY, report, stop)
     }
 
@@ -220,14 +239,29 @@ impl Trainer {
         phases
     }
 
+    /// The learning rate of a step that begins, kept for its report.
+    pub(super) fn begin_step(&mut self, step: u64) -> f64 {
+        let rate = learning_rate(&self.config.train, step);
+        // A slice that was taken back had begun this step before.
+        while self.rates.back().is_some_and(|(last, _)| *last >= step) {
+            self.rates.pop_back();
+        }
+        // More than the device has records of.
+        if self.rates.len() > 2 * STEP_RECORDS {
+            self.rates.pop_front();
+        }
+        self.rates.push_back((step, rate));
+        rate
+    }
+
     /// What the device is told of the frame.
-    pub(super) fn slot(&self, step: u64, micro: usize) -> Vec<u8> {
+    pub(super) fn slot(&self, step: u64, micro: usize, rate: f64) -> Vec<u8> {
         let train = &self.config.train;
         // Windows of training are full: ignored targets come with a caller's own batch only, which is the whole step.
         let ignored = self.frame.targets.iter().filter(|&&t| t as usize >= self.config.model.vocab_size).count() as u64;
         let real = (self.tokens_per_step() - if train.grad_accumulation == 1 { ignored } else { 0 }).max(1);
         let block = Step {
-            learning_rate: learning_rate(train, step) as f32,
+            learning_rate: rate as f32,
             target_scale: 1.0 / real as f32,
             seed: mix(train.seed, step),
             first_sample: (micro * train.batch_size) as u32,
@@ -240,12 +274,17 @@ impl Trainer {
     }
 
     /// # Errors
-    /// [`Error::Usage`] for a caller's batch that is not a whole step.
+    /// [`Error::Usage`] for a caller's batch that is not a whole step, or an id that the model has no row for.
     pub(super) fn check_batch(&self, ids: &[u32], targets: &[u32]) -> Result<()> {
         let tokens = self.tokens_per_step() as usize;
         if self.config.train.grad_accumulation != 1 || ids.len() != tokens || targets.len() != tokens {
             let found = format!("{} ids and {} targets", ids.len(), targets.len());
             return Err(Error::usage(format!("{found}: one batch of {tokens} is needed, with train.grad_accumulation = 1")));
+        }
+        let vocab = self.config.model.vocab_size;
+        if let Some(place) = ids.iter().position(|&id| id as usize >= vocab) {
+            let (id, last) = (ids[place], vocab - 1);
+            return Err(Error::usage(format!("ids[{place}] = {id} is out of range: the vocabulary has ids 0 to {last}")));
         }
         Ok(())
     }
@@ -273,68 +312,89 @@ impl Trainer {
         sort_order_into(ids, order)
     }
 
-    /// Takes the reports that have come: one for each step since the last, up to the step whose report was asked for.
+    /// Takes the reports that have come: one for each step since the last, up to the step whose report was asked for. Where steps went by
+    /// whose records the device no longer had, the next report counts them ([`StepReport::missed`]).
     ///
     /// # Errors
-    /// [`Error::Diverged`] names the first step with a loss or gradient that is not finite; the device has not applied it.
+    /// [`Error::Diverged`] names the first step with a loss or gradient that is not finite; the device has not applied it. Reports of steps
+    /// before it are handed out first, the error by the next call.
     pub fn reports(&mut self) -> Result<Vec<StepReport>> {
-        let Some((last, bytes)) = self.session.readback.poll()? else { return Ok(vec![]) };
-        let records: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        // The ring holds the most recent steps only.
-        let from = self.reported.max(last.saturating_sub(STEP_RECORDS as u64));
-        self.reported = last;
-        (from..last).map(|step| self.report(step, &records)).collect()
+        self.collect()?;
+        let mut reports = vec![];
+        while let Some(report) = self.coming.pop_front() {
+            match report {
+                Ok(report) => reports.push(report),
+                Err(error) if reports.is_empty() => return Err(error),
+                Err(error) => {
+                    self.coming.push_front(Err(error));
+                    break;
+                }
+            }
+        }
+        Ok(reports)
     }
 
-    fn report(&self, step: u64, records: &[f32]) -> Result<StepReport> {
-        let row = (step % STEP_RECORDS as u64) as usize * 2;
-        let (loss, grad_norm) = (records[row], records[row + 1]);
-        let learning_rate = learning_rate(&self.config.train, step);
-        if !(loss.is_finite() && grad_norm.is_finite()) {
-            let what = if loss.is_finite() { format!("gradient norm is {grad_norm}") } else { format!("loss is {loss}") };
-            return Err(Error::Diverged(format!(
-                "step {}: the {what} at learning rate {learning_rate:.3e}; its update was not applied: \
-                 try a smaller train.learning_rate, a longer train.warmup_steps or a smaller train.grad_clip",
-                step + 1
-            )));
+    /// Keeps the reports that have come.
+    pub(super) fn collect(&mut self) -> Result<()> {
+        if let Some((last, bytes)) = self.session.readback.poll()? {
+            self.keep_reports(last, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
         }
-        Ok(StepReport { step: step + 1, loss, grad_norm, learning_rate })
+        Ok(())
+    }
+
+    /// Keeps the reports of the steps up to `last`, from the records that were read behind it.
+    fn keep_reports(&mut self, last: u64, records: &[f32]) {
+        // The ring holds the most recent steps only.
+        let from = self.reported.max(last.saturating_sub(STEP_RECORDS as u64));
+        let mut missed = from - self.reported.min(from);
+        for step in from..last {
+            while self.rates.front().is_some_and(|(first, _)| *first < step) {
+                self.rates.pop_front();
+            }
+            let rate = self.rates.front().map_or(0.0, |(_, rate)| *rate);
+            self.coming.push_back(report(step, records, rate, missed));
+            missed = 0;
+        }
+        self.reported = self.reported.max(last);
     }
 
     /// Blocks until all submitted steps have run, and takes all their reports.
     ///
     /// # Errors
-    /// As [`Trainer::reports`], and [`Error::Usage`] while a host has a slice that is neither submitted nor dropped.
+    /// As [`Trainer::reports`], but an error comes at once: [`Trainer::reports`] then gives what is whole. [`Error::Usage`] while a host has
+    /// a slice that is neither submitted nor dropped.
     pub fn finish(&mut self) -> Result<Vec<StepReport>> {
         self.settled()?;
         self.session.runner.wait_for_all()?;
-        let mut reports: Vec<StepReport> = self.coming.drain(..).collect();
-        reports.extend(self.reports()?);
-        let records = wait::block_on(&self.session.gpu, self.session.compiled.read::<f32>(&self.session.model.records))?;
-        let from = self.reported.max(self.at.step.saturating_sub(STEP_RECORDS as u64));
-        self.reported = self.at.step;
-        for step in from..self.at.step {
-            reports.push(self.report(step, &records)?);
+        self.collect()?;
+        if self.reported < self.at.step {
+            let records = wait::block_on(&self.session.gpu, self.session.compiled.read::<f32>(&self.session.model.records))?;
+            self.keep_reports(self.at.step, &records);
         }
-        Ok(reports)
+        if let Some(at) = self.coming.iter().position(Result::is_err)
+            && let Some(Err(error)) = self.coming.remove(at)
+        {
+            return Err(error);
+        }
+        self.coming.drain(..).collect()
     }
 
     /// Reads everything that a checkpoint holds. Steps in flight are part of it; of a step that slices have begun nothing is.
     ///
     /// # Errors
-    /// [`Error::Usage`] while slices have made a part of an update.
+    /// [`Error::Usage`] while slices have made a part of an update, or a host has a slice: it might submit that at any time.
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        if self.at.rest.front().is_some_and(|(phase, range)| *phase == APPLY && range.start > self.session.compiled.phase(APPLY).start) {
+        if self.session.runner.has_open() && !self.session.runner.open_was_submitted() {
+            return Err(Error::usage("a host has a slice of this trainer: submit it or drop its ticket before a snapshot is taken"));
+        }
+        let at = self.place();
+        if at.rest.front().is_some_and(|(phase, range)| *phase == APPLY && range.start > self.session.compiled.phase(APPLY).start) {
             return Err(Error::usage("the weights are half updated: take the snapshot when the step under way has ended"));
         }
         let (session, pools) = (&self.session, &self.session.model.pools);
         let words = session.compiled.read::<u32>(&session.model.state).await?;
-        let mut snapshot = Snapshot {
-            step: self.at.step,
-            state: bytemuck::cast_slice(&words)[0],
-            weights: vec![],
-            moments: vec![vec![]; pools.moments()],
-        };
+        let mut snapshot =
+            Snapshot { step: at.step, state: bytemuck::cast_slice(&words)[0], weights: vec![], moments: vec![vec![]; pools.moments()] };
         for param in &pools.table {
             snapshot.weights.push(session.read(&pools.weights(&param.name)).await?);
             for (index, moment) in snapshot.moments.iter_mut().enumerate() {
@@ -344,16 +404,21 @@ impl Trainer {
         Ok(snapshot)
     }
 
-    /// Goes on from a snapshot of the same model.
+    /// Goes on from a snapshot of the same model. Reports that were not taken are dropped.
     ///
-    /// # Panics
-    /// When its lists are not those of this model's parameter table.
+    /// # Errors
+    /// [`Error::Usage`] for a snapshot of another model or optimizer, before anything is written, and while a host has a slice.
     pub async fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.settled()?;
         let pools = &self.session.model.pools;
-        if self.ahead.is_some() {
-            return Err(Error::usage("a host has a slice of this trainer: submit it or drop its ticket before a snapshot is restored"));
+        params::check(&pools.table, "weights", &snapshot.weights)?;
+        let (found, needed) = (snapshot.moments.len(), pools.moments());
+        if found != needed {
+            return Err(Error::usage(format!("the snapshot has {found} moments of each weight, this optimizer has {needed}")));
         }
-        assert_eq!(snapshot.weights.len(), pools.table.len(), "a snapshot of another model");
+        for (index, moment) in snapshot.moments.iter().enumerate() {
+            params::check(&pools.table, &format!("moment {}", index + 1), moment)?;
+        }
         self.session.write_weights(|index, _| Ok(snapshot.weights[index].clone())).await?;
         for (index, moment) in snapshot.moments.iter().enumerate() {
             for (param, values) in pools.table.iter().zip(moment) {
@@ -363,10 +428,30 @@ impl Trainer {
         self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[snapshot.state])).await?;
         self.at = Place { step: snapshot.step, ..Place::default() };
         self.session.under_way = false;
+        self.session.readback.forget();
         self.coming.clear();
+        self.rates.clear();
         self.reported = snapshot.step;
         Ok(())
     }
+}
+
+/// What the records say of a step.
+///
+/// # Errors
+/// [`Error::Diverged`] when its loss or gradient is not finite.
+fn report(step: u64, records: &[f32], learning_rate: f64, missed: u64) -> Result<StepReport> {
+    let row = (step % STEP_RECORDS as u64) as usize * 2;
+    let (loss, grad_norm) = (records[row], records[row + 1]);
+    if !(loss.is_finite() && grad_norm.is_finite()) {
+        let what = if loss.is_finite() { format!("gradient norm is {grad_norm}") } else { format!("loss is {loss}") };
+        return Err(Error::Diverged(format!(
+            "step {}: the {what} at learning rate {learning_rate:.3e}; its update was not applied: \
+             try a smaller train.learning_rate, a longer train.warmup_steps or a smaller train.grad_clip",
+            step + 1
+        )));
+    }
+    Ok(StepReport { step: step + 1, loss, grad_norm, learning_rate, missed })
 }
 
 /// A step's dropout seed: both words of both numbers count (the finalizer of splitmix64, Steele et al. 2014).
