@@ -9,6 +9,7 @@ mod generate;
 mod interrupt;
 mod output;
 mod pipeline_cache;
+mod place;
 mod predict;
 mod profile;
 mod progress;

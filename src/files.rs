@@ -26,7 +26,7 @@ pub use hash::{Hash, Hasher};
 pub use lock::{Holder, Lock, lock};
 pub use manifest::{Entry, MANIFEST, Manifest};
 pub use marker::{MARKER, Marker};
-pub use replace::{Replacement, write, write_by_path};
+pub use replace::{Replacement, check_place, write, write_by_path};
 
 use std::path::Path;
 

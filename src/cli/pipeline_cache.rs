@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::variants::cache_folder;
+use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::Gpu;
 
 /// The cache of one adapter.
@@ -41,14 +43,13 @@ impl PipelineCache {
         if sum == self.saved.get() {
             return;
         }
-        let write = || -> std::io::Result<()> {
+        let write = || -> Result<()> {
             let folder = path.parent().unwrap_or(path);
-            fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&sum.to_le_bytes())?;
-            file.write_all(&data)?;
-            file.persist(path)?;
-            Ok(())
+            files::disk::make_folders(folder).map_err(|e| Error::file(folder, e))?;
+            files::write(path, |out| {
+                out.write_all(&sum.to_le_bytes())?;
+                out.write_all(&data)
+            })
         };
         // A full or read-only disk is no reason to fail: the next command compiles again.
         if write().is_ok() {

@@ -5,13 +5,14 @@ mod measure;
 mod report;
 mod roofline;
 
-use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::output::Output;
 use super::variants::VariantArgs;
-use super::{Context, Ended};
+use super::{Context, Ended, place};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
 use crate::gpu::profile::{Method, trace};
@@ -55,6 +56,9 @@ pub struct Profile {
     /// Draw the roofline with a point for each kernel
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+    /// Replace the files that --trace and --plot name
+    #[arg(long)]
+    overwrite: bool,
     /// Capture one step in the graphics debugger that this program was started from
     #[arg(long)]
     capture: bool,
@@ -73,8 +77,10 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
     if args.capture {
         capture::attached()?;
     }
-    for path in [&args.trace, &args.plot].into_iter().flatten() {
-        check_writable(path)?;
+    for (path, other) in [(&args.trace, "another file with --trace"), (&args.plot, "another file with --plot")] {
+        if let Some(path) = path {
+            place::check(path, other, args.overwrite)?;
+        }
     }
     let request = Request { timestamps: true, ..context.request.clone() };
     let gpu = context.open(&request)?;
@@ -113,18 +119,8 @@ fn settings(args: &Profile) -> Result<RunConfig> {
     Ok(config)
 }
 
-/// Said before the measurement rather than after it.
-fn check_writable(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder {
-        Some(folder) if !folder.is_dir() => Err(Error::file(path, format!("cannot be written: there is no folder {}", folder.display()))),
-        _ if path.is_dir() => Err(Error::file(path, "cannot be written: it is a folder")),
-        _ => Ok(()),
-    }
-}
-
 fn write_files(args: &Profile, gpu: &Gpu, measured: &Measured, out: &Output) -> Result<()> {
-    let write = |path: &Path, text: String| fs::write(path, text).map_err(|e| Error::file(path, format!("cannot be written: {e}")));
+    let write = |path: &Path, text: String| files::write(path, |out| out.write_all(text.as_bytes()));
     if let Some(path) = &args.trace {
         write(path, trace::chrome(&measured.rows, &measured.roof, &gpu.info().name, measure::layer))?;
         out.notice(&format!("trace     {}: open it in ui.perfetto.dev", path.display()));

@@ -2,13 +2,15 @@
 
 mod translate;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, Ended};
+use super::{Context, Ended, place};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::Traits;
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Access, Interface, Kernel};
@@ -40,6 +42,9 @@ pub struct Shaders {
     /// The folder to write to
     #[arg(long, value_name = "DIR", requires = "target")]
     out: Option<PathBuf>,
+    /// Replace files in that folder
+    #[arg(long, requires = "out")]
+    overwrite: bool,
     /// The size of an attention head, which sizes registers: a multiple of 4 up to 256
     #[arg(long, value_name = "D", default_value_t = 64)]
     head_size: usize,
@@ -90,7 +95,7 @@ pub fn run(args: Shaders, context: &Context) -> Result<Ended> {
     }
     let kernels = kernels(&args)?;
     if let (Some(target), Some(out)) = (args.target, &args.out) {
-        return write(&kernels, target, out, context);
+        return write(&kernels, target, out, args.overwrite, context);
     }
     let gpu = match context.gpu() {
         Ok(gpu) => Some(gpu),
@@ -128,22 +133,24 @@ fn kernels(args: &Shaders) -> Result<Vec<Kernel>> {
     Ok(kernels)
 }
 
-fn write(kernels: &[Kernel], target: Target, out: &Path, context: &Context) -> Result<Ended> {
-    std::fs::create_dir_all(out).map_err(|e| Error::file(out, format!("cannot be made: {e}")))?;
-    let (mut written, mut left_out) = (vec![], vec![]);
+fn write(kernels: &[Kernel], target: Target, out: &Path, overwrite: bool, context: &Context) -> Result<Ended> {
+    let (mut found, mut left_out) = (vec![], vec![]);
     for kernel in kernels {
         for interface in kernel.interfaces() {
             let name = format!("{}.{}.{}", kernel.name(), interface.module.variant.name, target.extension());
             match target.translate(interface, kernel.entry()) {
-                Ok(bytes) => {
-                    let path = out.join(&name);
-                    std::fs::write(&path, bytes).map_err(|e| Error::file(&path, format!("cannot be written: {e}")))?;
-                    written.push(name);
-                }
+                Ok(bytes) => found.push((name, bytes)),
                 Err(problem) => left_out.push((name, problem)),
             }
         }
     }
+    files::disk::make_folders(out).map_err(|e| Error::file(out, format!("cannot be made: {e}")))?;
+    // Before anything is written: all of them or none.
+    found.iter().try_for_each(|(name, _)| place::check(&out.join(name), "another folder with --out", overwrite))?;
+    for (name, bytes) in &found {
+        files::write(&out.join(name), |out| out.write_all(bytes))?;
+    }
+    let written: Vec<&String> = found.iter().map(|(name, _)| name).collect();
     for (name, problem) in &left_out {
         context.out.notice(&format!("note: {name} is left out: {problem}"));
     }

@@ -1,15 +1,16 @@
 //! `wgpt tokenizer`: byte-level BPE from files, ids for text and back.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::output::count;
 use super::run_folder::named_or_newest;
-use super::{Context, Ended};
-use crate::error::{Error, Result, bytes};
+use super::{Context, Ended, place};
+use crate::error::{Result, bytes};
+use crate::files;
 use crate::text::{Tokenizer, encode_file_to_tokens, read_text, train_bpe_files};
 use crate::train::checkpoint::{self, Which};
 
@@ -77,6 +78,9 @@ struct Encode {
     /// Write the ids to a .tokens file, which `train --data` takes, however large
     #[arg(long, value_name = "FILE.tokens", requires = "file")]
     out: Option<PathBuf>,
+    /// Replace the file that --out names
+    #[arg(long, requires = "out")]
+    overwrite: bool,
 }
 
 #[derive(Debug, Args)]
@@ -98,39 +102,16 @@ pub fn run(args: TokenizerArgs, context: &Context) -> Result<Ended> {
 }
 
 fn train(args: &TrainBpe, context: &Context) -> Result<()> {
-    if args.out.exists() && !args.overwrite {
-        return Err(Error::file(&args.out, "is there already: replace it with --overwrite, or name another file with --out"));
-    }
-    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(Error::file(&args.out, format!("cannot be written: there is no folder {}", folder.display())));
-    }
+    place::check(&args.out, "another file with --out", args.overwrite)?;
     let tokenizer = train_bpe_files(&args.files, args.size)?;
     let json = tokenizer.to_json();
-    replace(&args.out, folder, json.as_bytes()).map_err(|e| Error::file(&args.out, format!("cannot be written: {e}")))?;
+    files::write(&args.out, |out| out.write_all(json.as_bytes()))?;
     let (found, path) = (tokenizer.vocab_size(), args.out.display());
     context.out.object(&json!({ "path": args.out, "vocab_size": found }));
     context.out.line(&format!("{path}: {} tokens, {}", count(found as u64), bytes(json.len() as u64)));
     if found < args.size {
         context.out.notice(&format!("note: {} tokens were asked for, the text has no more pairs to merge", count(args.size as u64)));
     }
-    Ok(())
-}
-
-/// Writes a file whole or not at all.
-fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".wgpt-tokenizer-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As for any new file; the process's umask still takes bits away.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
     Ok(())
 }
 
@@ -144,6 +125,9 @@ impl Source {
 }
 
 fn encode(args: &Encode, context: &Context) -> Result<()> {
+    if let Some(to) = &args.out {
+        place::check(to, "another file with --out", args.overwrite)?;
+    }
     let tokenizer = args.source.open()?;
     if let (Some(from), Some(to)) = (&args.file, &args.out) {
         let tokens = encode_file_to_tokens(&tokenizer, from, to)?;

@@ -77,7 +77,7 @@ pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
     }
     let file = path(&key(gpu)).ok_or_else(|| Error::usage("there is no cache folder (neither WGPT_CACHE nor HOME is set): name a file"))?;
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be made: {e}")))?;
+        crate::files::disk::make_folders(folder).map_err(|e| Error::file(folder, format!("cannot be made: {e}")))?;
     }
     Ok(file)
 }

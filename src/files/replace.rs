@@ -106,9 +106,16 @@ fn failed(path: &Path, e: io::Error) -> Error {
     Error::file(path, format!("cannot be written: {e}"))
 }
 
+/// Whether a file may be put at `path`, before there is anything to write.
+///
+/// # Errors
+/// [`Error::File`] when the folder is missing, or something other than a regular file is there.
+pub fn check_place(path: &Path) -> Result<()> {
+    place(path).map(|_| ())
+}
+
 /// Where the file will stand: behind the symbolic links of `path`.
 fn place(path: &Path) -> Result<PathBuf> {
-    let Some(name) = path.file_name() else { return Err(Error::file(path, "cannot be written: it is not the name of a file")) };
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(Error::file(path, "cannot be written: it is a folder")),
         // A rename would put a file in the place of the device or pipe.
@@ -121,6 +128,7 @@ fn place(path: &Path) -> Result<PathBuf> {
         }
         Err(_) => {}
     }
+    let Some(name) = path.file_name() else { return Err(Error::file(path, "cannot be written: it is not the name of a file")) };
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     match fs::canonicalize(path) {
         Ok(target) if is_link => Ok(target),
@@ -232,10 +240,12 @@ mod tests {
         symlink("nowhere", at("dangling")).unwrap();
         assert!(write(&at("dangling"), |_| Ok(())).unwrap_err().to_string().contains("symbolic link to nothing"));
 
-        symlink("/dev/null", at("null")).unwrap();
-        for device in ["/dev/null".into(), at("null")] {
-            assert!(write(&device, |_| Ok(())).unwrap_err().to_string().contains("not a regular file"));
+        // A socket stands for devices and pipes.
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        symlink("socket", at("to_socket")).unwrap();
+        for name in ["socket", "to_socket"] {
+            assert!(write(&at(name), |_| Ok(())).unwrap_err().to_string().contains("not a regular file"));
         }
-        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        assert!(fs::metadata(at("socket")).unwrap().file_type().is_socket());
     }
 }

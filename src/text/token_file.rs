@@ -2,13 +2,14 @@
 //!
 //! Header: `WGPT`, version (u16), bytes per id (u16), vocabulary size (u64), number of ids (u64), all little-endian.
 
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::pieces::PIECE;
 use super::reader::{self, TextReader};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::files::Replacement;
 
 const MAGIC: &[u8; 4] = b"WGPT";
 const VERSION: u16 = 1;
@@ -106,9 +107,9 @@ fn first_above<const WIDTH: usize>(bytes: &[u8], limit: usize, id: impl Fn([u8; 
     (block * BLOCK..).zip(&ids[block * BLOCK..]).map(|(position, bytes)| (position, id(*bytes))).find(|(_, id)| *id >= limit)
 }
 
-/// Writes a token file under a temporary name in the same folder; `finish` gives it its own.
+/// Writes a token file; `finish` gives it its place.
 struct TokenWriter {
-    file: BufWriter<tempfile::NamedTempFile>,
+    file: Replacement,
     path: PathBuf,
     vocab_size: usize,
     count: u64,
@@ -116,9 +117,7 @@ struct TokenWriter {
 
 impl TokenWriter {
     fn create(path: &Path, vocab_size: usize) -> Result<TokenWriter> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = temporary(folder).map_err(|e| Error::file(path, format!("cannot be written: {e}")))?;
-        let mut writer = TokenWriter { file: BufWriter::new(file), path: path.to_path_buf(), vocab_size, count: 0 };
+        let mut writer = TokenWriter { file: Replacement::begin(path)?, path: path.to_path_buf(), vocab_size, count: 0 };
         writer.header().map_err(|e| writer.failed(e))?;
         Ok(writer)
     }
@@ -157,26 +156,10 @@ impl TokenWriter {
     }
 
     fn finish(mut self) -> Result<u64> {
-        let sealed = self.file.seek(SeekFrom::Start(0)).and_then(|_| self.header()).and_then(|_| self.file.flush());
-        sealed.and_then(|_| self.file.get_ref().as_file().sync_all()).map_err(|e| self.failed(e))?;
-        let TokenWriter { file, path, count, .. } = self;
-        let file = file.into_inner().map_err(|e| Error::file(&path, format!("cannot be written: {}", e.error())))?;
-        file.persist(&path).map_err(|e| Error::file(&path, format!("cannot be written: {}", e.error)))?;
-        Ok(count)
+        self.file.seek(SeekFrom::Start(0)).and_then(|_| self.header()).map_err(|e| self.failed(e))?;
+        self.file.put()?;
+        Ok(self.count)
     }
-}
-
-/// An unnamed-as-yet file in `folder`, readable like any other: temporary files are usually for their owner only.
-fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".wgpt-tokens-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The process's umask still takes bits away.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
 }
 
 /// Writes `ids` as a token file. `Err`: an id that a vocabulary of `vocab_size` lacks, or a path that cannot be written.

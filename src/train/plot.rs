@@ -1,7 +1,7 @@
 //! The loss curve of a run, as SVG and PNG.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -10,6 +10,7 @@ use plotters::style::{FontStyle, register_font};
 
 use super::metrics::Record;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The SVG in pixels; the PNG has `PNG_SCALE` times as many.
 const SIZE: (u32, u32) = (860, 520);
@@ -47,8 +48,8 @@ pub fn loss_curve(records: &[Record], title: &str, reference: Option<(&str, f64)
     let mut svg = String::new();
     let drawn = draw(SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), &curve, 1);
     drawn.map_err(|e| Error::file(svg_path, e))?;
-    replace(svg_path, |path| fs::write(path, &svg).map_err(|e| e.to_string()))?;
-    replace(png_path, |path| {
+    files::write(svg_path, |out| out.write_all(svg.as_bytes()))?;
+    files::write_by_path(png_path, |path| {
         let size = (SIZE.0 * PNG_SCALE, SIZE.1 * PNG_SCALE);
         draw(BitMapBackend::new(path, size).into_drawing_area(), &curve, PNG_SCALE).map_err(|e| e.to_string())
     })
@@ -57,19 +58,6 @@ pub fn loss_curve(records: &[Record], title: &str, reference: Option<(&str, f64)
 /// Makes [`FONT`] known to plotters.
 pub(crate) fn register() -> Result<(), &'static str> {
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read")
-}
-
-/// Has `write` fill a file beside `path`, then renames it, so that nobody sees half a picture. The name keeps its
-/// end: plotters takes the format from it.
-fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) -> Result<()> {
-    let mut name = std::ffi::OsString::from(".new-");
-    name.push(path.file_name().unwrap_or_default());
-    let new: PathBuf = path.with_file_name(name);
-    let done = write(&new).and_then(|()| fs::rename(&new, path).map_err(|e| e.to_string()));
-    done.map_err(|problem| {
-        fs::remove_file(&new).ok(); // may not be there; the first problem is the one to report
-        Error::file(path, problem)
-    })
 }
 
 struct Curve<'a> {
@@ -229,6 +217,9 @@ fn thousands(step: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
 
     /// The shape of a real run: a fall to 4.6 with noise, validation every 250 steps.

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_places;
+mod files;
 mod profile;
 mod runs;
 mod shaders;

@@ -1,12 +1,13 @@
 //! The file that tuning writes and runs read: which adapter, driver and shaders it is good for, and the choices.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::variants::{Choice, layered};
 
@@ -105,17 +106,7 @@ impl Tuning {
         let choices = layered(before.as_ref().map_or(&[], |before| &before.choices), &self.choices);
         let merged = Tuning { choices, ..self.clone() };
         let text = toml::to_string(&merged).map_err(|e| Error::file(path, e))?;
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        };
-        write().map_err(|e: std::io::Error| {
-            let _ = fs::remove_file(&temporary);
-            Error::file(path, format!("cannot be written: {e}"))
-        })
+        files::write(path, |out| out.write_all(text.as_bytes()))
     }
 }
 
