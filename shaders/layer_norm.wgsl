@@ -12,7 +12,7 @@
 //   backward_weight    partials of dweight and dbias over chunks of CHUNK rows
 //   finish             dweight += Σ partials, and dbias; two stages of fixed order are as parallel as a GPU likes, and always the same bits
 //
-// Everything is in quads of four columns: C is a multiple of four.
+// Everything is in quads of four columns: C is a multiple of four. `d_x` is dx: Direct3D's compiler keeps the name `dx` for itself.
 
 struct Dims {
     first_group: u32,
@@ -30,7 +30,7 @@ struct Dims {
 @group(0) @binding(5) var<storage, read_write> moments: array<vec2<f32>>; //    (rows): mean, rstd
 @group(0) @binding(6) var<storage, read> saved: array<vec2<f32>>; //            (rows), the moments
 @group(0) @binding(7) var<storage, read> dy: array<Quad>; //                    (rows, C)
-@group(0) @binding(8) var<storage, read_write> dx: array<Quad>; //              (rows, C)
+@group(0) @binding(8) var<storage, read_write> d_x: array<Quad>; //             (rows, C)
 @group(0) @binding(9) var<storage, read_write> partials: array<vec4<f32>>; //   (chunks, 2, C): of dweight, of dbias
 @group(0) @binding(10) var<storage, read> sums: array<vec4<f32>>; //            (chunks, 2, C), the partials
 @group(0) @binding(11) var<storage, read_write> dweight: array<vec4<f32>>; //   (C)
@@ -80,7 +80,7 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     let row = row_means(workgroup.x, lane);
     if row.row < dims.rows {
         for (var q = row.lane; q < dims.quads; q += LANES) {
-            dx[row.at + q] = pack(gradient(row, q));
+            d_x[row.at + q] = pack(gradient(row, q));
         }
     }
 }
@@ -90,7 +90,7 @@ fn backward_add(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
     let row = row_means(workgroup.x, lane);
     if row.row < dims.rows {
         for (var q = row.lane; q < dims.quads; q += LANES) {
-            dx[row.at + q] = pack(unpack(dx[row.at + q]) + gradient(row, q));
+            d_x[row.at + q] = pack(unpack(d_x[row.at + q]) + gradient(row, q));
         }
     }
 }

@@ -19,7 +19,7 @@ struct Dims {
 @group(0) @binding(1) var<storage, read_write> x: array<Quad>; //             (batch, time, cols)
 @group(0) @binding(2) var<storage, read> table: array<vec4<f32>>; //          (time or more, cols)
 @group(0) @binding(3) var<storage, read> frequencies: array<vec2<u32>>; //    (cols / 2): turns per position · 2⁶⁴, high and low word
-@group(0) @binding(4) var<storage, read> dx: array<Quad>; //                  (batch, time, cols)
+@group(0) @binding(4) var<storage, read> d_x: array<Quad>; //                 (batch, time, cols)
 @group(0) @binding(5) var<storage, read_write> dtable: array<vec4<f32>>; //   (time or more, cols)
 
 const WORKGROUP: u32 = 64u;
@@ -57,8 +57,8 @@ fn learned_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
     // Two a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all.
     for (var b = 0u; b < dims.batch; b += 2u) {
         let next = min(b + 1u, dims.batch - 1u);
-        let first = unpack(dx[b * dims.time * dims.quads + at]);
-        let second = unpack(dx[next * dims.time * dims.quads + at]);
+        let first = unpack(d_x[b * dims.time * dims.quads + at]);
+        let second = unpack(d_x[next * dims.time * dims.quads + at]);
         sum += first + select(vec4(0.0), second, b + 1u < dims.batch);
     }
     dtable[at] += sum;

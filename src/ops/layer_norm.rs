@@ -51,7 +51,7 @@ impl LayerNorm {
     pub fn backward(&self, plan: &mut Plan, dy: &Tensor, x: &Tensor, weight: &Tensor, moments: &Tensor, dx: &Tensor, add: bool) {
         assert!(x.len() == dy.len() && x.len() == dx.len() && moments.len() == 2 * x.rows(), "layer_norm.backward: shapes do not fit");
         let kernel = if add { &self.backward_add } else { &self.backward };
-        let bindings = [("dy", dy), ("x", x), ("weight", weight), ("saved", moments), ("dx", dx)];
+        let bindings = [("dy", dy), ("x", x), ("weight", weight), ("saved", moments), ("d_x", dx)];
         plan.push(kernel, Extent::rows(x.rows()), 14 * x.len() as u64, &dims(x, x.rows(), false), &bindings);
     }
 

@@ -43,7 +43,7 @@ impl Position {
     pub fn learned_backward(&self, plan: &mut Plan, dx: &Tensor, dtable: &Tensor) {
         assert!(dtable.rows() >= dx.shape[1] && dtable.cols() == dx.cols(), "position.learned_backward: shapes do not fit");
         let count = dx.shape[1] * dx.cols();
-        plan.push(&self.learned_backward, Extent::rows(count), dx.len() as u64, &dims(dx, count), &[("dx", dx), ("dtable", dtable)]);
+        plan.push(&self.learned_backward, Extent::rows(count), dx.len() as u64, &dims(dx, count), &[("d_x", dx), ("dtable", dtable)]);
     }
 }
 

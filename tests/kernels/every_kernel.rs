@@ -19,7 +19,7 @@ fn load(source: &'static Source) -> KernelFile {
 }
 
 /// All variants of all files, in both storages of activations.
-fn modules() -> impl Iterator<Item = Arc<Module>> {
+pub fn modules() -> impl Iterator<Item = Arc<Module>> {
     let of = |source: &&'static Source| {
         let both = [Dtype::F32, Dtype::Bf16].map(|activations| ops::load(source, 32, activations));
         both.into_iter().flat_map(|file| file.modules().to_vec()).collect::<Vec<_>>()

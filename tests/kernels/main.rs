@@ -18,6 +18,7 @@ mod gradient_norm;
 mod layer_norm;
 mod loss;
 mod matmul;
+mod names;
 mod position;
 mod probe;
 mod sample;
