@@ -19,7 +19,9 @@ use crate::gpu::run::Runner;
 use crate::gpu::slice::Budget;
 use crate::gpu::slots::{Readback, Slots};
 use crate::gpu::wait::{self, block_on};
+use crate::model::config::need;
 use crate::model::decode::Decoder;
+use crate::model::numbers::{Number, Shown};
 use crate::model::{ModelConfig, params};
 use crate::ops::cursor::Cursor;
 use crate::ops::position;
@@ -102,13 +104,14 @@ impl Sampling {
     /// # Errors
     /// [`Error::Usage`] that names the setting, its value and what is needed.
     pub fn validate(&self) -> Result<()> {
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return Err(Error::usage(format!("temperature = {}: needs a number of at least 0", self.temperature)));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(Error::usage(format!("top_p = {}: needs a number above 0 and up to 1", self.top_p)));
-        }
-        Ok(())
+        // The device gets the temperature's inverse, which has a range of its own.
+        need(
+            self.temperature >= 0.0 && self.temperature.is_finite(),
+            "temperature",
+            Shown(self.temperature),
+            "needs a number of at least 0",
+        )?;
+        Number::UpToOne.check("top_p", self.top_p)
     }
 
     /// The block that tells the device. Temperatures below 1e-30 are as good as that.

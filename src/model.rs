@@ -13,6 +13,7 @@ pub mod decode;
 pub mod forward;
 pub mod head;
 pub mod inputs;
+pub(crate) mod numbers;
 pub mod params;
 pub mod session;
 pub mod view;

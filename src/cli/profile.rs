@@ -99,13 +99,15 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
 
 /// Settings as for `train`; where the vocabulary is left to a tokenizer, a typical one.
 fn settings(args: &Profile) -> Result<RunConfig> {
-    let mut config = presets::preset(args.preset.as_deref().unwrap_or(PRESETS[0].0))?;
+    let base = presets::preset(args.preset.as_deref().unwrap_or(PRESETS[0].0))?;
+    let mut config = base.clone();
     if let Some(path) = &args.config {
         config.overlay(&read_text(path)?, path)?;
     }
     for assignment in &args.set {
         config.set(assignment)?;
     }
+    config.train.follow_peak(&base.train);
     config.train.validate()?;
     config.model.validate()?;
     if config.model.vocab_size == 0 {

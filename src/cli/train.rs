@@ -75,7 +75,7 @@ stdout is a record of metrics, the last one the result.",
 }
 
 pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
-    let Plan { mut config, out, start, init } = resolve(&args)?;
+    let Plan { mut config, out, start, init, notes } = resolve(&args)?;
     check_out(&out, &start)?;
     let (tokenizer, corpus) = corpus(&config, init.as_deref(), &out, &start)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
@@ -98,6 +98,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let bigram = report::bigram(&config, &corpus)?;
     let before = Before { config: &config, gpu: &gpu, memory: &memory, corpus: &corpus, tokenizer: &tokenizer, bigram, out: &out };
     before.show(&context.out);
+    notes.iter().for_each(|note| context.out.notice(&format!("note: {note}")));
 
     let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, out, start, init }, &options)?;
     context.save_pipelines();

@@ -18,13 +18,15 @@ pub struct Plan {
     pub start: Start,
     /// The checkpoint whose weights are the first.
     pub init: Option<PathBuf>,
+    /// What was done to settings that nobody named.
+    pub notes: Vec<String>,
 }
 
 /// # Errors
 /// [`Error::Usage`] for settings that cannot be, [`Error::File`] for a run or a file that is not there.
 pub fn resolve(args: &Train) -> Result<Plan> {
     let out = out(args);
-    let init = args.init.as_deref().map(|run| checkpoint::find(run, Which::Best)).transpose()?;
+    let init = args.init.as_deref().map(|run| checkpoint::find_or_take(run, Which::Best)).transpose()?;
     let start = if args.resume {
         Start::Resume
     } else if args.overwrite {
@@ -32,7 +34,8 @@ pub fn resolve(args: &Train) -> Result<Plan> {
     } else {
         Start::Fresh
     };
-    let mut config = base(args, &out, init.as_deref())?;
+    let base = base(args, &out, init.as_deref())?;
+    let mut config = base.clone();
     if let Some(path) = &args.config {
         config.overlay(&read_text(path)?, path)?;
     }
@@ -48,12 +51,13 @@ pub fn resolve(args: &Train) -> Result<Plan> {
     if let Some(init) = &init {
         take_tokenizer(&mut config, &checkpoint::read_config(init)?);
     }
+    let notes = if args.resume { None } else { config.train.follow_peak(&base.train) }.into_iter().collect();
     config.validate()?;
     if args.resume {
         config = resumed_config(&out, &config)?;
         check_steps(&out, &config)?;
     }
-    Ok(Plan { config, out, start, init })
+    Ok(Plan { config, out, start, init, notes })
 }
 
 /// What the other settings are laid over: the run's own, those of the run to start from, or a preset's.

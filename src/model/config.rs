@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
+use super::numbers::{Number, Shown};
 use crate::error::{Error, Result};
 
 /// The widest attention head, in numbers: what the attention kernels hold in registers without spilling.
@@ -105,7 +106,15 @@ impl ModelConfig {
             self.vocab_size,
             format!("needs at most {MAX_SIZE}, or 0 for the tokenizer's"),
         )?;
-        need((0.0..1.0).contains(&self.dropout), "model.dropout", self.dropout, "needs a probability from 0 to below 1")?;
+        Number::BelowOne.check("model.dropout", self.dropout)?;
+        // A random number of 32 bits is below p · 2³² or not.
+        let least = 1.0 / 4_294_967_296.0;
+        need(
+            self.dropout == 0.0 || self.dropout >= least,
+            "model.dropout",
+            Shown(self.dropout),
+            format!("needs 0, or at least {least:e}, as the device draws numbers of 32 bits"),
+        )?;
         self.validate_heads()?;
         self.validate_quads()
     }
@@ -260,8 +269,9 @@ mod tests {
             "model.d_model = 1024 over model.n_head = 2 makes heads of 512, at most 128 are possible: try model.n_head = 8"
         );
         assert_eq!(refusal(of(64, 0)), "model.n_head = 0: needs 1 to 16777216");
-        assert_eq!(refusal(ModelConfig { dropout: f64::NAN, ..gpt2() }), "model.dropout = NaN: needs a probability from 0 to below 1");
-        assert_eq!(refusal(ModelConfig { dropout: 1.0, ..gpt2() }), "model.dropout = 1: needs a probability from 0 to below 1");
+        assert_eq!(refusal(ModelConfig { dropout: f64::NAN, ..gpt2() }), "model.dropout = NaN: needs a number from 0 to below 1");
+        assert_eq!(refusal(ModelConfig { dropout: 1.0, ..gpt2() }), "model.dropout = 1: needs a number from 0 to below 1");
+        assert!(refusal(ModelConfig { dropout: 1e-10, ..gpt2() }).starts_with("model.dropout = 1e-10: needs 0, or at least 2.3"));
         for key in ["n_layer", "n_head", "d_model", "seq_len", "d_ff", "vocab_size"] {
             let mut json = serde_json::to_value(gpt2()).unwrap();
             json[key] = (MAX_SIZE + 1).into();

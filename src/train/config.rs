@@ -4,9 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::tensor::Dtype;
 use crate::model::config::{ModelConfig, need};
+use crate::model::numbers::{Number, Shown};
 use crate::text::{DataConfig, TokenizerConfig};
 
 /// How gradients become updates.
@@ -127,19 +128,47 @@ impl TrainConfig {
         need(self.batch_size >= 1, "train.batch_size", self.batch_size, "needs at least 1")?;
         need(self.grad_accumulation >= 1, "train.grad_accumulation", self.grad_accumulation, "needs at least 1")?;
         need(self.log_every >= 1, "train.log_every", self.log_every, "needs at least 1")?;
-        // A whole number of TOML is an i64: a larger seed could not be written into the checkpoint's config.
-        need(i64::try_from(self.seed).is_ok(), "train.seed", self.seed, format!("needs at most {}", i64::MAX))?;
+        self.check_samples()?;
         let (lr, low) = (self.learning_rate, self.min_learning_rate);
-        need(lr > 0.0 && lr.is_finite(), "train.learning_rate", lr, "needs a number above 0")?;
-        need((0.0..=lr).contains(&low), "train.min_learning_rate", low, format!("needs 0 to train.learning_rate = {lr}"))?;
-        for (key, x) in [("beta1", self.beta1), ("beta2", self.beta2), ("momentum", self.momentum)] {
-            need((0.0..1.0).contains(&x), &format!("train.{key}"), x, "needs a number from 0 to below 1")?;
+        let numbers = [
+            ("learning_rate", lr, Number::Positive),
+            ("min_learning_rate", low, Number::NotNegative),
+            ("beta1", self.beta1, Number::BelowOne),
+            ("beta2", self.beta2, Number::BelowOne),
+            ("momentum", self.momentum, Number::BelowOne),
+            ("eps", self.eps, Number::Positive),
+            ("weight_decay", self.weight_decay, Number::NotNegative),
+            ("grad_clip", self.grad_clip, Number::NotNegative),
+        ];
+        for (key, value, number) in numbers {
+            number.check(&format!("train.{key}"), value)?;
         }
-        need(self.eps > 0.0 && self.eps.is_finite(), "train.eps", self.eps, "needs a number above 0")?;
-        for (key, x) in [("weight_decay", self.weight_decay), ("grad_clip", self.grad_clip)] {
-            need(x >= 0.0 && x.is_finite(), &format!("train.{key}"), x, "needs a number of at least 0")?;
+        let advice = format!("needs 0 to train.learning_rate = {}; set both, or train.schedule = constant", Shown(lr));
+        need(low <= lr || self.schedule == Schedule::Constant, "train.min_learning_rate", Shown(low), advice)
+    }
+
+    /// The samples of a step are counted in a u32 on the device, those of a run in an i64 in its checkpoints.
+    fn check_samples(&self) -> Result<()> {
+        let (batch, accumulation) = (self.batch_size, self.grad_accumulation);
+        let samples = (batch as u64).checked_mul(accumulation as u64).filter(|samples| u32::try_from(*samples).is_ok());
+        let advice = format!("needs at most {} sequences a step, with train.batch_size = {batch}", u32::MAX);
+        need(samples.is_some(), "train.grad_accumulation", accumulation, advice)?;
+        let samples = samples.unwrap_or(1).max(1);
+        let most = i64::MAX as u64 / samples;
+        need(self.steps <= most, "train.steps", self.steps, format!("needs at most {most}, at {samples} sequences a step"))
+    }
+
+    /// Where only the peak of the schedule was changed from `base`, so that it fell below the end, lets the end keep its ratio to the
+    /// peak; then what was done, for the user.
+    pub fn follow_peak(&mut self, base: &TrainConfig) -> Option<String> {
+        let (peak, low) = (self.learning_rate, self.min_learning_rate);
+        let fell = self.schedule != Schedule::Constant && low == base.min_learning_rate && peak != base.learning_rate && peak < low;
+        if !fell || base.min_learning_rate > base.learning_rate {
+            return None;
         }
-        Ok(())
+        self.min_learning_rate = peak * (base.min_learning_rate / base.learning_rate);
+        let (peak, new) = (Shown(peak), Shown(self.min_learning_rate));
+        Some(format!("train.min_learning_rate = {new} in place of {}, which is above train.learning_rate = {peak}", Shown(low)))
     }
 }
 
@@ -159,10 +188,23 @@ impl RunConfig {
     /// # Errors
     /// [`crate::error::Error::Usage`] that names the key, its value and what is needed.
     pub fn validate(&self) -> Result<()> {
+        self.check_whole_numbers()?;
         self.model.validate()?;
         self.train.validate()?;
         self.tokenizer.validate()?;
         self.data.validate()
+    }
+
+    /// Whole numbers of TOML are i64: a larger one could not be written into the run's config.
+    fn check_whole_numbers(&self) -> Result<()> {
+        let tree = serde_json::to_value(self).map_err(|e| Error::usage(format!("the config cannot be read: {e}")))?;
+        for (section, keys) in tree.as_object().into_iter().flatten() {
+            for (key, value) in keys.as_object().into_iter().flatten() {
+                let fits = value.as_u64().is_none_or(|whole| i64::try_from(whole).is_ok());
+                need(fits, &format!("{section}.{key}"), value, format!("needs at most {}", i64::MAX))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -192,15 +234,26 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be_trained_with() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(Change, &str); 13] = [
+        let cases: [(Change, &str); 15] = [
             (|c| c.steps = 0, "train.steps = 0: needs at least 1"),
             (|c| c.batch_size = 0, "train.batch_size = 0: needs at least 1"),
             (|c| c.grad_accumulation = 0, "train.grad_accumulation = 0: needs at least 1"),
             (|c| c.log_every = 0, "train.log_every = 0: needs at least 1"),
-            (|c| c.seed = u64::MAX, "train.seed = 18446744073709551615: needs at most 9223372036854775807"),
+            (
+                |c| c.grad_accumulation = usize::MAX,
+                "train.grad_accumulation = 18446744073709551615: needs at most 4294967295 sequences a step, with train.batch_size = 32",
+            ),
+            (
+                |c| c.grad_accumulation = 1 << 27,
+                "train.grad_accumulation = 134217728: needs at most 4294967295 sequences a step, with train.batch_size = 32",
+            ),
+            (|c| c.steps = 1 << 62, "train.steps = 4611686018427387904: needs at most 288230376151711743, at 32 sequences a step"),
             (|c| c.learning_rate = 0.0, "train.learning_rate = 0: needs a number above 0"),
             (|c| c.learning_rate = f64::INFINITY, "train.learning_rate = inf: needs a number above 0"),
-            (|c| c.min_learning_rate = 0.5, "train.min_learning_rate = 0.5: needs 0 to train.learning_rate = 0.002"),
+            (
+                |c| c.min_learning_rate = 0.5,
+                "train.min_learning_rate = 0.5: needs 0 to train.learning_rate = 0.002; set both, or train.schedule = constant",
+            ),
             (|c| c.beta2 = 1.0, "train.beta2 = 1: needs a number from 0 to below 1"),
             (|c| c.momentum = f64::NAN, "train.momentum = NaN: needs a number from 0 to below 1"),
             (|c| c.eps = 0.0, "train.eps = 0: needs a number above 0"),
@@ -222,6 +275,9 @@ mod tests {
         assert_eq!(suggestion("zzz", []), "there are ");
     }
 }
+
+#[cfg(all(test, feature = "files"))]
+mod values_tests;
 
 #[cfg(all(test, feature = "files"))]
 mod tree_tests {
@@ -302,6 +358,10 @@ mod tree_tests {
         assert_eq!(config.data.files, ["a.txt", "b.txt"]);
         config.set("data.files=[\"a,b.txt\"]").unwrap();
         assert_eq!(config.data.files, ["a,b.txt"]);
+        config.set("data.files='a.txt',\"b.txt\"").unwrap();
+        assert_eq!(config.data.files, ["a.txt", "b.txt"]);
+        config.set("tokenizer.path='it's'").unwrap();
+        assert_eq!(config.tokenizer.path, "it's");
         config.set("data.files=").unwrap();
         assert!(config.data.files.is_empty());
     }
@@ -315,6 +375,8 @@ mod tree_tests {
         assert_eq!(set("train.stesp=5"), "unknown key `stesp` in [train]: did you mean `steps`?");
         assert_eq!(set("train.steps=many"), "train.steps = many: needs a whole number, 0 or more");
         assert_eq!(set("train.steps=-5"), "train.steps = -5: needs a whole number, 0 or more");
+        assert_eq!(set("train.steps=9223372036854775808"), "train.steps = 9223372036854775808: needs at most 9223372036854775807");
+        assert_eq!(set("train.steps=1e3"), "train.steps = 1e3: needs a whole number, 0 or more");
         assert_eq!(set("train.eps=small"), "train.eps = small: needs a number");
         assert_eq!(set("model.bias=yes"), "model.bias = yes: needs true or false");
         assert_eq!(set("train.optimizer=adam"), "train.optimizer = \"adam\": needs `adamw` or `sgd`");

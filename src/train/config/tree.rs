@@ -145,23 +145,31 @@ fn paths(tree: &Table) -> impl Iterator<Item = (&str, &str)> {
 /// `text` read as a value of the same type as `like`.
 fn parse_like(like: &Value, text: &str) -> Option<Value> {
     match like {
-        Value::String(_) => {
-            let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-            Some(Value::String(bare.unwrap_or(text).to_string()))
-        }
+        Value::String(_) => Some(Value::String(bare(text).to_string())),
         Value::Boolean(_) => text.parse().ok().map(Value::Boolean),
         Value::Integer(_) => text.replace('_', "").parse().ok().map(Value::Integer),
         Value::Float(_) => text.replace('_', "").parse().ok().map(Value::Float),
         Value::Array(_) if text.starts_with('[') => toml::from_str::<Table>(&format!("list = {text}")).ok()?.remove("list"),
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            Some(Value::Array(items.map(|item| Value::String(item.to_string())).collect()))
+            Some(Value::Array(items.map(|item| Value::String(bare(item).to_string())).collect()))
         }
         Value::Datetime(_) | Value::Table(_) => None,
     }
 }
 
+/// Without the quotes that a shell left around it.
+fn bare(text: &str) -> &str {
+    let within = |quote: char| text.strip_prefix(quote).and_then(|t| t.strip_suffix(quote));
+    within('"').or_else(|| within('\'')).unwrap_or(text)
+}
+
 fn refusal(path: &str, found: &str, like: &Value) -> String {
+    let digits = found.replace('_', "");
+    let too_large = digits.len() >= 19 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if matches!(like, Value::Integer(_)) && too_large {
+        return format!("{path} = {found}: needs at most {}", i64::MAX);
+    }
     let needed = match like {
         Value::String(_) => "text in quotes",
         Value::Boolean(_) => "true or false",
