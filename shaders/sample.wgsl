@@ -8,7 +8,7 @@
 //                        top_k, if it is not 0
 //                        the shortest prefix that weighs top_p · W or more, if top_p < 1
 //                        all
-//                    u = random(drawn, seed) in [0, 1), of 24 bits
+//                    u = random(drawn, seed_high, seed) in [0, 1), of 24 bits
 //                    in the order of ids, the first kept token up to which the kept ones weigh more than u · (weight of the kept)
 //
 // The result is ids[0], the token of the next pass, and the next entry of the ring; the cursor moves on by the rows of this pass. A logit
@@ -190,7 +190,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         total += masses[i].x + f32(min(left, counts[i].y)) * last_weight;
         left -= min(left, counts[i].y);
     }
-    let drawn = f32(random_u32(now.drawn, 0u, now.seed) >> 8u) / 16777216.0 * total;
+    let drawn = f32(random_u32(now.drawn, now.seed_high, now.seed) >> 8u) / 16777216.0 * total;
     var owner = 0u;
     var before = 0.0;
     var ties_there = ties;

@@ -117,7 +117,8 @@ impl Sampling {
     /// The block that tells the device. Temperatures below 1e-30 are as good as that.
     fn cursor(&self) -> Cursor {
         Cursor {
-            seed: (self.seed ^ self.seed >> 32) as u32,
+            seed: self.seed as u32,
+            seed_high: (self.seed >> 32) as u32,
             top_k: u32::try_from(self.top_k).unwrap_or(0),
             top_p: self.top_p as f32,
             sharpness: if self.temperature == 0.0 { 0.0 } else { (1.0 / self.temperature).clamp(1e-30, 1e30) as f32 },

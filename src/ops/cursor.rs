@@ -12,6 +12,7 @@ pub struct Cursor {
     pub drawn: u32,
     /// 0, or 1 + the first id whose logit was not finite.
     pub failed: u32,
+    /// The seed's lower half.
     pub seed: u32,
     /// Only the k likeliest; 0 for all.
     pub top_k: u32,
@@ -19,6 +20,8 @@ pub struct Cursor {
     pub top_p: f32,
     /// 1 / temperature; 0 takes the likeliest.
     pub sharpness: f32,
+    /// The seed's upper half, the stream of random numbers.
+    pub seed_high: u32,
 }
 
 impl Cursor {

@@ -29,8 +29,8 @@ pub struct Drawn {
 }
 
 /// u of the counter-based random number of a token.
-pub fn uniform(drawn: u32, seed: u32) -> f64 {
-    f64::from(super::dropout::random_u32(drawn, 0, seed) >> 8) / f64::from(1 << 24)
+pub fn uniform(drawn: u32, seed_high: u32, seed: u32) -> f64 {
+    f64::from(super::dropout::random_u32(drawn, seed_high, seed) >> 8) / f64::from(1 << 24)
 }
 
 /// `logits` (V), of which `allowed` says whether a token may be drawn.
@@ -97,7 +97,7 @@ mod tests {
         let logits = [0.0, 4f64.ln(), 2f64.ln(), 0.0];
         let mut counts = [0usize; 4];
         for drawn in 0..8000 {
-            counts[draw(&logits, &|_| true, Draw { u: uniform(drawn, 7), ..ALL }).id] += 1;
+            counts[draw(&logits, &|_| true, Draw { u: uniform(drawn, 0, 7), ..ALL }).id] += 1;
         }
         // Five standard errors of a share of a half.
         for (count, weight) in counts.iter().zip([1.0, 4.0, 2.0, 1.0]) {

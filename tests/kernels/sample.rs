@@ -14,7 +14,7 @@ fn trial(logits: &[f64], never: &[u32], cursor: Cursor) {
         sharpness: f64::from(cursor.sharpness),
         top_k: cursor.top_k as usize,
         top_p: f64::from(cursor.top_p),
-        u: uniform(cursor.drawn, cursor.seed),
+        u: uniform(cursor.drawn, cursor.seed_high, cursor.seed),
     };
     let want = draw(logits, &|id| !never.contains(&(id as u32)), how);
     assert!(want.border > 1e-6 && want.cut > 1e-6, "{cursor:?} hangs on rounding: {want:?}");
@@ -32,7 +32,7 @@ fn trial(logits: &[f64], never: &[u32], cursor: Cursor) {
     t.run();
 }
 
-const PLAIN: Cursor = Cursor { position: 5, rows: 3, drawn: 0, failed: 0, seed: 11, top_k: 0, top_p: 1.0, sharpness: 1.0 };
+const PLAIN: Cursor = Cursor { position: 5, rows: 3, drawn: 0, failed: 0, seed: 11, top_k: 0, top_p: 1.0, sharpness: 1.0, seed_high: 0 };
 
 fn logits(vocab: usize, seed: u32) -> Vec<f64> {
     noise(vocab, seed).iter().map(|x| 5.0 * x).collect()
@@ -56,6 +56,7 @@ fn among_all() {
         trial(&logits(vocab, 2), &[], Cursor { drawn, ..PLAIN });
         trial(&logits(vocab, 2), &[], Cursor { drawn, sharpness: 0.1, ..PLAIN });
         trial(&logits(vocab, 2), &[], Cursor { drawn, sharpness: 1e30, ..PLAIN });
+        trial(&logits(vocab, 2), &[], Cursor { drawn, seed_high: 1 + drawn, ..PLAIN });
     }
     trial(&logits(40, 3), &(1..38).collect::<Vec<u32>>(), PLAIN);
 }
