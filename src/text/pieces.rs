@@ -59,11 +59,11 @@ pub fn text_from_bytes(bytes: Vec<u8>, origin: &str) -> Result<String> {
         return Err(Error::file(origin, "is empty, a text is needed"));
     }
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        return Err(Error::file(origin, nul(at as u64)));
+        return Err(Error::file(origin, known(&bytes).unwrap_or_else(|| nul(at as u64))));
     }
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Error::file(origin, not_utf8(at as u64, e.as_bytes()[at]))
+        Error::file(origin, known(e.as_bytes()).unwrap_or_else(|| not_utf8(at as u64, e.as_bytes()[at])))
     })?;
     if text.starts_with(BYTE_ORDER_MARK) {
         text.drain(..BYTE_ORDER_MARK.len_utf8());
@@ -72,6 +72,26 @@ pub fn text_from_bytes(bytes: Vec<u8>, origin: &str) -> Result<String> {
 }
 
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// What a file that is no text is instead, by its first bytes.
+pub(crate) fn known(front: &[u8]) -> Option<String> {
+    const KINDS: &[(&[u8], &str)] = &[
+        (b"\x1f\x8b", "is compressed by gzip: unpack it with `gunzip`"),
+        (b"\x28\xb5\x2f\xfd", "is compressed by zstd: unpack it with `unzstd`"),
+        (b"\xfd7zXZ\0", "is compressed by xz: unpack it with `unxz`"),
+        (b"BZh", "is compressed by bzip2: unpack it with `bunzip2`"),
+        (b"7z\xbc\xaf\x27\x1c", "is a 7z archive: unpack it"),
+        (b"PK\x03\x04", "is a zip archive, as are .docx and .epub: unpack it, or save its text as UTF-8"),
+        (b"%PDF", "is a PDF: save its text as UTF-8"),
+        (b"\x89PNG", "is a picture, not text"),
+        (b"\xff\xd8\xff", "is a picture, not text"),
+        (b"\x7fELF", "is a program, not text"),
+        (b"WGPT", "holds token ids, not text: name it with the ending .tokens"),
+        (b"\xff\xfe", "is UTF-16: save the file as UTF-8"),
+        (b"\xfe\xff", "is UTF-16: save the file as UTF-8"),
+    ];
+    KINDS.iter().find(|(magic, _)| front.starts_with(magic)).map(|(_, what)| (*what).to_owned())
+}
 
 pub(crate) fn nul(at: u64) -> String {
     format!("has a NUL byte at position {at}: it is not text, or it is UTF-16 and must be saved as UTF-8")
@@ -117,5 +137,10 @@ mod tests {
         assert!(problem(b"ab\xFFc").contains("byte 0xFF at position 2"));
         assert!(problem("世".as_bytes()[..2].as_ref()).contains("byte 0xE4 at position 0"));
         assert_eq!(text_from_bytes("\u{feff}hé".into(), "a.txt").unwrap(), "hé");
+        assert_eq!(problem(b"\x1f\x8b\x08\0\0\0\0\0"), "a.txt: is compressed by gzip: unpack it with `gunzip`");
+        assert_eq!(problem(b"PK\x03\x04\x14\0"), "a.txt: is a zip archive, as are .docx and .epub: unpack it, or save its text as UTF-8");
+        assert_eq!(problem(b"\xff\xfeh\0i\0"), "a.txt: is UTF-16: save the file as UTF-8");
+        // A text that happens to begin like one of them is a text.
+        assert_eq!(text_from_bytes(b"BZh is a key, PK another".into(), "a.txt").unwrap().len(), 24);
     }
 }

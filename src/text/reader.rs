@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::pieces::{BYTE_ORDER_MARK, cut, not_utf8, nul, text_from_bytes};
+use super::pieces::{BYTE_ORDER_MARK, cut, known, not_utf8, nul, text_from_bytes};
 use crate::error::{Error, Result};
 
 /// A whole text file. `Err`: missing, a folder, empty, a NUL byte or bytes that are not UTF-8 (with their position).
@@ -87,13 +87,17 @@ impl TextReader {
     fn check(&mut self) -> Result<()> {
         let fresh = &self.buffer[self.checked..];
         let at = |index: usize| self.offset + (self.checked + index) as u64;
+        let kind = || known(&self.buffer).filter(|_| self.offset == 0);
         if let Some(index) = fresh.iter().position(|byte| *byte == 0) {
-            return Err(Error::file(&self.path, nul(at(index))));
+            return Err(Error::file(&self.path, kind().unwrap_or_else(|| nul(at(index)))));
         }
         match std::str::from_utf8(fresh) {
             Ok(_) => self.checked = self.buffer.len(),
             Err(e) if e.error_len().is_none() && !self.ended => self.checked += e.valid_up_to(),
-            Err(e) => return Err(Error::file(&self.path, not_utf8(at(e.valid_up_to()), fresh[e.valid_up_to()]))),
+            Err(e) => {
+                let unknown = || not_utf8(at(e.valid_up_to()), fresh[e.valid_up_to()]);
+                return Err(Error::file(&self.path, kind().unwrap_or_else(unknown)));
+            }
         }
         Ok(())
     }
@@ -156,6 +160,7 @@ mod tests {
         assert!(problem(Some(b"some words here \xE9 and there")).contains("byte 0xE9 at position 16,"));
         assert!(problem(Some("so\nviele w\u{f6}rter 世".as_bytes().split_last().unwrap().1)).contains("at position 17,"));
         assert!(problem(Some(b"some words here \0 and there")).contains("NUL byte at position 16:"));
+        assert!(problem(Some(b"\x1f\x8b\x08\x08abcdefgh\0")).contains("gzip"));
         assert!(read_text(folder.path()).unwrap_err().to_string().contains("is a folder"));
     }
 }
