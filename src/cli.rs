@@ -4,6 +4,7 @@
 //! one line; the exit code is 2 for what the caller asked wrongly, 1 for everything else that failed, 130 for a run stopped by Ctrl-C.
 
 mod devices;
+mod environment;
 mod eval;
 mod generate;
 mod interrupt;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
 use output::Output;
@@ -156,6 +157,7 @@ impl Context {
 
 /// Runs the program's arguments.
 pub fn main() -> ExitCode {
+    environment::settle();
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return refuse_arguments(&e),
@@ -185,16 +187,50 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How to give a text that begins with a hyphen, where clap took it for an option.
+fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    // After an option it stands where a value was missed; elsewhere it is the text itself.
+    let at = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(found))) => {
+            let names =
+                |arg: &String| arg == found || (found.starts_with('-') && !found.starts_with("--") && arg.starts_with(found.as_str()));
+            args.iter().skip(1).position(names)? + 1
+        }
+        (ErrorKind::InvalidValue, Some(ContextValue::String(option))) => {
+            args.iter().position(|arg| option.split(' ').next() == Some(arg)).filter(|at| at + 1 < args.len())? + 1
+        }
+        _ => return None,
+    };
+    let (before, text) = (args.get(at - 1)?, args.get(at)?);
+    let word = shell_word(text);
+    match before.as_str() {
+        option @ ("--prompt" | "--seed" | "--temperature" | "--top-p" | "--run" | "--out" | "--data") => {
+            Some(format!("; a value that begins with a hyphen is written {option}={word}"))
+        }
+        _ if text.contains(' ') => Some(format!("; a text that begins with a hyphen goes behind two of them, last: -- {word}")),
+        _ => None,
+    }
+}
+
 /// Help and version are printed as clap writes them; an error becomes one line, with clap's tips and without its usage block.
 fn refuse_arguments(error: &clap::Error) -> ExitCode {
     if error.exit_code() == 0 || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
         return ExitCode::from(error.exit_code() as u8);
     }
+    if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
+        let broken: Vec<String> =
+            std::env::args_os().filter(|arg| arg.to_str().is_none()).map(|arg| arg.to_string_lossy().into_owned()).collect();
+        output::error(&format!("{}: is not UTF-8, which is needed here: give the file another name", broken.join(", ")));
+        return ExitCode::from(2);
+    }
     let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     let message = lines.join("; ").replace(":; ", ": ");
-    output::error(&format!("{} (see `wgpt --help`)", message.trim_start_matches("error: ")));
+    let message = message.trim_start_matches("error: ");
+    let hint = text_hint(error, std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect()).unwrap_or_default();
+    output::error(&format!("{message} (see `wgpt --help`){hint}"));
     ExitCode::from(2)
 }

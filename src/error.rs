@@ -1,5 +1,6 @@
 //! The one public error type: what failed, which tensor, kernel, file or flag, and what to do about it.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 /// Why a call could not be answered. Every message fits one line and names what was found and what is needed.
@@ -41,6 +42,27 @@ impl Error {
     }
 }
 
+/// A path or another word as a shell takes it back: in quotes where it has blanks or signs that mean something there.
+pub fn shell_word(word: impl AsRef<OsStr>) -> String {
+    let word = word.as_ref();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte) || *byte >= 0x80;
+    match word.to_str() {
+        Some("") => "''".to_owned(),
+        Some(text) if cfg!(windows) && text.bytes().all(|byte| byte == b'\\' || plain(&byte)) => text.to_owned(),
+        Some(text) if cfg!(windows) => format!("\"{text}\""),
+        Some(text) if text.bytes().all(|byte| plain(&byte)) && !text.chars().any(char::is_control) => text.to_owned(),
+        Some(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        // What no quotes can show, as bash, zsh and ksh read it.
+        _ => {
+            let escape = |byte: &u8| match *byte {
+                b' '..=b'~' if *byte != b'\'' && *byte != b'\\' => char::from(*byte).to_string(),
+                other => format!("\\x{other:02x}"),
+            };
+            format!("$'{}'", word.as_encoded_bytes().iter().map(escape).collect::<String>())
+        }
+    }
+}
+
 /// A size in bytes as people read it: `147 MiB`, `1.5 GiB`, `512 B`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -51,4 +73,25 @@ pub fn bytes(n: u64) -> String {
         unit += 1;
     }
     if unit == 0 || size >= 100.0 { format!("{size:.0} {}", UNITS[unit]) } else { format!("{size:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn words_survive_the_shell() {
+        use std::os::unix::ffi::OsStrExt;
+        let words: [&[u8]; 9] =
+            [b"runs/a-1.txt", b"my run", b"it's", b"$HOME", b"a;b&c|d", b"", "größe/世".as_bytes(), b"a\nb\x1b[2J", b"\xff 'x\\"];
+        for word in words {
+            let word = OsStr::from_bytes(word);
+            let script = format!("printf %s {}", shell_word(word));
+            let said = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+            assert_eq!(said.stdout, word.as_bytes(), "{script}");
+        }
+        assert_eq!(shell_word("runs/a"), "runs/a");
+        assert_eq!(shell_word("my run"), "'my run'");
+    }
 }

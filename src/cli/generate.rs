@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::run_folder::load;
 use super::variants::VariantArgs;
-use super::{Context, Ended};
+use super::{Context, Ended, interrupt};
 use crate::error::Result;
 use crate::generate::Sampling;
 use crate::gpu::wait::block_on;
@@ -20,7 +20,8 @@ Examples:
   wgpt generate --prompt \"To be\" --temperature 1.1 --top-k 40 --seed 7
   wgpt generate --ids 12,7,9 --json     {\"prompt_ids\", \"ids\", \"text\"}: ids and text are what is new
 
-The same run, prompt and --seed give the same text on the same adapter.")]
+The same run, prompt and --seed give the same text on the same adapter. Ctrl-C ends the text where it is; with --json
+what has come by then is the result, and the exit code is 130.")]
 pub struct Generate {
     /// The text to continue
     #[arg(long, value_name = "TEXT", required_unless_present = "ids", conflicts_with = "ids")]
@@ -72,7 +73,8 @@ pub fn run(args: Generate, context: &Context) -> Result<Ended> {
     }
     let (mut ids, mut text) = (vec![], String::new());
     model.prompt(&prompt, &sampling)?;
-    while ids.len() < args.tokens && !context.out.ended() {
+    interrupt::listen(true, "")?;
+    while ids.len() < args.tokens && !context.out.ended() && !interrupt::requested() {
         let slid = model.slides() > 0;
         let next = model.next_few(args.tokens - ids.len())?;
         if model.slides() > 0 && !slid {
@@ -89,7 +91,7 @@ pub fn run(args: Generate, context: &Context) -> Result<Ended> {
     context.out.line(&rest);
     text.push_str(&rest);
     context.out.object(&json!({ "prompt_ids": prompt, "ids": ids, "text": text }));
-    Ok(Ended::Done)
+    Ok(if ids.len() < args.tokens && interrupt::requested() { Ended::Interrupted } else { Ended::Done })
 }
 
 /// Said once, when the text first outgrows what the model sees.

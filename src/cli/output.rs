@@ -1,6 +1,8 @@
 //! Everything that is printed goes through here.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use crate::error::{Error, Result};
 pub struct Output {
     json: bool,
     quiet: bool,
+    /// Somebody sees stdout as it comes.
+    terminal: bool,
     state: Mutex<State>,
 }
 
@@ -25,7 +29,7 @@ struct State {
 
 impl Output {
     pub fn new(json: bool, quiet: bool) -> Output {
-        Output { json, quiet, state: Mutex::default() }
+        Output { json, quiet, terminal: std::io::stdout().is_terminal(), state: Mutex::default() }
     }
 
     pub fn json(&self) -> bool {
@@ -41,10 +45,11 @@ impl Output {
         self.piece(&format!("{text}\n"));
     }
 
-    /// A piece of a result for people, shown at once.
+    /// A piece of a result for people, shown at once. A file or a pipe gets it as it is; a terminal, which would obey them, no control
+    /// characters.
     pub fn piece(&self, text: &str) {
         if !self.json {
-            self.write(text);
+            self.write(&if self.terminal { harmless(text) } else { text.into() });
         }
     }
 
@@ -69,7 +74,7 @@ impl Output {
     pub fn notice(&self, text: &str) {
         if !self.quiet {
             // A closed stderr is no reason to stop.
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(std::io::stderr(), "{}", harmless(text));
         }
     }
 
@@ -114,7 +119,28 @@ impl Output {
 /// The one line that an error is.
 pub fn error(message: &str) {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let _ = writeln!(std::io::stderr(), "error: {message}");
+    let _ = writeln!(std::io::stderr(), "error: {}", harmless(&message));
+}
+
+/// A text without what a terminal obeys: control characters but line ends and tabs become their pictures (U+2400 on) or, without one,
+/// U+FFFD; carriage returns, which many texts have at each line end, vanish.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    let shown = |c: char| match c {
+        _ if !obeyed(c) => c,
+        '\x7f' => '\u{2421}',
+        '\0'..' ' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+        _ => '\u{fffd}',
+    };
+    text.chars().filter(|c| *c != '\r').map(shown).collect::<String>().into()
+}
+
+/// A path for JSON, which has no bytes: what is not UTF-8 is replaced.
+pub fn path(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
 }
 
 /// `1,234,567`.
@@ -154,6 +180,13 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         let cases = [(0.84, "0.8 s"), (59.4, "59 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min"), (273_600.0, "3 d 4 h")];
         cases.iter().for_each(|(s, text)| assert_eq!(duration(Duration::from_secs_f64(*s)), *text));
+    }
+
+    #[test]
+    fn terminals_get_nothing_to_obey() {
+        assert_eq!(harmless("a\tb\nü 世"), "a\tb\nü 世");
+        assert_eq!(harmless("\x1b[2J\r\x07\x7f\u{9b}31m\0"), "␛[2J␇␡\u{fffd}31m␀");
+        assert!(!(0..0xa0).filter_map(char::from_u32).map(|c| harmless(&c.to_string()).into_owned()).any(|c| c.contains('\x1b')));
     }
 
     #[test]

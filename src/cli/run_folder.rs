@@ -51,13 +51,13 @@ fn newest(runs: &Path) -> Result<PathBuf> {
         .ok_or_else(|| Error::file(runs, "no run with a checkpoint is here: make one with `wgpt train`, or name one with --run"))
 }
 
-/// Reads the checkpoint with the lowest validation loss of the run that `--run` names, or of the newest.
+/// Reads the checkpoint with the lowest validation loss of the run that `--run` names, or of the newest; or the checkpoint that it names.
 ///
 /// # Errors
 /// [`Error::File`] for a run without checkpoint, or one that is damaged.
 pub fn load(run: Option<&Path>) -> Result<Loaded> {
     let run = named_or_newest(run)?;
-    let path = checkpoint::find(&run, Which::Best)?;
+    let path = checkpoint::find_or_take(&run, Which::Best)?;
     let step = checkpoint::read_meta(&path)?.step;
     let (config, tokenizer) = (checkpoint::read_config(&path)?, checkpoint::read_tokenizer(&path)?);
     if tokenizer.vocab_size() > config.model.vocab_size {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, Ended, place};
+use super::{Context, Ended, output, place};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Traits;
@@ -154,7 +154,9 @@ fn write(kernels: &[Kernel], target: Target, out: &Path, overwrite: bool, contex
     for (name, problem) in &left_out {
         context.out.notice(&format!("note: {name} is left out: {problem}"));
     }
-    context.out.object(&json!({ "out": out, "written": written, "left_out": left_out.iter().map(|(name, _)| name).collect::<Vec<_>>() }));
+    context.out.object(
+        &json!({ "out": output::path(out), "written": written, "left_out": left_out.iter().map(|(name, _)| name).collect::<Vec<_>>() }),
+    );
     context.out.line(&format!("{} files written to {}", written.len(), out.display()));
     Ok(Ended::Done)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::output::count;
+use super::output::{self, count};
 use super::run_folder::named_or_newest;
 use super::{Context, Ended, place};
 use crate::error::{Result, bytes};
@@ -107,7 +107,7 @@ fn train(args: &TrainBpe, context: &Context) -> Result<()> {
     let json = tokenizer.to_json();
     files::write(&args.out, |out| out.write_all(json.as_bytes()))?;
     let (found, path) = (tokenizer.vocab_size(), args.out.display());
-    context.out.object(&json!({ "path": args.out, "vocab_size": found }));
+    context.out.object(&json!({ "path": output::path(&args.out), "vocab_size": found }));
     context.out.line(&format!("{path}: {} tokens, {}", count(found as u64), bytes(json.len() as u64)));
     if found < args.size {
         context.out.notice(&format!("note: {} tokens were asked for, the text has no more pairs to merge", count(args.size as u64)));
@@ -119,7 +119,7 @@ impl Source {
     fn open(&self) -> Result<Tokenizer> {
         match &self.tokenizer {
             Some(path) => Tokenizer::open(path),
-            None => checkpoint::read_tokenizer(&checkpoint::find(&named_or_newest(self.run.as_deref())?, Which::Latest)?),
+            None => checkpoint::read_tokenizer(&checkpoint::find_or_take(&named_or_newest(self.run.as_deref())?, Which::Latest)?),
         }
     }
 }
@@ -131,7 +131,7 @@ fn encode(args: &Encode, context: &Context) -> Result<()> {
     let tokenizer = args.source.open()?;
     if let (Some(from), Some(to)) = (&args.file, &args.out) {
         let tokens = encode_file_to_tokens(&tokenizer, from, to)?;
-        context.out.object(&json!({ "path": to, "tokens": tokens }));
+        context.out.object(&json!({ "path": output::path(to), "tokens": tokens }));
         context.out.line(&format!("{}: {} tokens", to.display(), count(tokens)));
         return Ok(());
     }

@@ -109,7 +109,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
             context.out.notice(&warning);
         }
     }
-    interrupt::listen(context.out.quiet())?;
+    interrupt::listen(context.out.quiet(), interrupt::SAVING)?;
     let mut progress = Progress::new(&context.out, &run)?;
     let outcome = run.train(&mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
     let trained = progress.finish();

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::output::{Output, count, duration};
+use super::output::{self, Output, count, duration};
 use super::run_folder::{Loaded, load};
 use super::{Context, interrupt, predict};
-use crate::error::{Result, bytes};
+use crate::error::{Result, bytes, shell_word};
 use crate::generate::Sampling;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
@@ -176,9 +176,9 @@ pub struct After<'a> {
 impl After<'_> {
     /// After Ctrl-C.
     pub fn stopped(&self, out: &Output) {
-        let run = self.setup.out.display();
+        let (run, word) = (self.setup.out.display(), shell_word(&self.setup.out));
         out.object(&self.result("stopped"));
-        out.line(&format!("stopped at step {}, saved to {run}; go on with: wgpt train --out {run} --resume", count(self.step)));
+        out.line(&format!("stopped at step {}, saved to {run}; go on with: wgpt train --out {word} --resume", count(self.step)));
     }
 
     /// The figures, what the model can do now, and what may be done next.
@@ -197,20 +197,20 @@ impl After<'_> {
         if !out.quiet() {
             self.show_model(context)?;
         }
-        let run = self.setup.out.display();
+        let run = shell_word(&self.setup.out);
         if let Some(curve) = &self.curve {
             out.line(&format!("\nloss curve   {} and .png", curve.display()));
         }
         out.line(&format!("next word    wgpt predict --run {run} \"...\""));
         out.line(&format!("more text    wgpt generate --run {run} --prompt \"...\""));
-        out.line(&format!("train on     wgpt train --out {run} --resume --steps {}", 2 * self.setup.config.train.steps));
+        out.line(&format!("train on     wgpt train --out {run} --resume --steps {}", self.setup.config.train.steps.saturating_mul(2)));
         Ok(())
     }
 
     fn result(&self, outcome: &str) -> serde_json::Value {
         json!({
-            "outcome": outcome, "run": self.setup.out, "step": self.step, "seconds": self.trained.as_secs_f64(),
-            "best_val_loss": self.best_val_loss, "bigram_loss": self.bigram, "loss_curve": self.curve,
+            "outcome": outcome, "run": output::path(&self.setup.out), "step": self.step, "seconds": self.trained.as_secs_f64(),
+            "best_val_loss": self.best_val_loss, "bigram_loss": self.bigram, "loss_curve": self.curve.as_deref().map(output::path),
         })
     }
 
@@ -234,10 +234,9 @@ impl After<'_> {
         context.out.line("\npredictions (then what the text says)");
         for (seen, next) in excerpts(&loaded, part)? {
             let shown = predict::list(&loaded, &model.logits(&seen)?, 3)?;
-            let shown: Vec<String> =
-                shown.iter().map(|p| format!("{} {:.0} %", super::output::token(&p.token), 100.0 * p.probability)).collect();
+            let shown: Vec<String> = shown.iter().map(|p| format!("{} {:.0} %", output::token(&p.token), 100.0 * p.probability)).collect();
             let text = loaded.tokenizer.decode(&seen)?.replace('\n', " ");
-            let next = super::output::token(&loaded.tokenizer.token(next)?);
+            let next = output::token(&loaded.tokenizer.token(next)?);
             context.out.line(&format!("  {text} -> {} ({next})", shown.join(", ")));
         }
         context.out.line("\nsample");

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::output;
 use super::train::{Train, corpus};
 use super::train_config::{Plan, resolve};
 use super::variants::{key, path};
@@ -62,7 +63,7 @@ pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     let file = file(args.out, &gpu)?;
     context.out.notice(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, gpu.info().driver_info));
     let rows = tune_to(&file, &gpu, &config, args.rounds, &mut |line| context.out.line(line))?;
-    context.out.object(&json!({ "file": file, "key": key(&gpu), "rows": rows.iter().map(row).collect::<Vec<_>>() }));
+    context.out.object(&json!({ "file": output::path(&file), "key": key(&gpu), "rows": rows.iter().map(row).collect::<Vec<_>>() }));
     Ok(Ended::Done)
 }
 

@@ -49,7 +49,11 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
 /// [`Error::Adapter`] without any adapter (how to get one), [`Error::Usage`] for a name or index that none has.
 pub fn choose(adapters: &[wgpu::Adapter], request: &Request) -> Result<usize> {
     if adapters.is_empty() {
-        return Err(Error::Adapter(format!("no usable GPU adapter found: {}", how_to_get_one())));
+        let vulkan = matches!(request.backend, None | Some(wgpu::Backend::Vulkan));
+        let silent = silent_driver().filter(|_| vulkan).map_or(String::new(), |manifest| {
+            format!("the Vulkan driver of {manifest} is installed but gives none; memory may be short (see `free`, `ulimit -v`); else ")
+        });
+        return Err(Error::Adapter(format!("no usable GPU adapter found: {silent}{}", how_to_get_one())));
     }
     if let Some(wanted) = &request.adapter {
         let index = find(adapters, wanted)?;
@@ -116,6 +120,25 @@ pub fn shortfall(adapter: &wgpu::Adapter) -> Option<String> {
     ];
     let (what, has, needs) = rows.into_iter().find(|(_, has, needs)| has < needs)?;
     Some(format!("the adapter {name} has {has} {what}, {needs} are needed: {}", how_to_get_one()))
+}
+
+/// The manifest of a Vulkan driver that is installed, where manifests are files: without an adapter it has failed to start.
+fn silent_driver() -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().find_map(std::env::var_os).filter(|files| !files.is_empty());
+    let files: Vec<std::path::PathBuf> = match named {
+        Some(files) => std::env::split_paths(&files).collect(),
+        None => {
+            let folders = ["/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/usr/share/vulkan/icd.d"];
+            let mut files: Vec<_> =
+                folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten().map(|e| e.path()).collect();
+            files.sort();
+            files
+        }
+    };
+    files.into_iter().find(|file| file.is_file()).map(|file| file.display().to_string())
 }
 
 /// How a user of this operating system gets an adapter.

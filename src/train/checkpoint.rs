@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::RunConfig;
 use super::trainer::Snapshot;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::gpu::variants::Choice;
 use crate::model::params::Param;
 use crate::ops::step::State;
@@ -66,6 +66,9 @@ pub fn find(out: &Path, which: Which) -> Result<PathBuf> {
     if !out.is_dir() {
         return Err(Error::file(out, "there is no such run; `wgpt train --out` makes one"));
     }
+    if let Some(run) = run_of(out) {
+        return Err(Error::file(out, format!("is a checkpoint of the run in {}: name that", shell_word(run))));
+    }
     let named = |pointer: &str| {
         let name = fs::read_to_string(folder(out).join(pointer)).ok()?;
         let path = folder(out).join(name.trim());
@@ -73,6 +76,24 @@ pub fn find(out: &Path, which: Which) -> Result<PathBuf> {
     };
     let best = if which == Which::Best { named("best") } else { None };
     best.or_else(|| named("latest")).ok_or_else(|| Error::file(out, "this run has no checkpoint yet; train it, or name another with --run"))
+}
+
+/// [`find`], and a checkpoint itself, which a user may name instead of its run where nothing is written to it.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_or_take(out: &Path, which: Which) -> Result<PathBuf> {
+    if run_of(out).is_some() { Ok(out.to_path_buf()) } else { find(out, which) }
+}
+
+/// The run that a folder is a checkpoint of, if it is one.
+fn run_of(out: &Path) -> Option<PathBuf> {
+    let whole = ["state.json", "model.safetensors"].iter().all(|name| out.join(name).is_file());
+    let above = fs::canonicalize(out).ok().filter(|_| whole)?;
+    let run = above.parent().filter(|parent| parent.ends_with("checkpoints"))?.parent()?;
+    // As the user wrote it, where the name has that part.
+    let written = out.parent().filter(|parent| parent.ends_with("checkpoints")).and_then(Path::parent);
+    Some(written.filter(|written| !written.as_os_str().is_empty()).unwrap_or(run).to_path_buf())
 }
 
 /// Writes a whole checkpoint and names it; `best` names it so too.
@@ -190,7 +211,7 @@ pub fn read_config(checkpoint: &Path) -> Result<RunConfig> {
     if let Some(section) = whole.keys().find(|section| !found.contains_key(*section)) {
         return Err(Error::file(&path, format!("has no section [{section}]: it is cut short")));
     }
-    config.validate()?;
+    config.validate().map_err(|e| Error::file(&path, e))?;
     Ok(config)
 }
 

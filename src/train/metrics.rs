@@ -104,7 +104,11 @@ mod file {
             match (serde_json::from_slice(whole.unwrap_or(line)), whole) {
                 (Ok(record), _) => found.push((whole.unwrap_or(line), record)),
                 (Err(_), None) => {} // only the last line can lack its end: it was being written
-                (Err(e), Some(_)) => return Err(Error::file(path, format!("line {} is not a record of metrics: {e}", i + 1))),
+                (Err(_), Some(blank)) if blank.trim_ascii().is_empty() => {}
+                (Err(e), Some(_)) => {
+                    let problem = format!("line {} is not a record of metrics ({e}): remove that line, or move the file away", i + 1);
+                    return Err(Error::file(path, problem));
+                }
             }
         }
         Ok(found)
@@ -172,10 +176,20 @@ mod tests {
         cut_back(&path, 3).unwrap();
         fs::write(&path, "{\"step\":1,\"loss\":2.0}\nnonsense\n").unwrap();
         let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("metrics.jsonl: line 2 is not a record of metrics"), "{error}");
+        assert!(error.contains("metrics.jsonl: line 2 is not a record of metrics") && error.contains("remove that line"), "{error}");
         assert!(cut_back(&path, 0).is_err());
         assert!(fs::read_to_string(&path).unwrap().ends_with("nonsense\n"), "a refused file was changed");
         assert!(MetricsFile::open(&path.join("below-a-file")).is_err());
+    }
+
+    #[test]
+    fn blank_lines_are_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        fs::write(&path, "\n{\"step\":1,\"loss\":2.0}\n  \r\n\n{\"step\":2,\"loss\":1.0}\n\n").unwrap();
+        assert_eq!(read(&path).unwrap().iter().map(|r| r.step).collect::<Vec<_>>(), [1, 2]);
+        MetricsFile::open(&path).unwrap().append(&record(3)).unwrap();
+        assert_eq!(read(&path).unwrap().iter().map(|r| r.step).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

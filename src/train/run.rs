@@ -10,10 +10,11 @@ use super::config::{RunConfig, may_change_on_resume};
 use super::evaluate::evaluate;
 use super::metrics::{self, MetricsFile, Record};
 use super::trainer::{StepReport, Trainer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::gpu::wait::block_on;
+use crate::model::STEP_RECORDS;
 use crate::text::{Corpus, TokenStore, Tokenizer};
 
 /// How a run begins.
@@ -103,7 +104,7 @@ pub fn resumed_config(out: &Path, wanted: &RunConfig) -> Result<RunConfig> {
         let list = refused.join(", ");
         return Err(Error::usage(format!(
             "--resume cannot change {list}: start another run, with --init {} to keep its weights",
-            out.display()
+            shell_word(out)
         )));
     }
     Ok(wanted.clone())
@@ -156,8 +157,10 @@ impl Run {
         while self.trainer.step_count() < train.steps {
             let next = self.trainer.step_count() + 1;
             let save_due = next == train.steps || (train.checkpoint_every > 0 && next.is_multiple_of(train.checkpoint_every));
-            // Where a step takes a second or more, every one is shown.
-            let report = next.is_multiple_of(train.log_every) || self.clock.last.elapsed().as_secs() >= 1;
+            // Where a step takes a second or more, every one is shown; and none may be pushed out of the device's ring of records.
+            let report = next.is_multiple_of(train.log_every)
+                || next.is_multiple_of(STEP_RECORDS as u64 / 4)
+                || self.clock.last.elapsed().as_secs() >= 1;
             if !self.trainer.step(&self.setup.corpus.train, report, stop)? {
                 return self.interrupted(observe);
             }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bad_places;
 mod files;
+mod paths;
 mod profile;
 mod runs;
 mod shaders;
@@ -12,3 +13,4 @@ mod start;
 mod support;
 mod use_it;
 mod variants;
+mod words;
