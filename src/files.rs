@@ -8,6 +8,7 @@
 //! | [`Manifest`] | which files a folder has, with their lengths and checksums |
 //! | [`Marker`] | says that this program made a folder, and which one it is |
 //! | [`Lock`] | one process at a time, released by the system when the process dies |
+//! | [`open`], [`read()`], [`read_to_string`] | only regular files are opened: a pipe is not waited for |
 //! | [`struct@Hash`] | the checksum of bytes, of a file, of what goes through a writer (XXH3, 128 bits) |
 //!
 //! Nothing outside of this file and its folder calls the functions of `std::fs` that change files.
@@ -19,6 +20,7 @@ mod hash;
 mod lock;
 mod manifest;
 mod marker;
+mod read;
 mod replace;
 
 pub use folder::{NewFolder, remove_made};
@@ -26,6 +28,7 @@ pub use hash::{Hash, Hasher};
 pub use lock::{Holder, Lock, lock};
 pub use manifest::{Entry, MANIFEST, Manifest};
 pub use marker::{MARKER, Marker};
+pub use read::{is_at, open, read, read_to_string};
 pub use replace::{Replacement, check_place, write, write_by_path};
 
 use std::path::Path;

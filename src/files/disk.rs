@@ -20,10 +20,10 @@ impl File {
         Ok(File { file: OpenOptions::new().write(true).create_new(true).open(path)?, path: path.to_path_buf() })
     }
 
-    /// Opens a file to write at its end; makes it when it is missing.
+    /// Opens a file to write at its end, and to read what it has; makes it when it is missing.
     pub fn append(path: &Path) -> io::Result<File> {
         before(Kind::Grows("append"), path)?;
-        Ok(File { file: OpenOptions::new().create(true).append(true).open(path)?, path: path.to_path_buf() })
+        Ok(File { file: OpenOptions::new().create(true).read(true).append(true).open(path)?, path: path.to_path_buf() })
     }
 
     /// Opens an existing file for writing, as it is.

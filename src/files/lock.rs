@@ -1,6 +1,6 @@
 //! Locks between processes. The system releases them when the process dies, however it dies.
 
-use std::fs::{self, TryLockError};
+use std::fs::TryLockError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use super::read::{is_at, read};
 use crate::error::{Error, Result};
 
 /// Who holds a lock.
@@ -37,8 +38,11 @@ impl std::fmt::Display for Holder {
 /// A lock that this process holds until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// Open as long as the lock is held; None where the file system has no locks.
-    file: Option<disk::File>,
+    /// Open as long as the lock is held.
+    file: disk::File,
+    /// False where the file system has no locks.
+    locked: bool,
+    path: PathBuf,
     holder: PathBuf,
 }
 
@@ -49,18 +53,25 @@ pub struct Lock {
 /// [`Error::Usage`] that says who holds it; [`Error::File`] when the file cannot be made.
 pub fn lock(path: &Path) -> Result<Lock> {
     let holder = path.with_extension("holder");
-    let file = disk::File::open_or_create(path).map_err(|e| Error::file(path, format!("cannot be made: {e}")))?;
-    match file.inner().try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(_)) => return Ok(Lock { file: None, holder }),
-        Err(TryLockError::WouldBlock) => {
-            let by = Holder::read(&holder).map_or("another process".to_owned(), |by| by.to_string());
-            let folder = super::parent(path).display();
-            return Err(Error::usage(format!("{folder} is in use by {by}: wait until it has ended, or stop it")));
+    let (file, locked) = loop {
+        let file = disk::File::open_or_create(path).map_err(|e| Error::file(path, format!("cannot be made: {e}")))?;
+        match file.inner().try_lock() {
+            // The one who held it may have removed the file since it was opened: a lock on that keeps nobody out.
+            Ok(()) if !is_at(file.inner(), path) => {}
+            Ok(()) => break (file, true),
+            Err(TryLockError::Error(_)) => break (file, false),
+            Err(TryLockError::WouldBlock) => {
+                let by = Holder::read(&holder).map_or("another process".to_owned(), |by| by.to_string());
+                let folder = super::parent(path).display();
+                return Err(Error::usage(format!("{folder} is in use by {by}: wait until it has ended, or stop it")));
+            }
         }
+    };
+    let lock = Lock { file, locked, path: path.to_path_buf(), holder };
+    if !locked {
+        return Ok(lock);
     }
-    let json = serde_json::to_string(&Holder::me()).map_err(|e| Error::file(&holder, e))?;
-    let lock = Lock { file: Some(file), holder };
+    let json = serde_json::to_string(&Holder::me()).map_err(|e| Error::file(&lock.holder, e))?;
     super::write(&lock.holder, |out| out.write_all(json.as_bytes()))?;
     Ok(lock)
 }
@@ -68,13 +79,28 @@ pub fn lock(path: &Path) -> Result<Lock> {
 impl Holder {
     /// Who wrote the file of a holder last.
     fn read(path: &Path) -> Option<Holder> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+        serde_json::from_slice(&read(path).ok()?).ok()
+    }
+}
+
+impl Lock {
+    /// Whether the file that was locked is still at its path: not when its folder was moved or removed.
+    pub fn is_in_place(&self) -> bool {
+        is_at(self.file.inner(), &self.path)
+    }
+
+    /// Removes the lock's file and what says who holds it, and then releases the lock.
+    pub fn remove(self) {
+        if self.is_in_place() {
+            let _ = disk::remove_file(&self.holder);
+            let _ = disk::remove_file(&self.path);
+        }
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        if self.locked && self.is_in_place() {
             // While the lock is held: the next holder writes its own.
             let _ = disk::remove_file(&self.holder);
         }
@@ -83,6 +109,8 @@ impl Drop for Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -100,6 +128,24 @@ mod tests {
         drop(again);
         assert_eq!(fs::read(&path).unwrap(), b"", "the lock's file stays, empty");
         assert!(lock(&folder.path().join("no/.lock")).unwrap_err().to_string().contains("cannot be made"));
+    }
+
+    /// As when the folder is moved, or made by two processes of which one is refused.
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_whose_file_is_gone_is_not_in_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        let first = lock(&path).unwrap();
+        assert!(first.is_in_place());
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        assert!(!first.is_in_place());
+        let second = lock(&path).unwrap();
+        drop(first);
+        assert!(second.is_in_place() && folder.path().join(".lock.holder").exists(), "what the second wrote stays");
+        second.remove();
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["moved"]);
     }
 
     #[test]

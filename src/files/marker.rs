@@ -50,7 +50,7 @@ impl Marker {
             Ok(found) if found.is_file() => {}
             _ => return Ok(None),
         }
-        match fs::read(&path) {
+        match super::read(&path) {
             Ok(bytes) => {
                 let marker = serde_json::from_slice(&bytes);
                 marker.map(Some).map_err(|e| Error::file(&path, format!("is not what this program writes: {e}")))

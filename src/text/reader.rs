@@ -17,11 +17,9 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
 
 /// Opens a file for reading, with the usual mistakes in plain words.
 pub(crate) fn open(path: &Path) -> Result<File> {
-    if path.is_dir() {
-        return Err(Error::file(path, "is a folder, a file is needed"));
-    }
-    File::open(path).map_err(|e| match e.kind() {
+    crate::files::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::file(path, "no such file"),
+        std::io::ErrorKind::InvalidInput => Error::file(path, e),
         _ => Error::file(path, format!("cannot be opened: {e}")),
     })
 }
@@ -162,5 +160,19 @@ mod tests {
         assert!(problem(Some(b"some words here \0 and there")).contains("NUL byte at position 16:"));
         assert!(problem(Some(b"\x1f\x8b\x08\x08abcdefgh\0")).contains("gzip"));
         assert!(read_text(folder.path()).unwrap_err().to_string().contains("is a folder"));
+    }
+
+    /// Opening a pipe for reading waits for a writer.
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for (path, what) in [(pipe.as_path(), "is a pipe"), (Path::new("/dev/zero"), "is a device"), (folder.path(), "is a folder")] {
+            let e = read_text(path).unwrap_err().to_string();
+            assert!(e.starts_with(&format!("{}: {what}, a file is needed", path.display())), "{e}");
+            assert_eq!(TextReader::open(path, 100).err().unwrap().to_string(), e);
+        }
     }
 }

@@ -89,7 +89,7 @@ impl TokenStore {
             match &part.source {
                 Source::Memory(all) => now.copy_from_slice(&all[from..from + now.len()]),
                 #[cfg(feature = "files")]
-                Source::Mapped(mapped) => mapped.read(from, now),
+                Source::Mapped(mapped) => mapped.read(from, now)?,
             }
             (start, rest) = (0, later);
         }

@@ -2,6 +2,7 @@
 //!
 //! Header: `WGPT`, version (u16), bytes per id (u16), vocabulary size (u64), number of ids (u64), all little-endian.
 
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,9 @@ const HEADER: usize = 24;
 #[derive(Debug)]
 pub(crate) struct Mapped {
     map: memmap2::Mmap,
+    /// Open as long as it is mapped: its length is checked before every read.
+    file: File,
+    path: PathBuf,
     width: usize,
     vocab_size: usize,
     len: usize,
@@ -33,8 +37,8 @@ impl Mapped {
             return Err(problem(format!("is cut short: {size} bytes found, a token file begins with {HEADER}")));
         }
         #[allow(unsafe_code)]
-        // SAFETY: the map is read-only and every byte pattern is a valid id. As with every mapped file, another process that cuts the
-        // file while it is mapped ends this one with a bus error; token files are written under another name and renamed when whole.
+        // SAFETY: the map is read-only and every byte pattern is a valid id. Reading pages that the file no longer has ends the process
+        // with a bus error; `read` says where that is guarded against and where it cannot be.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| problem(format!("cannot be mapped: {e}")))?;
         if &map[..4] != MAGIC {
             return Err(problem(format!("is no token file: it begins with {:02X?}, not with `WGPT`", &map[..4])));
@@ -55,7 +59,7 @@ impl Mapped {
         }
         let too_large = |_| problem(format!("says {count} ids of {vocab_size} tokens, too many for this machine"));
         let (len, vocab_size) = (usize::try_from(count).map_err(too_large)?, usize::try_from(vocab_size).map_err(too_large)?);
-        let mapped = Mapped { map, width: usize::from(width), vocab_size, len };
+        let mapped = Mapped { map, file, path: path.to_path_buf(), width: usize::from(width), vocab_size, len };
         mapped.check_ids().map_err(problem)?;
         Ok(mapped)
     }
@@ -87,8 +91,21 @@ impl Mapped {
     }
 
     /// Fills `ids` from token `start` on; the caller has checked the range.
-    pub(crate) fn read(&self, start: usize, ids: &mut [u32]) {
-        let bytes = &self.map[HEADER + start * self.width..HEADER + (start + ids.len()) * self.width];
+    ///
+    /// `Err` when the file has become shorter since it was opened. A process that cuts the file between this check and the last line of
+    /// the copy still ends this one with a bus error (SIGBUS): a mapped file cannot be guarded against that. Programs that replace token
+    /// files by a rename, as this one does, never cut the file that is mapped.
+    pub(crate) fn read(&self, start: usize, ids: &mut [u32]) -> Result<()> {
+        let (from, to) = (HEADER + start * self.width, HEADER + (start + ids.len()) * self.width);
+        let size = self.file.metadata().map_err(|e| Error::file(&self.path, e))?.len();
+        if size < to as u64 {
+            let whole = HEADER + self.len * self.width;
+            return Err(Error::file(
+                &self.path,
+                format!("was cut while it was in use: it has {size} bytes now and had {whole}; restore it"),
+            ));
+        }
+        let bytes = &self.map[from..to];
         for (id, bytes) in ids.iter_mut().zip(bytes.chunks_exact(self.width)) {
             *id = match *bytes {
                 [a, b] => u32::from(u16::from_le_bytes([a, b])),
@@ -96,6 +113,7 @@ impl Mapped {
                 _ => unreachable!("token_file: ids are 2 or 4 bytes wide, checked on opening"),
             };
         }
+        Ok(())
     }
 }
 
@@ -209,6 +227,27 @@ mod tests {
         write_tokens(&path, &[], 3).unwrap();
         assert!(TokenStore::open(&path).unwrap().is_empty());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
+    }
+
+    /// Windows lets nobody cut a mapped file.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_cut_in_use_is_an_error_and_no_bus_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tokens");
+        // Several pages: those behind the file's end are what a read must not touch.
+        let ids: Vec<u32> = (0..40_000).map(|i| i % 500).collect();
+        write_tokens(&path, &ids, 500).unwrap();
+        let store = TokenStore::open(&path).unwrap();
+        let slice = store.slice(20_000..40_000).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(50_000).unwrap();
+        let mut back = Vec::new();
+        store.window(0, 24_988, &mut back).unwrap();
+        assert_eq!(back, ids[..24_988], "what is left can be read");
+        for problem in [store.window(0, 24_989, &mut back), store.window(39_000, 10, &mut back), slice.window(10_000, 10_000, &mut back)] {
+            let e = problem.unwrap_err().to_string();
+            assert!(e.contains("a.tokens: was cut while it was in use: it has 50000 bytes now and had 80024"), "{e}");
+        }
     }
 
     #[test]
