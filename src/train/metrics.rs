@@ -35,18 +35,24 @@ pub use file::{MetricsFile, cut_back, read};
 
 #[cfg(feature = "files")]
 mod file {
-    use std::fs::{self, File, OpenOptions};
-    use std::io::{ErrorKind, Write};
+    use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
     use std::path::{Path, PathBuf};
 
     use super::Record;
     use crate::error::{Error, Result};
+    use crate::files::{self, disk, is_at};
 
-    /// A `metrics.jsonl` open for appending.
+    /// A `metrics.jsonl` open for appending. What cannot be written is kept, and written with what comes next.
     #[derive(Debug)]
     pub struct MetricsFile {
         path: PathBuf,
-        file: File,
+        file: disk::File,
+        /// Bytes of whole lines in the file.
+        len: u64,
+        /// A write has failed: there may be a part of a line behind `len`.
+        torn: bool,
+        /// Lines that are not in the file yet.
+        waiting: Vec<u8>,
     }
 
     impl MetricsFile {
@@ -56,19 +62,103 @@ mod file {
         /// [`Error::File`] when it cannot be read or written, or holds something other than metrics.
         pub fn open(path: &Path) -> Result<MetricsFile> {
             cut_back(path, u64::MAX)?;
-            let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| Error::file(path, e))?;
-            Ok(MetricsFile { path: path.to_path_buf(), file })
+            let (file, len) = append_to(path).map_err(|e| Error::file(path, format!("cannot be opened: {e}")))?;
+            Ok(MetricsFile { path: path.to_path_buf(), file, len, torn: false, waiting: vec![] })
         }
 
         /// Writes one line at once: after a kill the file ends with a whole line or a torn one, never with less.
         ///
         /// # Errors
-        /// [`Error::File`] when the line cannot be written, for example to a full disk.
+        /// [`Error::File`] when it cannot be written, for example to a full disk; the line is kept for the next call.
         pub fn append(&mut self, record: &Record) -> Result<()> {
-            let mut line = serde_json::to_string(record).map_err(|e| Error::file(&self.path, e))?;
-            line.push('\n');
-            self.file.write_all(line.as_bytes()).map_err(|e| Error::file(&self.path, e))
+            self.waiting.extend(line(record, &self.path)?);
+            self.flush()
         }
+
+        /// Writes the lines that are waiting. A file that was removed is made again with all its lines.
+        ///
+        /// # Errors
+        /// [`Error::File`]; the lines are kept.
+        pub fn flush(&mut self) -> Result<()> {
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
+            if !self.path.exists() {
+                return self.move_to(&self.path.clone());
+            }
+            self.write().map_err(|e| Error::file(&self.path, format!("cannot be written: {e}")))
+        }
+
+        fn write(&mut self) -> std::io::Result<()> {
+            if !is_at(self.file.inner(), &self.path) {
+                // An editor or a copy put another file in its place.
+                (self.file, self.len) = append_to(&self.path)?;
+            } else if self.torn {
+                self.file.set_len(self.len)?;
+            }
+            self.torn = true;
+            self.file.write_all(&self.waiting)?;
+            self.torn = false;
+            self.len += self.waiting.len() as u64;
+            self.waiting.clear();
+            Ok(())
+        }
+
+        /// Whether lines are waiting.
+        pub fn is_behind(&self) -> bool {
+            !self.waiting.is_empty()
+        }
+
+        /// All lines, those that are waiting too. The file is read even if it was removed, as long as the system keeps it.
+        fn lines(&self) -> std::io::Result<Vec<u8>> {
+            let (mut file, mut lines) = (self.file.inner(), vec![]);
+            file.seek(SeekFrom::Start(0))?;
+            file.take(self.len).read_to_end(&mut lines)?;
+            lines.extend(&self.waiting);
+            Ok(lines)
+        }
+
+        /// Goes on in another file, which gets all lines. What is there is replaced.
+        ///
+        /// # Errors
+        /// [`Error::File`]; then everything is as it was.
+        pub fn move_to(&mut self, path: &Path) -> Result<()> {
+            let lines = self.lines().map_err(|e| Error::file(&self.path, format!("cannot be read: {e}")))?;
+            self.replace(path, &lines)
+        }
+
+        /// Puts a record in the place of those of the same step.
+        ///
+        /// # Errors
+        /// [`Error::File`]; then everything is as it was.
+        pub fn amend(&mut self, record: &Record) -> Result<()> {
+            let path = self.path.clone();
+            let lines = self.lines().map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+            let kept = records(&lines, &path)?.into_iter().filter(|(_, found)| found.step != record.step);
+            let mut lines: Vec<u8> = kept.flat_map(|(line, _)| [line, b"\n"].concat()).collect();
+            lines.extend(line(record, &path)?);
+            self.replace(&path, &lines)
+        }
+
+        fn replace(&mut self, path: &Path, lines: &[u8]) -> Result<()> {
+            files::write(path, |out| out.write_all(lines))?;
+            let (file, len) = append_to(path).map_err(|e| Error::file(path, format!("cannot be opened: {e}")))?;
+            *self = MetricsFile { path: path.to_path_buf(), file, len, torn: false, waiting: vec![] };
+            Ok(())
+        }
+    }
+
+    fn append_to(path: &Path) -> std::io::Result<(disk::File, u64)> {
+        let file = disk::File::append(path)?;
+        let len = file.inner().metadata()?.len();
+        Ok((file, len))
+    }
+
+    /// A record as a line of the file.
+    fn line(record: &Record, path: &Path) -> Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(record).map_err(|e| Error::file(path, e))?;
+        line.push(b'\n');
+        Ok(line)
     }
 
     /// All records of `path`, in file order; a last line torn by a kill is left out.
@@ -76,7 +166,7 @@ mod file {
     /// # Errors
     /// [`Error::File`] when it cannot be read, or names the line that is not a record.
     pub fn read(path: &Path) -> Result<Vec<Record>> {
-        let text = fs::read(path).map_err(|e| Error::file(path, e))?;
+        let text = files::read(path).map_err(|e| Error::file(path, e))?;
         Ok(records(&text, path)?.into_iter().map(|(_, record)| record).collect())
     }
 
@@ -86,14 +176,14 @@ mod file {
     /// # Errors
     /// [`Error::File`] when it cannot be read or replaced, or names the line that is not a record.
     pub fn cut_back(path: &Path, step: u64) -> Result<()> {
-        let text = match fs::read(path) {
+        let text = match files::read(path) {
             Ok(text) => text,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(Error::file(path, e)),
         };
         let kept = records(&text, path)?.into_iter().filter(|(_, record)| record.step <= step);
         let kept: Vec<u8> = kept.flat_map(|(line, _)| [line, b"\n"].concat()).collect();
-        if kept == text { Ok(()) } else { replace(path, &kept).map_err(|e| Error::file(path, e)) }
+        if kept == text { Ok(()) } else { files::write(path, |out| out.write_all(&kept)) }
     }
 
     /// Each line with the record it holds. Bytes, not text: a torn line may end inside a character.
@@ -112,17 +202,6 @@ mod file {
             }
         }
         Ok(found)
-    }
-
-    fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut new = tempfile::NamedTempFile::new_in(folder)?;
-        new.write_all(text)?;
-        // A temporary file is private to its owner; the one it replaces may not have been.
-        new.as_file().set_permissions(fs::metadata(path)?.permissions())?;
-        new.as_file().sync_all()?;
-        new.persist(path)?;
-        Ok(())
     }
 }
 
@@ -196,6 +275,39 @@ mod tests {
     fn numbers_that_json_lacks_survive() {
         let line = serde_json::to_string(&Record { ms: f64::NAN, ..record(1) }).unwrap();
         assert!(serde_json::from_str::<Record>(&line).unwrap().ms.is_nan());
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("metrics.jsonl"), dir.path().join("other.jsonl"));
+        let mut file = MetricsFile::open(&path).unwrap();
+        (1..4).for_each(|step| file.append(&record(step)).unwrap());
+        if cfg!(unix) {
+            fs::remove_file(&path).unwrap();
+            file.append(&record(4)).unwrap();
+            assert_eq!(read(&path).unwrap(), [1, 2, 3, 4].map(record), "with what it had");
+            // An editor saves a file by putting another in its place.
+            fs::write(&other, fs::read(&path).unwrap()).unwrap();
+            fs::rename(&other, &path).unwrap();
+            file.append(&record(5)).unwrap();
+            assert_eq!(read(&path).unwrap(), [1, 2, 3, 4, 5].map(record));
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            assert!(file.append(&record(6)).is_err() && file.append(&record(7)).is_err() && file.is_behind());
+            fs::remove_dir(&path).unwrap();
+            file.flush().unwrap();
+            assert_eq!(read(&path).unwrap(), [1, 2, 3, 4, 5, 6, 7].map(record));
+        }
+        let (before, mut file) = (read(&path).unwrap(), file);
+        file.move_to(&other).unwrap();
+        file.append(&record(8)).unwrap();
+        assert_eq!(read(&other).unwrap(), [before.clone(), vec![record(8)]].concat());
+        assert_eq!(read(&path).unwrap(), before, "the old file stays");
+        let amended = Record { val_loss: Some(9.0), ..record(8) };
+        file.amend(&amended).unwrap();
+        file.append(&record(9)).unwrap();
+        assert_eq!(read(&other).unwrap(), [before, vec![amended, record(9)]].concat());
     }
 
     #[cfg(unix)]
