@@ -4,6 +4,8 @@
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
+#[cfg(feature = "files")]
+pub mod folder;
 pub mod looks;
 pub mod metrics;
 #[cfg(feature = "plot")]

@@ -1,21 +1,16 @@
 //! How a run goes: a bar on a terminal, a few plain lines elsewhere, records of metrics with `--json`.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::{Output, count, duration};
-use crate::error::{Error, Result};
 use crate::train::run::{Event, Run};
 
 /// Shows the events of a run.
 pub struct Progress<'a> {
     out: &'a Output,
     bar: Option<ProgressBar>,
-    metrics: Metrics,
     steps: u64,
     /// When the first reports came, and of which step: shaders are still being compiled before.
     begun: Option<(Instant, u64)>,
@@ -29,11 +24,6 @@ pub struct Progress<'a> {
     tokens_per_second: f64,
 }
 
-/// What has been appended to `metrics.jsonl` since it was last looked at: the lines of `--json` are the lines of the file.
-struct Metrics {
-    file: File,
-}
-
 /// Reports come several at a time: those within this time of the first came with it.
 const FIRST_BATCH: Duration = Duration::from_millis(50);
 /// Weight of a step's loss in the average that is shown.
@@ -41,10 +31,7 @@ const NEWS: f64 = 0.05;
 
 impl<'a> Progress<'a> {
     /// From the step that the run stands at.
-    ///
-    /// # Errors
-    /// [`Error::File`] when the run's metrics cannot be read.
-    pub fn new(out: &'a Output, run: &Run) -> Result<Progress<'a>> {
+    pub fn new(out: &'a Output, run: &Run) -> Progress<'a> {
         let (steps, first) = (run.setup.config.train.steps, run.trainer.step_count());
         let bar = out.is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_position(first);
@@ -53,10 +40,9 @@ impl<'a> Progress<'a> {
             bar
         });
         let now = Instant::now();
-        Ok(Progress {
+        Progress {
             out,
             bar,
-            metrics: Metrics::open(&run.setup.out.join("metrics.jsonl"))?,
             steps,
             begun: None,
             started: now,
@@ -66,13 +52,10 @@ impl<'a> Progress<'a> {
             val_loss: None,
             learning_rate: 0.0,
             tokens_per_second: 0.0,
-        })
+        }
     }
 
     pub fn show(&mut self, event: Event) {
-        if self.out.json() {
-            self.metrics.new_lines().iter().for_each(|line| self.out.json_line(line));
-        }
         match event {
             Event::Step { report, tokens_per_second, .. } => {
                 let loss = f64::from(report.loss);
@@ -91,7 +74,9 @@ impl<'a> Progress<'a> {
                 let best = if best { ", the best so far" } else { "" };
                 self.line(&format!("step {}: validation loss {loss:.4}{best}", count(step)));
             }
+            Event::Recorded { line } => self.out.json_line(&line),
             Event::Saved { .. } => {}
+            Event::Trouble { problem } => self.line(&format!("WARNING   {problem}")),
         }
     }
 
@@ -147,18 +132,4 @@ impl<'a> Progress<'a> {
 fn style() -> ProgressStyle {
     let style = ProgressStyle::with_template("{bar:10} {human_pos}/{human_len} {wide_msg}");
     style.unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-impl Metrics {
-    fn open(path: &Path) -> Result<Metrics> {
-        let opened = File::open(path).and_then(|mut file| file.seek(SeekFrom::End(0)).map(|_| file));
-        Ok(Metrics { file: opened.map_err(|e| Error::file(path, e))? })
-    }
-
-    fn new_lines(&mut self) -> Vec<String> {
-        let mut text = String::new();
-        // The run itself reports what is wrong with its file.
-        let _ = self.file.read_to_string(&mut text);
-        text.lines().map(str::to_owned).collect()
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::train_config::{Plan, resolve};
+use super::train_config::{Plan, claim, out, resolve};
 use super::train_report::{self as report, Before};
 use super::variants::VariantArgs;
 use super::{Context, Ended, interrupt, progress::Progress, tune};
@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::text::{Corpus, Tokenizer};
 use crate::train::checkpoint::{self, Which};
 use crate::train::config::RunConfig;
+use crate::train::folder::{RunFolder, Start};
 use crate::train::presets::{self, PRESETS};
-use crate::train::run::{Outcome, Run, Setup, Start, check_out};
+use crate::train::run::{Outcome, Run, Setup};
 use crate::train::trainer::Trainer;
 
 /// Train a model, or go on with one
@@ -30,10 +31,10 @@ pub struct Train {
     /// The run's folder [default: runs/ and the preset's name]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on exactly where the run in --out stopped
-    #[arg(long, conflicts_with_all = ["overwrite", "init", "next_free"])]
+    /// Go on exactly where the run in --out stopped; of the settings only what differs may be refused
+    #[arg(long, conflicts_with_all = ["overwrite", "next_free"])]
     pub resume: bool,
-    /// Replace the run in --out
+    /// Replace the run in --out, which stays until the new one has its first checkpoint
     #[arg(long, conflicts_with = "next_free")]
     pub overwrite: bool,
     /// Take the next free name if --out holds a run: runs/toy-2, runs/toy-3, ...
@@ -45,6 +46,9 @@ pub struct Train {
     /// Updates in all, the same as --set train.steps=N
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
+    /// Checkpoints to keep beside the best, the same as --set train.keep_checkpoints=N
+    #[arg(long, value_name = "N")]
+    pub keep: Option<u64>,
     /// Any setting by its name; may be given many times
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -75,9 +79,15 @@ stdout is a record of metrics, the last one the result.",
 }
 
 pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
-    let Plan { mut config, out, start, init, notes } = resolve(&args)?;
-    check_out(&out, &start)?;
-    let (tokenizer, corpus) = corpus(&config, init.as_deref(), &out, &start)?;
+    let out = out(&args);
+    // What --resume reads must not change meanwhile; whatever else is refused must leave no folder behind.
+    let locked = args.resume.then(|| RunFolder::claim(&out, Start::Resume)).transpose()?;
+    let Plan { mut config, start, init, notes } = resolve(&args, &out)?;
+    let folder = match locked {
+        Some(folder) => folder,
+        None => claim(&args, &out, start)?,
+    };
+    let (tokenizer, corpus) = corpus(&config, init.as_deref(), folder.path(), &start)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     corpus.check_windows(config.model.seq_len)?;
     let gpu = context.gpu()?;
@@ -87,7 +97,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         args.variants.take(&file);
     }
     let recorded = match start {
-        Start::Resume => checkpoint::read_meta(&checkpoint::find(&out, Which::Latest)?)?.variants,
+        Start::Resume => checkpoint::read_meta(&checkpoint::find(folder.path(), Which::Latest)?)?.variants,
         Start::Fresh | Start::Overwrite => vec![],
     };
     let options = match start {
@@ -96,40 +106,39 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     };
     let memory = Trainer::memory(&gpu, &config, &options)?;
     let bigram = report::bigram(&config, &corpus)?;
-    let before = Before { config: &config, gpu: &gpu, memory: &memory, corpus: &corpus, tokenizer: &tokenizer, bigram, out: &out };
+    let out = folder.path();
+    let before = Before { config: &config, gpu: &gpu, memory: &memory, corpus: &corpus, tokenizer: &tokenizer, bigram, out };
     before.show(&context.out);
     notes.iter().for_each(|note| context.out.notice(&format!("note: {note}")));
 
-    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, out, start, init }, &options)?;
+    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, folder, start, init }, &options)?;
     context.save_pipelines();
     let first = run.trainer.step_count();
     if run.setup.start == Start::Resume {
         context.out.notice(&report::resumed(&run, &gpu)?);
+        if args.init.is_some() {
+            context.out.notice("note      --init has had its effect when the run began");
+        }
         if let Some(warning) = report::other_variants(&recorded, &run.trainer.session.compiled.variants, args.variants.any()) {
             context.out.notice(&warning);
         }
     }
     interrupt::listen(context.out.quiet(), interrupt::SAVING)?;
-    let mut progress = Progress::new(&context.out, &run)?;
+    let mut progress = Progress::new(&context.out, &run);
     let outcome = run.train(&mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
     let trained = progress.finish();
     // Even of a run that failed the curve tells something; what it failed of is the error to show.
-    let curve = report::draw(&run.setup.out, &run.setup.config, bigram);
+    let curve = report::draw(run.setup.folder.path(), &run.setup.config, bigram);
     let (outcome, best_val_loss) = (outcome?, run.best_val_loss());
+    let curve = curve.unwrap_or_else(|e| {
+        context.out.notice(&format!("WARNING   no loss curve: {e}"));
+        None
+    });
     let step = run.trainer.step_count();
     // The device's memory is needed for the predictions below.
     let Run { setup, .. } = run;
-    let after = report::After {
-        setup: &setup,
-        gpu: &gpu,
-        options: &options,
-        step,
-        made: step - first,
-        trained,
-        best_val_loss,
-        bigram,
-        curve: curve?,
-    };
+    let after =
+        report::After { setup: &setup, gpu: &gpu, options: &options, step, made: step - first, trained, best_val_loss, bigram, curve };
     match outcome {
         Outcome::Interrupted => {
             after.stopped(&context.out);

@@ -4,17 +4,16 @@ use std::path::{Path, PathBuf};
 
 use super::run_folder::RUNS;
 use super::train::Train;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::text::read_text;
 use crate::train::checkpoint::{self, Which};
-use crate::train::config::RunConfig;
+use crate::train::config::{RunConfig, may_change_on_resume};
+use crate::train::folder::{RunFolder, Start};
 use crate::train::presets::{self, PRESETS};
-use crate::train::run::{Start, resumed_config};
 
 /// What `train` is going to do.
 pub struct Plan {
     pub config: RunConfig,
-    pub out: PathBuf,
     pub start: Start,
     /// The checkpoint whose weights are the first.
     pub init: Option<PathBuf>,
@@ -22,19 +21,30 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+/// The settings of a run in `out`, which for --resume must be locked: its checkpoint is read.
+///
 /// # Errors
 /// [`Error::Usage`] for settings that cannot be, [`Error::File`] for a run or a file that is not there.
-pub fn resolve(args: &Train) -> Result<Plan> {
-    let out = out(args);
+pub fn resolve(args: &Train, out: &Path) -> Result<Plan> {
+    if args.resume {
+        return Ok(Plan { config: resumed(args, out)?, start: Start::Resume, init: None, notes: vec![] });
+    }
     let init = args.init.as_deref().map(|run| checkpoint::find_or_take(run, Which::Best)).transpose()?;
-    let start = if args.resume {
-        Start::Resume
-    } else if args.overwrite {
-        Start::Overwrite
-    } else {
-        Start::Fresh
+    let base = match (&args.preset, &init) {
+        (None, Some(init)) => checkpoint::read_config(init)?,
+        (name, _) => presets::preset(name.as_deref().unwrap_or(PRESETS[0].0))?,
     };
-    let base = base(args, &out, init.as_deref())?;
+    let (mut config, notes) = overlaid(&base, args)?;
+    if let Some(init) = &init {
+        take_tokenizer(&mut config, &checkpoint::read_config(init)?);
+    }
+    config.validate()?;
+    let start = if args.overwrite { Start::Overwrite } else { Start::Fresh };
+    Ok(Plan { config, start, init, notes })
+}
+
+/// What the arguments say key by key, over a preset or a run's own settings; and what was done to settings that nobody named.
+fn overlaid(base: &RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
     let mut config = base.clone();
     if let Some(path) = &args.config {
         config.overlay(&read_text(path)?, path)?;
@@ -48,33 +58,50 @@ pub fn resolve(args: &Train) -> Result<Plan> {
     if let Some(steps) = args.steps {
         config.train.steps = steps;
     }
-    if let Some(init) = &init {
-        take_tokenizer(&mut config, &checkpoint::read_config(init)?);
+    if let Some(keep) = args.keep {
+        config.train.keep_checkpoints = keep;
     }
-    let notes = if args.resume { None } else { config.train.follow_peak(&base.train) }.into_iter().collect();
-    config.validate()?;
-    if args.resume {
-        config = resumed_config(&out, &config)?;
-        check_steps(&out, &config)?;
-    }
-    Ok(Plan { config, out, start, init, notes })
+    let notes = config.train.follow_peak(&base.train);
+    Ok((config, notes.into_iter().collect()))
 }
 
-/// What the other settings are laid over: the run's own, those of the run to start from, or a preset's.
-fn base(args: &Train, out: &Path, init: Option<&Path>) -> Result<RunConfig> {
-    match (&args.preset, init) {
-        _ if args.resume => {
-            if args.preset.is_some() && args.out.is_some() {
-                return Err(Error::usage("--resume takes the settings of the run in --out: leave --preset away"));
-            }
-            if let Some(name) = &args.preset {
-                presets::preset(name)?;
-            }
-            checkpoint::read_config(&checkpoint::find(out, Which::Latest)?)
+/// The run's own settings with those that the arguments change. The command line that began the run says nothing new: a preset is
+/// compared, what it says of things that may change is not taken over, and --init has had its effect.
+fn resumed(args: &Train, out: &Path) -> Result<RunConfig> {
+    let path = checkpoint::find(out, Which::Latest)?;
+    let own = checkpoint::read_config(&path)?;
+    if let Some(name) = &args.preset {
+        let (mut named, _) = overlaid(&presets::preset(name)?, args)?;
+        if named.model.vocab_size == 0 {
+            named.model.vocab_size = own.model.vocab_size;
         }
-        (None, Some(init)) => checkpoint::read_config(init),
-        (name, _) => presets::preset(name.as_deref().unwrap_or(PRESETS[0].0)),
+        if args.init.is_some() {
+            named.tokenizer = own.tokenizer.clone();
+        }
+        check_resumed(out, &own, &named, &format!("leave --preset {name} away, or "))?;
     }
+    let (config, _) = overlaid(&own, args)?;
+    config.validate()?;
+    check_resumed(out, &own, &config, "")?;
+    let (made, wanted) = (checkpoint::read_meta(&path)?.step, config.train.steps);
+    if wanted < made {
+        return Err(Error::usage(format!("train.steps = {wanted}: the run in {} has made {made} steps already", out.display())));
+    }
+    Ok(config)
+}
+
+/// Refuses settings that would change what the run has done so far; `advice` comes before the one to start another run.
+fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) -> Result<()> {
+    let differences = own.differences(wanted)?;
+    let refused = differences.iter().filter(|(key, _, _)| !may_change_on_resume(key));
+    let refused: Vec<String> = refused.map(|(key, old, new)| format!("{key} = {new} (the run has {old})")).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let (list, out) = (refused.join(", "), shell_word(out));
+    Err(Error::usage(format!(
+        "--resume cannot change {list}: {advice}start another run in another --out, with --init {out} to keep its weights"
+    )))
 }
 
 /// Weights mean nothing without the tokenizer they were trained with.
@@ -85,29 +112,15 @@ fn take_tokenizer(config: &mut RunConfig, init: &RunConfig) {
     }
 }
 
-fn check_steps(out: &Path, config: &RunConfig) -> Result<()> {
-    let made = checkpoint::read_meta(&checkpoint::find(out, Which::Latest)?)?.step;
-    let wanted = config.train.steps;
-    if wanted < made {
-        return Err(Error::usage(format!("train.steps = {wanted}: the run in {} has made {made} steps already", out.display())));
-    }
-    Ok(())
-}
-
-/// The folder that --out names, or one under runs/ named after where the settings come from; with --next-free, one that is free.
-fn out(args: &Train) -> PathBuf {
+/// The folder that --out names, or one under runs/ named after where the settings come from.
+pub fn out(args: &Train) -> PathBuf {
     let stem = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned());
     let name = args.preset.clone().or_else(|| args.config.as_deref().and_then(stem)).or_else(|| args.init.as_deref().and_then(stem));
     let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
-    let out = args.out.clone().unwrap_or_else(|| Path::new(RUNS).join(name));
-    if !args.next_free {
-        return out;
-    }
-    let numbered = (2..).map(|n| {
-        let mut name = out.file_name().unwrap_or_default().to_os_string();
-        name.push(format!("-{n}"));
-        out.with_file_name(name)
-    });
-    let free = |path: &PathBuf| std::fs::read_dir(path).map_or(!path.exists(), |mut entries| entries.next().is_none());
-    std::iter::once(out.clone()).chain(numbered).find(free).unwrap_or(out)
+    args.out.clone().unwrap_or_else(|| Path::new(RUNS).join(name))
+}
+
+/// The run's folder, claimed; with --next-free the first of `out`, `out`-2, `out`-3 ... that is free and nobody else has claimed.
+pub fn claim(args: &Train, out: &Path, start: Start) -> Result<RunFolder> {
+    if args.next_free { RunFolder::claim_next(out) } else { RunFolder::claim(out, start) }
 }

@@ -111,7 +111,7 @@ fn memory(memory: &Memory) -> String {
 
 /// Where a resumed run goes on, and whether on another adapter than before.
 pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
-    let meta = checkpoint::read_meta(&checkpoint::find(&run.setup.out, Which::Latest)?)?;
+    let meta = checkpoint::read_meta(&checkpoint::find(run.setup.folder.path(), Which::Latest)?)?;
     let (name, steps) = (&gpu.info().name, run.setup.config.train.steps);
     let done = if meta.step == steps { ", its last: --steps takes it further" } else { "" };
     let other = if meta.adapter == *name {
@@ -176,7 +176,7 @@ pub struct After<'a> {
 impl After<'_> {
     /// After Ctrl-C.
     pub fn stopped(&self, out: &Output) {
-        let (run, word) = (self.setup.out.display(), shell_word(&self.setup.out));
+        let (run, word) = (self.setup.folder.path().display(), shell_word(self.setup.folder.path()));
         out.object(&self.result("stopped"));
         out.line(&format!("stopped at step {}, saved to {run}; go on with: wgpt train --out {word} --resume", count(self.step)));
     }
@@ -197,7 +197,7 @@ impl After<'_> {
         if !out.quiet() {
             self.show_model(context)?;
         }
-        let run = shell_word(&self.setup.out);
+        let run = shell_word(self.setup.folder.path());
         if let Some(curve) = &self.curve {
             out.line(&format!("\nloss curve   {} and .png", curve.display()));
         }
@@ -209,7 +209,7 @@ impl After<'_> {
 
     fn result(&self, outcome: &str) -> serde_json::Value {
         json!({
-            "outcome": outcome, "run": output::path(&self.setup.out), "step": self.step, "seconds": self.trained.as_secs_f64(),
+            "outcome": outcome, "run": output::path(self.setup.folder.path()), "step": self.step, "seconds": self.trained.as_secs_f64(),
             "best_val_loss": self.best_val_loss, "bigram_loss": self.bigram, "loss_curve": self.curve.as_deref().map(output::path),
         })
     }
@@ -226,7 +226,7 @@ impl After<'_> {
 
     /// A few predictions and a sample of the best checkpoint.
     fn show_model(&self, context: &Context) -> Result<()> {
-        let loaded = load(Some(&self.setup.out))?;
+        let loaded = load(Some(self.setup.folder.path()))?;
         let mut model = loaded.generator(self.gpu, self.options)?;
         let val = &self.setup.corpus.val;
         let part = if val.len() > 1 { val } else { &self.setup.corpus.train };

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::output;
 use super::train::{Train, corpus};
-use super::train_config::{Plan, resolve};
+use super::train_config::{Plan, out, resolve};
 use super::variants::{key, path};
 use super::{Context, Ended};
 use crate::error::{Error, Result};
@@ -56,7 +56,8 @@ pub const ROUNDS: u32 = 7;
 
 pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     let train = Train { preset: args.preset, config: args.config, data: args.data, set: args.set, ..Train::default() };
-    let Plan { mut config, out, start, .. } = resolve(&train)?;
+    let out = out(&train);
+    let Plan { mut config, start, .. } = resolve(&train, &out)?;
     let (tokenizer, _) = corpus(&config, None, &out, &start)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     let gpu = context.gpu()?;

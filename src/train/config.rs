@@ -87,6 +87,8 @@ pub struct TrainConfig {
     pub eval_batches: usize,
     /// Steps between checkpoints; 0 writes only the one after the last step.
     pub checkpoint_every: u64,
+    /// Checkpoints that stay: the newest, and the best beside them.
+    pub keep_checkpoints: u64,
     /// Steps between records of metrics.
     pub log_every: u64,
 }
@@ -113,6 +115,7 @@ impl Default for TrainConfig {
             eval_every: 250,
             eval_batches: 0,
             checkpoint_every: 250,
+            keep_checkpoints: 2,
             log_every: 10,
         }
     }
@@ -128,6 +131,7 @@ impl TrainConfig {
         need(self.batch_size >= 1, "train.batch_size", self.batch_size, "needs at least 1")?;
         need(self.grad_accumulation >= 1, "train.grad_accumulation", self.grad_accumulation, "needs at least 1")?;
         need(self.log_every >= 1, "train.log_every", self.log_every, "needs at least 1")?;
+        need(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "needs at least 1")?;
         self.check_samples()?;
         let (lr, low) = (self.learning_rate, self.min_learning_rate);
         let numbers = [
@@ -211,7 +215,8 @@ impl RunConfig {
 /// Whether `--resume` may change `key` (`section.key`): only what leaves the steps already made as they were. More or
 /// fewer `train.steps` bend the learning rate's curve from here on, not the part behind.
 pub fn may_change_on_resume(key: &str) -> bool {
-    ["train.steps", "train.eval_every", "train.eval_batches", "train.checkpoint_every", "train.log_every"].contains(&key)
+    ["train.steps", "train.eval_every", "train.eval_batches", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"]
+        .contains(&key)
 }
 
 /// ``did you mean `x`?`` for the one of `names` nearest to `name`, all of them where none is near.
@@ -234,7 +239,8 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be_trained_with() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(Change, &str); 15] = [
+        let cases: [(Change, &str); 16] = [
+            (|c| c.keep_checkpoints = 0, "train.keep_checkpoints = 0: needs at least 1"),
             (|c| c.steps = 0, "train.steps = 0: needs at least 1"),
             (|c| c.batch_size = 0, "train.batch_size = 0: needs at least 1"),
             (|c| c.grad_accumulation = 0, "train.grad_accumulation = 0: needs at least 1"),

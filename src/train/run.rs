@@ -1,32 +1,24 @@
 //! A run in a folder: steps, validations, checkpoints and metrics, from its start or from where it stopped.
 
-use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use web_time::Instant;
 
-use super::checkpoint::{self, Meta, Which};
-use super::config::{RunConfig, may_change_on_resume};
+use super::checkpoint::{self, Content, Meta, Naming, Which};
+use super::config::RunConfig;
 use super::evaluate::evaluate;
+use super::folder::{RunFolder, Start};
 use super::metrics::{self, MetricsFile, Record};
-use super::trainer::{StepReport, Trainer};
+use super::trainer::{Snapshot, StepReport, Trainer};
 use crate::error::{Error, Result, shell_word};
+use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::gpu::wait::block_on;
-use crate::model::STEP_RECORDS;
+use crate::model::{STEP_RECORDS, params};
 use crate::text::{Corpus, TokenStore, Tokenizer};
-
-/// How a run begins.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Start {
-    /// In a folder without a run.
-    Fresh,
-    /// In place of the run that is there.
-    Overwrite,
-    /// Exactly where the run in the folder stopped.
-    Resume,
-}
 
 /// What a run is made of before the device comes in.
 pub struct Setup {
@@ -34,7 +26,8 @@ pub struct Setup {
     pub config: RunConfig,
     pub tokenizer: Tokenizer,
     pub corpus: Corpus,
-    pub out: PathBuf,
+    /// Claimed by this process.
+    pub folder: RunFolder,
     pub start: Start,
     /// Weights to begin with instead of random ones: a checkpoint's folder.
     pub init: Option<PathBuf>,
@@ -44,14 +37,39 @@ pub struct Setup {
 pub struct Run {
     pub trainer: Trainer,
     pub setup: Setup,
+    /// The id of the folder's marker.
+    owner: String,
     metrics: MetricsFile,
-    best: Option<f64>,
+    best: Best,
     /// Of the last validation, if it was at the present step.
     val_loss: Option<(u64, f64)>,
     /// The record of a validated step, until its validation is done.
     held: Option<Record>,
+    /// The run was stopped in the validation of the step that it resumes at: an undisturbed run has it.
+    owed: bool,
+    /// The step of the newest checkpoint.
+    saved: u64,
+    trouble: Trouble,
     clock: Clock,
 }
+
+/// The lowest validation loss, and the lowest that has a checkpoint.
+#[derive(Default)]
+struct Best {
+    found: Option<f64>,
+    saved: Option<f64>,
+}
+
+/// What could not be written, until it was.
+#[derive(Default)]
+struct Trouble {
+    metrics: bool,
+    /// When a checkpoint was last tried in vain, and why.
+    checkpoint: Option<(Instant, Error)>,
+}
+
+/// A checkpoint that could not be written is tried again after this, if none is due before.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// What a caller may show.
 #[derive(Debug, Clone)]
@@ -62,6 +80,10 @@ pub enum Event {
         tokens_per_second: f64,
         ms: f64,
     },
+    /// A line of `metrics.jsonl`.
+    Recorded {
+        line: String,
+    },
     Validation {
         step: u64,
         loss: f64,
@@ -70,6 +92,10 @@ pub enum Event {
     Saved {
         step: u64,
         path: PathBuf,
+    },
+    /// Something could not be written, or can be again; the run goes on.
+    Trouble {
+        problem: String,
     },
 }
 
@@ -88,72 +114,95 @@ struct Clock {
     ms: f64,
 }
 
-/// The config of a resumed run: the checkpoint's, with what `wanted` may change.
-///
-/// # Errors
-/// [`Error::Usage`] that names every key that would change the past.
-pub fn resumed_config(out: &Path, wanted: &RunConfig) -> Result<RunConfig> {
-    let found = checkpoint::read_config(&checkpoint::find(out, Which::Latest)?)?;
-    let differences = found.differences(wanted)?;
-    let refused: Vec<String> = differences
-        .iter()
-        .filter(|(key, _, _)| !may_change_on_resume(key))
-        .map(|(key, old, new)| format!("{key} = {new} (the run has {old})"))
-        .collect();
-    if !refused.is_empty() {
-        let list = refused.join(", ");
-        return Err(Error::usage(format!(
-            "--resume cannot change {list}: start another run, with --init {} to keep its weights",
-            shell_word(out)
-        )));
-    }
-    Ok(wanted.clone())
-}
-
-/// Whether a new run may begin in `out`.
-///
-/// # Errors
-/// [`Error::Usage`] when a run is there and `start` does not say what to do with it; [`Error::File`] when it cannot be a folder.
-pub fn check_out(out: &Path, start: &Start) -> Result<()> {
-    if *start == Start::Fresh && checkpoint::is_run(out) {
-        return Err(Error::usage(format!(
-            "{} holds a run: go on with --resume, replace it with --overwrite, or name another folder with --out",
-            out.display()
-        )));
-    }
-    if out.exists() && !out.is_dir() {
-        return Err(Error::file(out, "is a file, a folder is needed for the run"));
-    }
-    // Said before the first step rather than when the folder is made.
-    let above = out.ancestors().skip(1).find(|path| path.exists());
-    match above.filter(|path| !path.is_dir()) {
-        Some(file) => Err(Error::file(out, format!("cannot be made: {} is a file, a folder is needed there", file.display()))),
-        None => Ok(()),
-    }
-}
-
 impl Run {
-    /// Makes the trainer, then the folder; nothing is written before everything else has been found in order.
+    /// Makes the trainer, then the run's first checkpoint: saving is known to work before the first step, and only then what an earlier
+    /// run in the folder left is removed.
+    ///
+    /// # Errors
+    /// Those of the data, the device and the files; then the folder is as it was.
     pub fn new(gpu: &Gpu, setup: Setup, options: &Options) -> Result<Run> {
-        check_out(&setup.out, &setup.start)?;
         setup.corpus.check_windows(setup.config.model.seq_len)?;
         let mut trainer = block_on(gpu, Trainer::new(gpu, &setup.config, options))?;
-        let (mut best, mut step) = (None, 0);
-        if setup.start == Start::Resume {
-            let meta = resume(gpu, &setup, &mut trainer)?;
-            (best, step) = (meta.best_val_loss, meta.step);
-        } else if let Some(init) = &setup.init {
-            let weights = checkpoint::read_weights(init, &trainer.session.model.pools.table)?;
-            block_on(gpu, trainer.session.write_weights(|index, _| Ok(weights[index].clone())))?;
+        let resumed = match (&setup.init, setup.start) {
+            (_, Start::Resume) => Some(resume(gpu, &setup, &mut trainer)?),
+            (Some(init), _) => {
+                let weights = checkpoint::read_weights(init, &trainer.session.model.pools.table)?;
+                block_on(gpu, trainer.session.write_weights(|index, _| Ok(weights[index].clone())))?;
+                None
+            }
+            (None, _) => None,
+        };
+        match resumed {
+            Some(meta) => Run::go_on(trainer, setup, &meta),
+            None => Run::begin(trainer, setup),
         }
-        let metrics = open_folder(&setup, step)?;
-        let clock = Clock { last: Instant::now(), step, ms: 0.0 };
-        Ok(Run { trainer, setup, metrics, best, val_loss: None, held: None, clock })
+    }
+
+    fn begin(trainer: Trainer, mut setup: Setup) -> Result<Run> {
+        let owner = setup.folder.mark()?;
+        let content = content(&trainer, &setup, None, None)?;
+        content.save(&setup, setup.folder.path(), &owner, Naming::First)?;
+        setup.folder.settle();
+        setup.folder.remove_left()?;
+        let metrics = open_files(&setup)?;
+        Ok(Run::with(trainer, setup, owner, metrics))
+    }
+
+    fn go_on(trainer: Trainer, mut setup: Setup, meta: &Meta) -> Result<Run> {
+        let path = setup.folder.path().join(METRICS);
+        metrics::cut_back(&path, meta.step)?;
+        let held = if path.exists() { metrics::read(&path)?.into_iter().next_back().filter(|row| row.step == meta.step) } else { None };
+        let owner = setup.folder.mark()?;
+        setup.folder.settle();
+        let metrics = open_files(&setup)?;
+        let mut run = Run::with(trainer, setup, owner, metrics);
+        run.best = Best { found: meta.best_val_loss, saved: meta.best_val_loss };
+        run.saved = meta.step;
+        run.owed = meta.step > 0 && meta.val_loss.is_none() && run.validates(meta.step);
+        run.held = held.filter(|_| run.owed);
+        Ok(run)
+    }
+
+    fn with(trainer: Trainer, setup: Setup, owner: String, metrics: MetricsFile) -> Run {
+        let clock = Clock { last: Instant::now(), step: trainer.step_count(), ms: 0.0 };
+        Run {
+            trainer,
+            setup,
+            owner,
+            metrics,
+            best: Best::default(),
+            val_loss: None,
+            held: None,
+            owed: false,
+            saved: 0,
+            trouble: Trouble::default(),
+            clock,
+        }
     }
 
     /// Trains to the end of the config's steps, or until `stop` says so.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] and those of the device. Files that cannot be written are an [`Event::Trouble`], and an error at the end, when the
+    /// run had to be saved in another folder.
     pub fn train(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
+        let outcome = self.steps(observe, stop)?;
+        if outcome == Outcome::Interrupted && self.saved != self.trainer.step_count() {
+            self.save(false, observe)?;
+        }
+        if let Some((_, why)) = self.trouble.checkpoint.take() {
+            return Err(self.rescue(why));
+        }
+        self.metrics.flush()?;
+        Ok(outcome)
+    }
+
+    fn steps(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let train = self.setup.config.train.clone();
+        if self.owed {
+            let Some(best) = self.validate(observe, stop)? else { return Ok(Outcome::Interrupted) };
+            self.save(best, observe)?;
+        }
         while self.trainer.step_count() < train.steps {
             let next = self.trainer.step_count() + 1;
             let save_due = next == train.steps || (train.checkpoint_every > 0 && next.is_multiple_of(train.checkpoint_every));
@@ -162,7 +211,7 @@ impl Run {
                 || next.is_multiple_of(STEP_RECORDS as u64 / 4)
                 || self.clock.last.elapsed().as_secs() >= 1;
             if !self.trainer.step(&self.setup.corpus.train, report, stop)? {
-                return self.interrupted(observe);
+                return Ok(Outcome::Interrupted);
             }
             let reports = self.trainer.reports()?;
             self.take(reports, observe)?;
@@ -170,10 +219,10 @@ impl Run {
             if self.validates(next) {
                 match self.validate(observe, stop)? {
                     Some(is_best) => best = is_best,
-                    None => return self.interrupted(observe),
+                    None => return Ok(Outcome::Interrupted),
                 }
             }
-            if save_due || best {
+            if save_due || best || self.retries() {
                 self.save(best, observe)?;
             }
         }
@@ -182,9 +231,9 @@ impl Run {
         Ok(Outcome::Finished)
     }
 
-    fn interrupted(&mut self, observe: &mut dyn FnMut(Event)) -> Result<Outcome> {
-        self.save(false, observe)?;
-        Ok(Outcome::Interrupted)
+    /// Whether it is time to try a failed checkpoint again.
+    fn retries(&self) -> bool {
+        self.trouble.checkpoint.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY)
     }
 
     /// Writes and shows what has come; the record of a validated step waits for its validation.
@@ -198,16 +247,68 @@ impl Run {
             if self.validates(report.step) {
                 self.held = Some(row);
             } else if report.step.is_multiple_of(self.setup.config.train.log_every) || report.step == self.setup.config.train.steps {
-                self.metrics.append(&row)?;
+                self.record(&row, observe)?;
             }
             observe(Event::Step { report, tokens_per_second, ms });
         }
         Ok(())
     }
 
+    /// Writes a record now, or keeps it until it can be written.
+    fn record(&mut self, row: &Record, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        observe(Event::Recorded { line: serde_json::to_string(row).map_err(|e| Error::file(METRICS, e))? });
+        self.stand(observe);
+        // The validation that was owed belongs to a step that has its record.
+        let written = if self.owed { self.metrics.amend(row) } else { self.metrics.append(row) };
+        let shown = self.setup.folder.path().join(METRICS);
+        match written {
+            Ok(()) if std::mem::take(&mut self.trouble.metrics) => {
+                observe(Event::Trouble { problem: format!("{} is written again, with all records", shown.display()) });
+            }
+            Err(e) if !std::mem::replace(&mut self.trouble.metrics, true) => {
+                observe(Event::Trouble { problem: format!("{e}: the run goes on, and keeps its records until they can be written") });
+            }
+            Ok(()) | Err(_) => {}
+        }
+        Ok(())
+    }
+
     /// Writes the record that waited for its validation.
-    fn append_held(&mut self, val_loss: Option<f64>) -> Result<()> {
-        self.held.take().map_or(Ok(()), |row| self.metrics.append(&Record { val_loss, ..row }))
+    fn record_held(&mut self, val_loss: Option<f64>, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        self.held.take().map_or(Ok(()), |row| self.record(&Record { val_loss, ..row }, observe))
+    }
+
+    /// Makes the folder again if somebody moved or removed it.
+    fn stand(&mut self, observe: &mut dyn FnMut(Event)) {
+        if self.setup.folder.is_there() {
+            return;
+        }
+        let path = self.setup.folder.path().to_path_buf();
+        let again = || -> Result<(RunFolder, String)> {
+            let mut folder = RunFolder::claim(&path, Start::Fresh)?;
+            let owner = folder.mark()?;
+            write_config(&folder, &self.setup.config)?;
+            folder.settle();
+            Ok((folder, owner))
+        };
+        match again() {
+            Ok((folder, owner)) => {
+                (self.setup.folder, self.owner) = (folder, owner);
+                // Its checkpoints are gone: the next one must not wait until it is due.
+                let why = Error::file(&path, "was moved or removed");
+                self.trouble.checkpoint.get_or_insert((Instant::now() - RETRY, why));
+                let moved = self.metrics.move_to(&path.join(METRICS));
+                let rest = moved.map_or_else(|e| format!("without metrics: {e}"), |()| "with its metrics".to_owned());
+                let problem = format!("{} was moved or removed: it is made again, {rest}; a checkpoint follows", path.display());
+                observe(Event::Trouble { problem });
+            }
+            Err(e) if self.trouble.checkpoint.is_none() => {
+                let why = Error::file(&path, "was moved or removed");
+                observe(Event::Trouble { problem: format!("{why}, and cannot be made again ({e}): the run goes on and tries again") });
+                self.trouble.checkpoint = Some((Instant::now(), why));
+            }
+            Err(_) => {}
+        }
     }
 
     fn validates(&self, step: u64) -> bool {
@@ -223,52 +324,145 @@ impl Run {
         let step = self.trainer.step_count();
         let batches = self.setup.config.train.eval_batches;
         let Some(found) = evaluate(&mut self.trainer.session, &self.setup.corpus.val, batches, stop)? else {
-            self.append_held(None)?;
+            if !self.owed {
+                self.record_held(None, observe)?;
+            }
             return Ok(None);
         };
         self.clock.rest();
         if !found.loss.is_finite() {
             return Err(Error::Diverged(format!("step {step}: the validation loss is {}: try a smaller train.learning_rate", found.loss)));
         }
-        let best = self.best.is_none_or(|best| found.loss < best);
+        let best = self.best.found.is_none_or(|best| found.loss < best);
         if best {
-            self.best = Some(found.loss);
+            self.best.found = Some(found.loss);
         }
         self.val_loss = Some((step, found.loss));
-        self.append_held(Some(found.loss))?;
+        if self.owed && self.held.is_none() {
+            // A run that was not to record this step, or lost it: what is known of it now.
+            self.held = Some(Record { step, ..Record::default() });
+        }
+        self.record_held(Some(found.loss), observe)?;
+        self.owed = false;
         observe(Event::Validation { step, loss: found.loss, best });
         Ok(Some(best))
     }
 
-    /// Waits for all steps and writes a checkpoint, unless one of them went wrong.
+    /// Waits for all steps and writes a checkpoint, unless one of them went wrong. One that cannot be written is tried again later.
     fn save(&mut self, best: bool, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let reports = self.trainer.finish()?;
         self.take(reports, observe)?;
-        let gpu = self.trainer.session.gpu.clone();
-        let snapshot = block_on(&gpu, self.trainer.snapshot())?;
-        let step = snapshot.step;
-        let meta = Meta {
-            version: checkpoint::VERSION,
-            step,
-            samples: step * self.trainer.samples_per_step(),
-            data_fingerprint: fingerprint(&self.setup.corpus.train)?,
-            device_state: snapshot.state,
-            adapter: gpu.info().name.clone(),
-            driver: format!("{} {}", gpu.info().driver, gpu.info().driver_info).trim().to_owned(),
-            variants: self.trainer.session.compiled.variants.clone(),
-            val_loss: self.val_loss.filter(|(at, _)| *at == step).map(|(_, loss)| loss),
-            best_val_loss: self.best,
+        self.stand(observe);
+        let content = content(&self.trainer, &self.setup, self.val_loss, self.best.found)?;
+        let naming = if best { Naming::Best } else { Naming::Latest };
+        // A folder that another process has taken meanwhile is not ours to write to.
+        let saved = match &self.trouble.checkpoint {
+            Some((_, why)) if !self.setup.folder.is_there() => Err(why.clone()),
+            _ => content.save(&self.setup, self.setup.folder.path(), &self.owner, naming),
         };
-        let table = &self.trainer.session.model.pools.table;
-        let path = checkpoint::save(&self.setup.out, &self.setup.config, &self.setup.tokenizer.to_json(), table, &snapshot, &meta, best)?;
         self.clock.rest();
-        observe(Event::Saved { step, path });
-        Ok(())
+        let step = content.meta.step;
+        match saved {
+            Ok(path) => {
+                self.saved = step;
+                if best {
+                    self.best.saved = self.best.found;
+                }
+                if self.trouble.checkpoint.take().is_some() {
+                    observe(Event::Trouble { problem: format!("step {step} is saved in {}", path.display()) });
+                }
+                observe(Event::Saved { step, path });
+                Ok(())
+            }
+            Err(e @ Error::File { .. }) => {
+                // A later one that is worse is better than none.
+                self.best.found = self.best.saved;
+                if self.trouble.checkpoint.is_none() {
+                    observe(Event::Trouble { problem: format!("step {step} is not saved: {e}; the run goes on and tries again") });
+                }
+                self.trouble.checkpoint = Some((Instant::now(), e));
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Saves the run somewhere else; what there is to say at its end.
+    fn rescue(&mut self, why: Error) -> Error {
+        let step = self.trainer.step_count();
+        let out = self.setup.folder.path().to_path_buf();
+        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let places = [out.with_file_name(format!("{name}-rescued")), std::env::temp_dir().join(format!("wgpt-{name}-rescued"))];
+        let mut failed = vec![];
+        for place in places {
+            match self.save_at(&place) {
+                Ok(place) => {
+                    let place = shell_word(&place);
+                    return Error::file(
+                        &out,
+                        format!(
+                            "step {step} cannot be saved here ({why}): the run is saved in {place} instead; \
+                         go on with: wgpt train --out {place} --resume"
+                        ),
+                    );
+                }
+                Err(e) => failed.push(e.to_string()),
+            }
+        }
+        Error::file(&out, format!("step {step} cannot be saved ({why}), nor anywhere else ({})", failed.join("; ")))
+    }
+
+    /// Saves the run in the first free folder of this name.
+    fn save_at(&mut self, place: &Path) -> Result<PathBuf> {
+        let mut folder = RunFolder::claim_next(place)?;
+        let owner = folder.mark()?;
+        let content = content(&self.trainer, &self.setup, self.val_loss, self.best.found)?;
+        content.save(&self.setup, folder.path(), &owner, Naming::Latest)?;
+        folder.settle();
+        write_config(&folder, &self.setup.config)?;
+        self.metrics.move_to(&folder.path().join(METRICS))?;
+        Ok(folder.path().to_path_buf())
     }
 
     /// The lowest validation loss so far.
     pub fn best_val_loss(&self) -> Option<f64> {
-        self.best
+        self.best.found
+    }
+}
+
+/// What goes into a checkpoint.
+struct State {
+    snapshot: Snapshot,
+    meta: Meta,
+    tokenizer: String,
+}
+
+/// Reads what a checkpoint holds from the device.
+fn content(trainer: &Trainer, setup: &Setup, val_loss: Option<(u64, f64)>, best_val_loss: Option<f64>) -> Result<State> {
+    let gpu = trainer.session.gpu.clone();
+    let snapshot = block_on(&gpu, trainer.snapshot())?;
+    let step = snapshot.step;
+    let meta = Meta {
+        version: checkpoint::VERSION,
+        step,
+        samples: step * trainer.samples_per_step(),
+        data_fingerprint: fingerprint(&setup.corpus.train)?,
+        device_state: snapshot.state,
+        adapter: gpu.info().name.clone(),
+        driver: format!("{} {}", gpu.info().driver, gpu.info().driver_info).trim().to_owned(),
+        variants: trainer.session.compiled.variants.clone(),
+        val_loss: val_loss.filter(|(at, _)| *at == step).map(|(_, loss)| loss),
+        best_val_loss,
+    };
+    Ok(State { snapshot, meta, tokenizer: setup.tokenizer.to_json() })
+}
+
+impl State {
+    fn save(&self, setup: &Setup, out: &Path, owner: &str, naming: Naming) -> Result<PathBuf> {
+        let State { snapshot, meta, tokenizer } = self;
+        let table = params::table(&setup.config.model);
+        let content = Content { config: &setup.config, tokenizer, table: &table, snapshot, meta };
+        checkpoint::save(out, owner, &content, naming, setup.config.train.keep_checkpoints)
     }
 }
 
@@ -294,7 +488,7 @@ fn record(report: &StepReport, tokens_per_second: f64, ms: f64) -> Record {
 
 /// Restores the latest checkpoint, after checking that the data is what the run saw.
 fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
-    let path = checkpoint::find(&setup.out, Which::Latest)?;
+    let path = checkpoint::find(setup.folder.path(), Which::Latest)?;
     let meta = checkpoint::read_meta(&path)?;
     if meta.data_fingerprint != fingerprint(&setup.corpus.train)? {
         return Err(Error::file(&path, "was trained on other data than data.files hold now: restore the files, or begin anew with --init"));
@@ -302,30 +496,23 @@ fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
     let pools = &trainer.session.model.pools;
     let weights = checkpoint::read_weights(&path, &pools.table)?;
     let moments = checkpoint::read_moments(&path, &pools.table, pools.moments())?;
-    let snapshot = super::trainer::Snapshot { step: meta.step, state: meta.device_state, weights, moments };
+    let snapshot = Snapshot { step: meta.step, state: meta.device_state, weights, moments };
     block_on(gpu, trainer.restore(&snapshot))?;
     Ok(meta)
 }
 
-/// Makes or cleans the run's folder, and opens its metrics behind `step`.
-fn open_folder(setup: &Setup, step: u64) -> Result<MetricsFile> {
-    let out = &setup.out;
-    fs::create_dir_all(out).map_err(|e| Error::file(out, format!("cannot be made: {e}")))?;
-    let metrics = out.join("metrics.jsonl");
-    if setup.start == Start::Resume {
-        metrics::cut_back(&metrics, step)?;
-    } else {
-        for name in ["metrics.jsonl", "loss.svg", "loss.png"] {
-            let _ = fs::remove_file(out.join(name));
-        }
-        let checkpoints = out.join("checkpoints");
-        if checkpoints.exists() {
-            fs::remove_dir_all(&checkpoints).map_err(|e| Error::file(&checkpoints, format!("cannot be removed: {e}")))?;
-        }
-    }
-    let config = out.join("config.toml");
-    fs::write(&config, setup.config.to_toml()?).map_err(|e| Error::file(&config, format!("cannot be written: {e}")))?;
-    MetricsFile::open(&metrics)
+/// In a run's folder.
+const METRICS: &str = "metrics.jsonl";
+
+/// Writes the config beside the checkpoints, and opens the metrics.
+fn open_files(setup: &Setup) -> Result<MetricsFile> {
+    write_config(&setup.folder, &setup.config)?;
+    MetricsFile::open(&setup.folder.path().join(METRICS))
+}
+
+fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<()> {
+    let text = config.to_toml()?;
+    files::write(&folder.path().join("config.toml"), |out| out.write_all(text.as_bytes()))
 }
 
 /// Identifies a store by its length and up to 64 Ki of its tokens, evenly spread (FNV-1a).

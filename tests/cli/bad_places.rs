@@ -1,5 +1,6 @@
 //! Runs that are missing, taken or damaged, places that cannot be written, and a disk that fills up.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Stdio;
 
@@ -14,11 +15,17 @@ fn runs_that_are_not_there() {
     folder.refused(1, &["predict", "hello"], &["runs", "no run with a checkpoint", "wgpt train"]);
     folder.refused(1, &["predict", "--run", "nowhere", "hello"], &["nowhere", "no such run"]);
     folder.refused(1, &["generate", "--run", "runs/empty", "--prompt", "a"], &["runs/empty", "no checkpoint"]);
-    folder.refused(1, &["eval", "--run", "begun"], &["begun", "no checkpoint"]);
-    folder.refused(1, &["train", "--out", "begun", "--resume"], &["begun", "no checkpoint"]);
+    folder.refused(1, &["eval", "--run", "begun"], &["begun: is no run, `checkpoints` is in it"]);
+    folder.refused(1, &["train", "--out", "begun", "--resume"], &["begun: is no run, `checkpoints` is in it"]);
     folder.refused(1, &["train", "--out", "nowhere", "--resume"], &["nowhere", "no such run"]);
     folder.refused(1, &["train", "--init", "nowhere", "--out", "new"], &["nowhere", "no such run"]);
-    folder.refused(2, &["train", "--out", "begun"], &["begun holds a run", "--resume", "--overwrite"]);
+    for more in [&[][..], &["--overwrite"]] {
+        folder.refused(
+            1,
+            &[&["train", "--out", "begun"], more].concat(),
+            &["begun: is neither empty nor a run, `checkpoints` is in it", "--out"],
+        );
+    }
 }
 
 #[test]
@@ -26,7 +33,7 @@ fn runs_that_are_damaged() {
     let folder = Folder::with_toy("damaged");
     let at = |name: &str| format!("runs/toy/checkpoints/step-300/{name}");
     let predict = ["predict", "hello world"];
-    let resume = ["train", "--quiet", "--preset", "toy", "--resume", "--steps", "310"];
+    let resume = ["train", "--quiet", "--out", "runs/toy", "--resume", "--steps", "310"];
     for name in ["model.safetensors", "optimizer.safetensors", "config.toml", "tokenizer.json", "state.json"] {
         let whole = fs::read(folder.path(&at(name))).unwrap();
         for length in [0, 7, whole.len() / 2, whole.len() - 3] {
@@ -70,7 +77,6 @@ fn a_run_that_is_there_is_not_touched() {
     folder.refused(2, &resume("train.steps=200"), &["train.steps = 200", "300 steps already"]);
     folder.write("other.txt", "hello world how are you");
     folder.refused(2, &["train", "--preset", "toy", "--resume", "--data", "other.txt"], &["data.files", "other.txt"]);
-    folder.refused(2, &["train", "--out", "runs/toy", "--preset", "toy", "--resume"], &["--preset"]);
     // The same file with another text in it.
     folder.write("text.txt", text());
     folder.ok(&small(&["--steps", "1", "--out", "mine"]));
@@ -95,8 +101,9 @@ fn a_loss_that_is_no_number_reaches_no_checkpoint() {
     let folder = Folder::new("diverged");
     let args = ["train", "--quiet", "--preset", "toy", "--set", "train.learning_rate=1e30"];
     folder.run(&args).assert_refused(1, &args, &["step ", "learning rate", "smaller train.learning_rate"]);
-    let checkpoints = folder.path("runs/toy/checkpoints");
-    assert!(!checkpoints.exists() || fs::read_dir(checkpoints).unwrap().count() == 0);
+    let names = fs::read_dir(folder.path("runs/toy/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: BTreeSet<String> = names.collect();
+    assert_eq!(names, ["latest", "step-0"].map(str::to_owned).into(), "the one that a run begins with");
 }
 
 #[test]

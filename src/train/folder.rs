@@ -1,0 +1,253 @@
+//! A run's folder: what is in it, who may write there, and what is removed from it.
+//!
+//! A run's folder has a marker, which this program puts there and nobody else; a name alone proves nothing. While a process trains it
+//! holds the folder's lock, which the system releases when the process dies.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::checkpoint;
+use crate::error::{Error, Result};
+use crate::files::{self, Lock, MARKER, Marker, disk};
+
+/// How a run begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Start {
+    /// In a folder without a run.
+    #[default]
+    Fresh,
+    /// In place of the run that is there.
+    Overwrite,
+    /// Exactly where the run in the folder stopped.
+    Resume,
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or it is not there.
+    Free,
+    /// A run that ended before its first checkpoint: nothing to lose, nothing to go on from.
+    Begun,
+    /// A run with checkpoints.
+    Run,
+    /// A run with checkpoints but no marker: it can be gone on with and is never replaced.
+    Unmarked,
+    /// Something else, such as this.
+    Foreign(String),
+}
+
+/// The lock's file. Who holds it stands beside it in `.wgpt.holder`.
+const LOCK: &str = ".wgpt.lock";
+/// What this program's files in a run's folder begin with that are no part of the run.
+const OURS: &str = ".wgpt";
+/// The files of a run that its folder has beside the checkpoints.
+const FILES: [&str; 4] = ["config.toml", "metrics.jsonl", "loss.svg", "loss.png"];
+
+/// Says what is in `out`.
+///
+/// # Errors
+/// [`Error::File`] when it is no folder or cannot be read, or when one of its names is taken by something that is no file.
+pub fn look(out: &Path) -> Result<Found> {
+    if !out.exists() {
+        return Ok(Found::Free);
+    }
+    if !out.is_dir() {
+        return Err(Error::file(out, "is a file, a folder is needed for the run"));
+    }
+    let cannot_read = |e: std::io::Error| Error::file(out, format!("cannot be read: {e}"));
+    let mut names = vec![];
+    for entry in fs::read_dir(out).map_err(cannot_read)? {
+        names.push(entry.map_err(cannot_read)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort_unstable();
+    let saved = checkpoint::any(out);
+    if Marker::find(out)?.is_some() {
+        return Ok(if saved { Found::Run } else { Found::Begun });
+    }
+    if saved {
+        return Ok(Found::Unmarked);
+    }
+    // A marker that cannot be read is foreign, as anything else; what a lock or a torn write left is not.
+    let foreign = names.into_iter().find(|name| !name.starts_with(OURS) || name == MARKER);
+    Ok(foreign.map_or(Found::Free, Found::Foreign))
+}
+
+/// Refuses a start that what was found does not allow.
+fn check(out: &Path, found: Found, start: Start) -> Result<()> {
+    let shown = out.display();
+    match (found, start) {
+        (Found::Free | Found::Begun, Start::Fresh | Start::Overwrite)
+        | (Found::Run, Start::Overwrite | Start::Resume)
+        | (Found::Unmarked, Start::Resume) => Ok(()),
+        (Found::Run | Found::Unmarked, Start::Fresh) => Err(Error::usage(format!(
+            "{shown} holds a run: go on with --resume, replace it with --overwrite, or name another folder with --out"
+        ))),
+        (Found::Unmarked, Start::Overwrite) => Err(Error::usage(format!(
+            "{shown} holds a run without the marker {MARKER}, which is not replaced: go on with --resume, remove it yourself, \
+             or name another folder with --out"
+        ))),
+        (Found::Foreign(name), Start::Fresh | Start::Overwrite) => Err(Error::file(
+            out,
+            format!("is neither empty nor a run, `{name}` is in it: name another folder with --out, or move that away"),
+        )),
+        (Found::Free | Found::Begun | Found::Foreign(_), Start::Resume) => checkpoint::find(out, checkpoint::Which::Latest).map(|_| ()),
+    }
+}
+
+/// A run's folder that this process has locked. Dropped before [`settle`](RunFolder::settle), it leaves the place as it was found.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// None only while it is dropped.
+    lock: Option<Lock>,
+    /// What was not there before: folders, outermost first, the lock, the marker.
+    made: Vec<PathBuf>,
+    made_lock: bool,
+    made_marker: bool,
+    settled: bool,
+}
+
+impl RunFolder {
+    /// Makes the folder where it is missing, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a run is there and `start` does not say what to do with it, or when another process holds the lock;
+    /// [`Error::File`] when the folder cannot be made, or is neither empty nor a run.
+    pub fn claim(path: &Path, start: Start) -> Result<RunFolder> {
+        check(path, look(path)?, start)?;
+        let made = make(path)?;
+        let file = path.join(LOCK);
+        let made_lock = fs::symlink_metadata(&file).is_err();
+        let lock = match files::lock(&file) {
+            Ok(lock) => lock,
+            Err(e) => {
+                undo(&made);
+                return Err(e);
+            }
+        };
+        let folder = RunFolder { path: path.to_path_buf(), lock: Some(lock), made, made_lock, made_marker: false, settled: false };
+        // Another process may have begun and ended a run since the first look.
+        check(path, look(path)?, start)?;
+        for name in FILES {
+            let file = path.join(name);
+            if fs::symlink_metadata(&file).is_ok() && !file.is_file() {
+                return Err(Error::file(&file, "is no regular file, the run needs one there: move it away"));
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Claims the first of `path`, `path-2`, `path-3` ... that is free and that no other process has.
+    ///
+    /// # Errors
+    /// [`Error::File`] when a folder cannot be made or locked.
+    pub fn claim_next(path: &Path) -> Result<RunFolder> {
+        let numbered = (2..).map(|n: u64| {
+            let mut name = path.file_name().unwrap_or_default().to_os_string();
+            name.push(format!("-{n}"));
+            path.with_file_name(name)
+        });
+        for path in std::iter::once(path.to_path_buf()).chain(numbered) {
+            if path.exists() && !(path.is_dir() && look(&path)? == Found::Free) {
+                continue;
+            }
+            match RunFolder::claim(&path, Start::Fresh) {
+                // Somebody else was faster.
+                Err(Error::Usage(_)) => {}
+                claimed => return claimed,
+            }
+        }
+        unreachable!("folder: there is always one more number")
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Marks the folder as a run's. The marker's id, which everything has that the run writes.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the marker cannot be read or written.
+    pub fn mark(&mut self) -> Result<String> {
+        if let Some(marker) = Marker::find(&self.path)? {
+            return Ok(marker.id);
+        }
+        let marker = Marker::new("run");
+        marker.put(&self.path)?;
+        self.made_marker = true;
+        Ok(marker.id)
+    }
+
+    /// From here on the folder and all in it stay: it has a checkpoint.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// Whether the folder that was locked is still at its path.
+    pub fn is_there(&self) -> bool {
+        self.lock.as_ref().is_some_and(Lock::is_in_place)
+    }
+
+    /// Removes the files of an earlier run in the same folder: the new one has its first checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::File`] that names what cannot be removed.
+    pub fn remove_left(&self) -> Result<()> {
+        for name in FILES {
+            let file = self.path.join(name);
+            if file.is_file() {
+                disk::remove_file(&file).map_err(|e| Error::file(&file, format!("cannot be removed: {e}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else { return };
+        if self.settled || !lock.is_in_place() {
+            return;
+        }
+        if self.made_marker {
+            let _ = disk::remove_folder(&self.path.join(checkpoint::FOLDER));
+            let _ = disk::remove_file(&self.path.join(MARKER));
+        }
+        if self.made_lock {
+            lock.remove();
+        }
+        undo(&self.made);
+    }
+}
+
+/// Makes the folder and those above it; those that were missing, outermost first.
+fn make(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut missing: Vec<PathBuf> =
+        path.ancestors().filter(|p| !p.as_os_str().is_empty()).take_while(|p| !p.exists()).map(Path::to_path_buf).collect();
+    missing.reverse();
+    let above = path.ancestors().skip(1).find(|path| path.exists());
+    if let Some(file) = above.filter(|path| !path.is_dir()) {
+        return Err(Error::file(path, format!("cannot be made: {} is a file, a folder is needed there", file.display())));
+    }
+    let mut made: Vec<PathBuf> = vec![];
+    for folder in missing {
+        match disk::make_folder(&folder) {
+            Ok(()) => made.push(folder),
+            // Another process was faster.
+            Err(_) if folder.is_dir() => {}
+            Err(e) => {
+                undo(&made);
+                return Err(Error::file(path, format!("cannot be made: {e}")));
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Removes folders as far as they are empty.
+fn undo(made: &[PathBuf]) {
+    for folder in made.iter().rev() {
+        let _ = disk::remove_folder(folder);
+    }
+}
