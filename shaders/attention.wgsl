@@ -72,8 +72,18 @@ fn statistic(place: Place, row: u32) -> u32 {
     return (place.sample * dims.heads + place.head) * dims.time + row;
 }
 
-// The dropout factor of a probability; only where dims.dropout is set.
-fn keep(place: Place, query: u32, key: u32) -> f32 {
-    let sample = step.first_sample + place.sample;
-    return keep_factor(((sample * dims.heads + place.head) * dims.time + query) * dims.time + key, dims.stream, step);
+// The counter of a head's first probability among those of all samples of the step, (B, H, T, T).
+fn counter_of(place: Place) -> vec2<u32> {
+    let head = advanced(wide_product(step.first_sample + place.sample, dims.heads), place.head);
+    return scaled(scaled(head, dims.time), dims.time);
+}
+
+fn scaled(counter: vec2<u32>, by: u32) -> vec2<u32> {
+    return wide_product(counter.x, by) + vec2(0u, counter.y * by);
+}
+
+// The dropout factor of a probability, by the counter of its head; only where dims.dropout is set. T is at most 65,536, so that one word
+// counts within a head.
+fn keep(counter: vec2<u32>, query: u32, key: u32) -> f32 {
+    return keep_factor(advanced(counter, query * dims.time + key), dims.stream, step);
 }

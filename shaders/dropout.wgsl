@@ -1,7 +1,7 @@
 // Dropout (Srivastava et al. 2014), inverted: y = x · k, k = 0 with probability p, else 1 / (1 − p).
 //
 // The mask is a function of (element, stream, seed), so nothing is saved: the backward is the same kernel on dy.
-// An element's index counts from the step's first sample, so micro-batches do not change what a step drops.
+// Elements are counted from the step's first sample on, in 64 bits, so that micro-batches do not change what a step drops.
 
 struct Dims {
     first_group: u32,
@@ -22,6 +22,7 @@ const ROWS_PER_GROUP: u32 = 256u; // elements
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let i = (dims.first_group + workgroup.x) * WORKGROUP + local;
     if i < dims.quads {
-        y[i] = pack(unpack(x[i]) * keep_factors(step.first_sample * dims.per_sample + i * 4u, dims.stream, step));
+        let first = advanced(wide_product(step.first_sample, dims.per_sample), i * 4u);
+        y[i] = pack(unpack(x[i]) * keep_factors(first, dims.stream, step));
     }
 }

@@ -281,5 +281,5 @@ fn keep(element: u32) -> vec4<f32> {
     if dims.dropout == 0u {
         return vec4(1.0);
     }
-    return keep_factors(step.first_sample * dims.per_sample + element, dims.stream, step);
+    return keep_factors(advanced(wide_product(step.first_sample, dims.per_sample), element), dims.stream, step);
 }

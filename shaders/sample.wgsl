@@ -190,7 +190,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         total += masses[i].x + f32(min(left, counts[i].y)) * last_weight;
         left -= min(left, counts[i].y);
     }
-    let drawn = f32(random_u32(now.drawn, now.seed_high, now.seed) >> 8u) / 16777216.0 * total;
+    let drawn = f32(random_u32(vec2(now.drawn, 0u), now.seed_high, now.seed) >> 8u) / 16777216.0 * total;
     var owner = 0u;
     var before = 0.0;
     var ties_there = ties;

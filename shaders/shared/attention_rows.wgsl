@@ -26,6 +26,7 @@ fn pushed(vector: Vector, last: vec4<f32>) -> Vector {
 @compute @workgroup_size(ROWS_PER_GROUP)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
+    let counter = counter_of(place);
     let row = min(place.first + local, dims.time - 1u);
     let own = part(place, row, Q);
     var q: Vector;
@@ -51,7 +52,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         total = total * shrink + p;
         var kept = p;
         if dims.dropout != 0u {
-            kept *= keep(place, row, key);
+            kept *= keep(counter, row, key);
         }
         for (var i = 0u; i < QUADS; i++) {
             sum[i] = sum[i] * shrink + kept * qkv_at(v, i);
@@ -71,6 +72,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 @compute @workgroup_size(ROWS_PER_GROUP)
 fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
+    let counter = counter_of(place);
     let row = min(place.first + local, dims.time - 1u);
     let own = part(place, row, Q);
     let own_y = output(place, row);
@@ -99,7 +101,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
         let p = select(0.0, exp(dot(score, vec4(1.0)) - own_lse), key <= row);
         var dweight = dot(dp, vec4(1.0));
         if dims.dropout != 0u {
-            dweight *= keep(place, row, key);
+            dweight *= keep(counter, row, key);
         }
         let ds = p * (dweight - own_delta);
         for (var i = 0u; i < QUADS; i++) {
@@ -119,6 +121,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
 @compute @workgroup_size(ROWS_PER_GROUP)
 fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
+    let counter = counter_of(place);
     let row = min(place.first + local, dims.time - 1u);
     let own_k = part(place, row, K);
     let own_v = part(place, row, V);
@@ -144,7 +147,7 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
         var kept = p;
         var dweight = dot(dp, vec4(1.0));
         if dims.dropout != 0u {
-            let factor = keep(place, query, row);
+            let factor = keep(counter, query, row);
             kept *= factor;
             dweight *= factor;
         }

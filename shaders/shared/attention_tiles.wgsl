@@ -192,18 +192,19 @@ fn sum_of_team(me: Invocation, own: vec4<f32>) -> vec4<f32> {
 }
 
 // The dropout factors of a block whose rows are queries.
-fn keep_rows(place: Place, rows: vec4<u32>, key: u32) -> vec4<f32> {
-    return vec4(keep(place, rows.x, key), keep(place, rows.y, key), keep(place, rows.z, key), keep(place, rows.w, key));
+fn keep_rows(counter: vec2<u32>, rows: vec4<u32>, key: u32) -> vec4<f32> {
+    return vec4(keep(counter, rows.x, key), keep(counter, rows.y, key), keep(counter, rows.z, key), keep(counter, rows.w, key));
 }
 
 // The same where the rows are keys.
-fn keep_columns(place: Place, query: u32, rows: vec4<u32>) -> vec4<f32> {
-    return vec4(keep(place, query, rows.x), keep(place, query, rows.y), keep(place, query, rows.z), keep(place, query, rows.w));
+fn keep_columns(counter: vec2<u32>, query: u32, rows: vec4<u32>) -> vec4<f32> {
+    return vec4(keep(counter, query, rows.x), keep(counter, query, rows.y), keep(counter, query, rows.z), keep(counter, query, rows.w));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
+    let counter = counter_of(place);
     let me = invocation_of(place, local);
     var sums: Sums;
     var top = vec4(LOWEST);
@@ -232,7 +233,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         }
         if dims.dropout != 0u {
             for (var j = 0u; j < 4u; j++) {
-                block[j] *= keep_rows(place, me.rows, keys[j]);
+                block[j] *= keep_rows(counter, me.rows, keys[j]);
             }
         }
         share_weights(me, block);
@@ -264,6 +265,7 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 @compute @workgroup_size(WORKGROUP)
 fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
+    let counter = counter_of(place);
     let me = invocation_of(place, local);
     var own_lse: vec4<f32>;
     var own_delta: vec4<f32>;
@@ -284,7 +286,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
         let keys = others_of(first, me.lane);
         if dims.dropout != 0u {
             for (var j = 0u; j < 4u; j++) {
-                dp[j] *= keep_rows(place, me.rows, keys[j]);
+                dp[j] *= keep_rows(counter, me.rows, keys[j]);
             }
         }
         var ds: Block;
@@ -314,6 +316,7 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
 @compute @workgroup_size(WORKGROUP)
 fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
+    let counter = counter_of(place);
     let me = invocation_of(place, local);
     var dk: Sums;
     var dv: Sums;
@@ -328,7 +331,7 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
             let p = select(vec4(0.0), exp(scores[j] * dims.scale - saved[at]), seen);
             kept[j] = p;
             if dims.dropout != 0u {
-                let factor = keep_columns(place, queries[j], me.rows);
+                let factor = keep_columns(counter, queries[j], me.rows);
                 kept[j] *= factor;
                 ds[j] *= factor;
             }

@@ -147,7 +147,7 @@ mod tests {
         for (batch, time, heads, head_size) in SHAPES {
             let keep = |b: usize, h: usize, t: usize, s: usize| {
                 let index = ((b * heads + h) * time + t) * time + s;
-                dropout::keep_factor(index as u32, 5, 77, u32::MAX / 3, 1.5)
+                dropout::keep_factor(index as u64, 5, 77, u32::MAX / 3, 1.5)
             };
             prove(batch, time, heads, head_size, &keep);
         }

@@ -48,7 +48,7 @@ pub fn assert_close(name: &str, got: &[f64], want: &[f64], abs: f64, rel: f64) {
 
 /// `len` pseudo-random numbers in [-1, 1), the same for the same `seed` on every machine.
 pub fn noise(len: usize, seed: u32) -> Vec<f64> {
-    (0..len).map(|i| f64::from(dropout::random_u32(i as u32, 0, seed)) / f64::from(1u32 << 31) - 1.0).collect()
+    (0..len).map(|i| f64::from(dropout::random_u32(i as u64, 0, seed)) / f64::from(1u32 << 31) - 1.0).collect()
 }
 
 /// Σ w · y: the scalar loss that makes `w` the upstream gradient `dy`.

@@ -30,7 +30,7 @@ pub struct Drawn {
 
 /// u of the counter-based random number of a token.
 pub fn uniform(drawn: u32, seed_high: u32, seed: u32) -> f64 {
-    f64::from(super::dropout::random_u32(drawn, seed_high, seed) >> 8) / f64::from(1 << 24)
+    f64::from(super::dropout::random_u32(u64::from(drawn), seed_high, seed) >> 8) / f64::from(1 << 24)
 }
 
 /// `logits` (V), of which `allowed` says whether a token may be drawn.

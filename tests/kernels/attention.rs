@@ -23,14 +23,22 @@ const SHARP: Range = Range { size: 16.0, abs: [2e-3, 2e-4, 2e-2], rel: 2e-5 };
 const BF16: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 3e-2], rel: 4e-3 };
 
 fn trial(attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, range: &Range) {
+    trial_from(5, attention, head_size, shape, dtype, range);
+}
+
+/// In a step whose earlier micro-batches had so many samples.
+fn trial_from(first_sample: u32, attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, range: &Range) {
     let Shape { batch, time, heads, .. } = shape;
     let (rows, width) = (batch * time, heads * head_size);
-    let mut t = Trial::new(format!("attention B {batch} T {time} H {heads} D {head_size} dropout {:?} {dtype:?}", shape.dropout));
-    let step = Step { seed: 1234, first_sample: 5, ..Step::default() }.with_dropout(0.3);
+    let mut t = Trial::new(format!(
+        "attention B {batch} T {time} H {heads} D {head_size} dropout {:?} {dtype:?} from {first_sample}",
+        shape.dropout
+    ));
+    let step = Step { seed: 1234, first_sample, ..Step::default() }.with_dropout(0.3);
     let keep = |b: usize, h: usize, query: usize, key: usize| {
         let sample = step.first_sample as usize + b;
         let index = ((sample * heads + h) * time + query) * time + key;
-        let factor = || dropout::keep_factor(index as u32, STREAM, step.seed, step.drop_below, f64::from(step.keep_scale));
+        let factor = || dropout::keep_factor(index as u64, STREAM, step.seed, step.drop_below, f64::from(step.keep_scale));
         shape.dropout.map_or(1.0, |_| factor())
     };
     let qkv: Vec<f64> = noise(rows * 3 * width, 1).iter().map(|x| range.size * x).collect();
@@ -96,4 +104,16 @@ fn more_rows_than_65_535() {
     let attention = Attention::new(4, Dtype::F32);
     trial(&attention, 4, Shape { batch: 21_847, time: 1, heads: 3, dropout: None }, Dtype::F32, &USUAL);
     trial(&attention, 4, Shape { batch: 5_042, time: 13, heads: 1, dropout: Some(STREAM) }, Dtype::F32, &USUAL);
+}
+
+/// A step of GPT-2 counts more than 2³² probabilities: within a head, between heads, and far beyond.
+#[test]
+fn dropout_counts_beyond_32_bits() {
+    let attention = Attention::new(4, Dtype::F32);
+    let shape = Shape { batch: 2, time: 65, heads: 3, dropout: Some(STREAM) };
+    for first_sample in [338_853, u32::MAX - 2] {
+        trial_from(first_sample, &attention, 4, shape, Dtype::F32, &USUAL);
+    }
+    let whole = Shape { time: 64, heads: 1, ..shape };
+    trial_from((1 << 20) - 1, &attention, 4, whole, Dtype::F32, &USUAL);
 }

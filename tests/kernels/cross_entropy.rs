@@ -54,7 +54,7 @@ fn target(row: u32, cols: u32) -> u32 {
     match row {
         _ if row % 5 == 2 => twin::IGNORED,
         _ if row % 11 == 4 => cols,
-        _ => random_u32(row, 1, 2) % cols,
+        _ => random_u32(row.into(), 1, 2) % cols,
     }
 }
 

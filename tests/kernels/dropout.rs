@@ -20,8 +20,8 @@ fn stored_trial(samples: usize, per_sample: usize, p: f64, first_sample: u32, dt
     let tx = t.activation("x", &[samples, per_sample], dtype, &x);
     let ty = t.activation_output("y", &[samples, per_sample], dtype);
     Dropout::new(dtype).forward(&mut t.plan, &tstep, stream, samples, &tx, &ty);
-    let first = first_sample.wrapping_mul(per_sample as u32);
-    let index = |i: usize| first.wrapping_add(i as u32);
+    let first = u64::from(first_sample) * per_sample as u64;
+    let index = |i: usize| first + i as u64;
     let factor = |i: usize| twin::keep_factor(index(i), stream, step.seed, step.drop_below, f64::from(step.keep_scale));
     let y: Vec<f64> = (0..len).map(|i| x[i] * factor(i)).collect();
     if first == 0 {
@@ -45,10 +45,12 @@ fn nothing_dropped() {
     trial(3, 68, 0.0, 2);
 }
 
-/// Indices wrap around like the twin's.
+/// A carry within a sample, between two, and words that both count; no mask is that of 2³² elements before.
 #[test]
 fn indices_of_more_than_32_bits() {
-    trial(7, 200, 0.25, u32::MAX - 2);
+    trial(3, 200, 0.25, 21_474_836);
+    trial(2, 256, 0.5, (1 << 24) - 1);
+    trial(7, 200, 0.25, u32::MAX - 6);
 }
 
 #[test]

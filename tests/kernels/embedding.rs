@@ -48,7 +48,7 @@ fn ids(rows: usize, table_rows: u32) -> Vec<u32> {
         8 => table_rows,
         17 => u32::MAX,
         26 => 0x8000_0000,
-        _ => random_u32(r, 1, 2) % table_rows,
+        _ => random_u32(r.into(), 1, 2) % table_rows,
     };
     (0..rows as u32).map(id).collect()
 }
