@@ -10,7 +10,8 @@
 //   backward           dx  = …
 //   backward_add       dx += …           the residual stream's gradient passes by the norm
 //   backward_weight    partials of dweight and dbias over chunks of CHUNK rows
-//   finish             dweight += Σ partials, and dbias; two stages of fixed order are as parallel as a GPU likes, and always the same bits
+//   finish             dweight += Σ partials; two stages of fixed order are as parallel as a GPU likes, and always the same bits
+//   finish_bias        the same, and dbias += Σ partials
 //
 // Everything is in quads of four columns: C is a multiple of four. `d_x` is dx: Direct3D's compiler keeps the name `dx` for itself.
 
@@ -18,7 +19,7 @@ struct Dims {
     first_group: u32,
     rows: u32, //     in `finish`, chunks
     quads: u32, //    C / 4
-    has_bias: u32, // without one, `bias` is bound to weight and not used, and `dbias` to dweight
+    has_bias: u32, // in `forward`: without one, `bias` is bound to weight and not used
     eps: f32,
 }
 
@@ -153,17 +154,25 @@ fn backward_weight(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_i
 @compute @workgroup_size(WEIGHT_QUADS)
 fn finish(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let q = (dims.first_group + workgroup.x) * WEIGHT_QUADS + local;
-    if q >= dims.quads {
-        return;
+    if q < dims.quads {
+        dweight[q] += sum_of_chunks(q);
     }
-    var of_weight = vec4(0.0);
-    var of_bias = vec4(0.0);
+}
+
+@compute @workgroup_size(WEIGHT_QUADS)
+fn finish_bias(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let q = (dims.first_group + workgroup.x) * WEIGHT_QUADS + local;
+    if q < dims.quads {
+        dweight[q] += sum_of_chunks(q);
+        dbias[q] += sum_of_chunks(dims.quads + q);
+    }
+}
+
+// Of quad `at` of each chunk's partials: first those of dweight, then those of dbias.
+fn sum_of_chunks(at: u32) -> vec4<f32> {
+    var sum = vec4(0.0);
     for (var chunk = 0u; chunk < dims.rows; chunk++) {
-        of_weight += sums[2u * chunk * dims.quads + q];
-        of_bias += sums[(2u * chunk + 1u) * dims.quads + q];
+        sum += sums[2u * chunk * dims.quads + at];
     }
-    dweight[q] += of_weight;
-    if dims.has_bias == 1u {
-        dbias[q] += of_bias;
-    }
+    return sum;
 }

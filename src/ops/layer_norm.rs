@@ -24,6 +24,7 @@ pub struct LayerNorm {
     backward_add: Kernel,
     backward_weight: Kernel,
     finish: Kernel,
+    finish_bias: Kernel,
 }
 
 impl LayerNorm {
@@ -36,6 +37,7 @@ impl LayerNorm {
             backward_add: file.kernel("backward_add"),
             backward_weight: file.kernel("backward_weight"),
             finish: file.kernel("finish"),
+            finish_bias: file.kernel("finish_bias"),
         }
     }
 
@@ -63,11 +65,14 @@ impl LayerNorm {
         let tiles = quads(x.cols()).div_ceil(WEIGHT_QUADS);
         let partials = plan.statistic("partials", &[chunks, 2, x.cols()]);
         let bindings = [("dy", dy), ("x", x), ("saved", moments), ("partials", &partials)];
-        let rows = dims(x, x.rows(), dbias.is_some());
+        let rows = dims(x, x.rows(), false);
         plan.push(&self.backward_weight, Extent::groups(chunks * tiles), 5 * x.len() as u64, &rows, &bindings);
-        let bindings = [("sums", &partials), ("dweight", dweight), ("dbias", dbias.unwrap_or(dweight))];
-        let chunks = dims(x, chunks, dbias.is_some());
-        plan.push(&self.finish, Extent::groups(tiles), partials.len() as u64, &chunks, &bindings);
+        let chunks = dims(x, chunks, false);
+        let mut bindings = vec![("sums", &partials), ("dweight", dweight)];
+        bindings.extend(dbias.map(|dbias| ("dbias", dbias)));
+        // Without a bias half of the partials are summed.
+        let (kernel, sums) = if dbias.is_some() { (&self.finish_bias, 2) } else { (&self.finish, 1) };
+        plan.push(kernel, Extent::groups(tiles), sums * (partials.len() / 2) as u64, &chunks, &bindings);
     }
 }
 

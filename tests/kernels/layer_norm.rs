@@ -1,4 +1,4 @@
-//! layer_norm.forward, .backward, .backward_add, .backward_weight, .finish
+//! layer_norm.forward, .backward, .backward_add, .backward_weight, .finish, .finish_bias
 
 use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::layer_norm::LayerNorm;
