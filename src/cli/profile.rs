@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 use super::output::Output;
 use super::variants::VariantArgs;
 use super::{Context, Ended, place};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
+use crate::gpu::profile::summary::Roof;
 use crate::gpu::profile::{Method, trace};
 use crate::text::read_text;
 use crate::train::config::RunConfig;
 use crate::train::presets::{self, PRESETS};
-use measure::{Measured, measure};
+use measure::{Measured, Wanted, measure};
 
 /// Time every dispatch of training steps, by kernel and by layer
 #[derive(Debug, clap::Args)]
@@ -28,12 +29,14 @@ Examples:
   wgpt profile --preset shakespeare-char
   wgpt profile --preset shakespeare-char --trace step.json --plot roofline.svg
   wgpt profile --preset gpt2 --set train.grad_accumulation=1 --set train.batch_size=2
+  wgpt profile --preset gpt2 --variant matmul=tile_8x8 --roof 20.1,8.02     against the roof of another run
   renderdoccmd capture --working-dir . wgpt profile --preset toy --capture
 
 Steps are real ones, on random tokens; nothing is written but what --trace and --plot name. A trace opens in
 ui.perfetto.dev. The roof is measured in the same run by shaders/probe.wgsl: a copy, and multiply-adds in
-registers. `roof %` is the shortest time the roof allows over the time taken; bytes count each tensor once a
-call, so that caches, and kernels that read more than they write, can be above their roof.")]
+registers. `roof %` is the shortest time the roof allows over the time taken; bytes are what each call must read
+and write at least, so that caches can lift a kernel above its roof. Two runs measure two roofs, some percent
+apart: give the second run the first one's with --roof, and their columns compare.")]
 pub struct Profile {
     /// Ready-made settings, as for `wgpt train`
     #[arg(long, value_name = "NAME")]
@@ -54,8 +57,11 @@ pub struct Profile {
     #[arg(long, value_name = "FILE.json")]
     trace: Option<PathBuf>,
     /// Draw the roofline with a point for each kernel
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg|FILE.png")]
     plot: Option<PathBuf>,
+    /// Hold kernels against this roof instead of measuring one: GFLOP/s and GB/s
+    #[arg(long, value_name = "GFLOPS,GBS", value_parser = roof)]
+    roof: Option<Roof>,
     /// Replace the files that --trace and --plot name
     #[arg(long)]
     overwrite: bool,
@@ -72,6 +78,13 @@ enum How {
     Repetition,
 }
 
+fn roof(text: &str) -> Result<Roof, String> {
+    let number = |part: &str| part.trim().parse::<f64>().ok().filter(|x| *x > 0.0 && x.is_finite()).map(|x| x * 1e9);
+    let parts = text.split_once(',').and_then(|(flops, bandwidth)| Some((number(flops)?, number(bandwidth)?)));
+    let (flops, bandwidth) = parts.ok_or("two numbers above 0 are needed, as in 20.1,8.02: GFLOP/s of multiply-adds and GB/s copied")?;
+    Ok(Roof { flops, bandwidth })
+}
+
 pub fn run(args: Profile, context: &Context) -> Result<Ended> {
     let config = settings(&args)?;
     if args.capture {
@@ -82,6 +95,7 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
             place::check(path, other, args.overwrite)?;
         }
     }
+    args.plot.as_deref().map(roofline::Format::of).transpose()?;
     let request = Request { timestamps: true, ..context.request.clone() };
     let gpu = context.open(&request)?;
     let options = args.variants.options(&gpu, &context.out)?;
@@ -89,7 +103,7 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
         How::Timestamps => Method::Timestamps,
         How::Repetition => Method::Repetition,
     });
-    let measured = measure(&gpu, &config, &options, args.steps, method, args.capture)?;
+    let measured = measure(&gpu, &config, &options, &Wanted { steps: args.steps, method, captured: args.capture, roof: args.roof })?;
     let name = args.preset.clone().or(args.config.as_ref().map(|path| path.display().to_string()));
     let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
     report::show(&gpu, &config, &name, &measured, &context.out);
@@ -131,7 +145,7 @@ fn write_files(args: &Profile, gpu: &Gpu, measured: &Measured, out: &Output) -> 
         let kernels = measured.by_kernel();
         let info = gpu.info();
         let title = format!("{} ({})", info.name, if info.driver_info.is_empty() { &info.driver } else { &info.driver_info });
-        write(path, roofline::svg(&kernels, &measured.roof, &title).map_err(|problem| Error::file(path, problem))?)?;
+        roofline::save(&kernels, &measured.roof, &title, path)?;
         out.notice(&format!("roofline  {}", path.display()));
     }
     Ok(())

@@ -93,7 +93,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let gpu = context.gpu()?;
     if args.tune {
         let file = tune::file(None, &gpu)?;
-        tune::tune_to(&file, &gpu, &config, tune::ROUNDS, &mut |line| context.out.notice(line))?;
+        tune::tune_to(&file, &gpu, &config, (&[], tune::ROUNDS), &mut |line| context.out.notice(line))?;
         args.variants.take(&file);
     }
     let recorded = match start {

@@ -26,10 +26,12 @@ Examples:
   wgpt tune                              the default preset's shapes
   wgpt tune --preset gpt2 --set train.batch_size=8
   wgpt tune --preset toy --out toy.toml  for: wgpt train --preset toy --tuning toy.toml
+  wgpt tune --kernel matmul --kernel attention.forward
 
 The file is good for one adapter, driver and version of the shaders; with any other it is ignored, and
 that is said. By default it lies in the user's cache folder ($WGPT_CACHE, $XDG_CACHE_HOME/wgpt or
-~/.cache/wgpt), where train, generate, predict and eval find it. Tuning again adds shapes.")]
+~/.cache/wgpt), where train, generate, predict and eval find it. Tuning again adds shapes. Most of the time goes
+into compiling every variant: --kernel takes a part of them.")]
 pub struct Tune {
     /// Ready-made settings, as of `wgpt train`
     #[arg(long, value_name = "NAME")]
@@ -43,6 +45,9 @@ pub struct Tune {
     /// Any setting by its name; may be given many times
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
+    /// Only this kernel, or all kernels of this file; may be given many times (`wgpt shaders` lists them)
+    #[arg(long = "kernel", value_name = "KERNEL")]
+    kernels: Vec<String>,
     /// The file to write [default: in the user's cache folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -63,7 +68,7 @@ pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     let gpu = context.gpu()?;
     let file = file(args.out, &gpu)?;
     context.out.notice(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, gpu.info().driver_info));
-    let rows = tune_to(&file, &gpu, &config, args.rounds, &mut |line| context.out.line(line))?;
+    let rows = tune_to(&file, &gpu, &config, (&args.kernels, args.rounds), &mut |line| context.out.line(line))?;
     context.out.object(&json!({ "file": output::path(&file), "key": key(&gpu), "rows": rows.iter().map(row).collect::<Vec<_>>() }));
     Ok(Ended::Done)
 }
@@ -84,12 +89,25 @@ pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Times the variants that training and decoding by `config` may take, shows a table line by line, and writes `file`.
-/// Ctrl-C ends the program as usual: there is nothing to save.
-pub fn tune_to(file: &Path, gpu: &Gpu, config: &RunConfig, rounds: u32, show: &mut dyn FnMut(&str)) -> Result<Vec<Row>> {
+/// Times the variants of the kernels named, or of all, that training and decoding by `config` may take, so many times each; shows a table
+/// line by line, and writes `file`. Ctrl-C ends the program as usual: there is nothing to save.
+pub fn tune_to(
+    file: &Path,
+    gpu: &Gpu,
+    config: &RunConfig,
+    (kernels, rounds): (&[String], u32),
+    show: &mut dyn FnMut(&str),
+) -> Result<Vec<Row>> {
     let training = trainer::record(config, gpu.limits())?;
     let decoder = Decoder::new(&config.model, gpu.limits())?;
-    let groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
+    let mut groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
+    if let Some(unknown) = kernels.iter().find(|wanted| !groups.iter().any(|group| group.is_of(wanted))) {
+        let mut names: Vec<&str> = groups.iter().map(tune::Group::kernel).collect();
+        names.dedup();
+        let problem = "no kernel of this name and model has several variants here";
+        return Err(Error::usage(format!("--kernel {unknown}: {problem}; these have: {}", names.join(", "))));
+    }
+    groups.retain(|group| kernels.is_empty() || kernels.iter().any(|wanted| group.is_of(wanted)));
     let mut rows = vec![];
     show(&format!("{:<30} {:<20} {:>5}  time of a dispatch by variant (* is taken)", "kernel", "class", "calls"));
     for group in &groups {

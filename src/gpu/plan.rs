@@ -209,9 +209,18 @@ impl Work {
 }
 
 impl Dispatch {
-    /// Bytes of everything bound, each byte counted once: the least that memory must move.
+    /// Bytes that memory must move at least, as a copy counts them: what is read, and what is written. A tensor that stands in for a missing
+    /// one is bound twice and moved once; one that is added to is read and written.
     pub fn bytes(&self) -> u64 {
-        self.tensors.iter().map(Tensor::bytes).sum()
+        let bindings = &self.kernel.interfaces()[0].bindings;
+        let moved = |skipped: &[Access]| {
+            let bound = bindings.iter().zip(&self.tensors).filter(|(binding, _)| !skipped.contains(&binding.access));
+            let mut ranges: Vec<(usize, u64, u64)> = bound.map(|(_, tensor)| (tensor.storage, tensor.offset, tensor.bytes())).collect();
+            ranges.sort_unstable();
+            ranges.dedup();
+            ranges.iter().map(|(.., bytes)| bytes).sum::<u64>()
+        };
+        moved(&[Access::Write]) + moved(&[Access::Read, Access::Uniform])
     }
 }
 

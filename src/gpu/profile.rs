@@ -66,7 +66,7 @@ pub struct Row {
     pub seconds: f64,
     /// Of all its calls in a step.
     pub flops: u64,
-    /// Of all its calls in a step: everything bound, each byte counted once a call.
+    /// Of all its calls in a step: what each call must read and write at least.
     pub bytes: u64,
     /// When its first call of the last step began, in seconds from that step's first.
     pub begin: f64,
@@ -311,6 +311,48 @@ pub fn middle_mean(samples: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::extent::Extent;
+    use crate::gpu::kernel::{KernelFile, SINGLE, Source};
+    use crate::gpu::plan::{Phase, Plan};
+    use crate::gpu::tensor::Dtype;
+
+    const SUMS: Source = Source {
+        file: "sums",
+        text: "struct Dims { first_group: u32, rows: u32 }\n\
+               @group(0) @binding(0) var<uniform> dims: Dims;\n\
+               @group(0) @binding(1) var<storage, read> weight: array<f32>;\n\
+               @group(0) @binding(2) var<storage, read> bias: array<f32>;\n\
+               @group(0) @binding(3) var<storage, read_write> y: array<f32>;\n\
+               @group(0) @binding(4) var<storage, read_write> sum: array<f32>;\n\
+               const WORKGROUP: u32 = 64u;\n\
+               const ROWS_PER_GROUP: u32 = 64u;\n\
+               @compute @workgroup_size(WORKGROUP)\n\
+               fn add(@builtin(global_invocation_id) id: vec3<u32>) {\n\
+                   let i = dims.first_group * WORKGROUP + id.x;\n\
+                   if i < dims.rows { y[i] = weight[i] + bias[i]; sum[i] += y_of(i); }\n\
+               }\n\
+               fn y_of(i: u32) -> f32 { return weight[i]; }\n",
+        shared: &[],
+        variants: SINGLE,
+    };
+
+    /// As the copy counts, which is the roof: 4 bytes of an element read and 4 written.
+    #[test]
+    fn bytes_are_what_must_be_moved() {
+        let kernel = KernelFile::load(&SUMS).kernel("add");
+        let moved = |with_bias: bool| {
+            let mut plan = Plan::new();
+            plan.begin(Phase("test"));
+            let [weight, bias, y, sum] = ["weight", "bias", "y", "sum"].map(|name| plan.kept(name, &[1000], Dtype::F32, "test"));
+            let bias = if with_bias { &bias } else { &weight };
+            let bindings = [("weight", &weight), ("bias", bias), ("y", &y), ("sum", &sum)];
+            plan.push(&kernel, Extent::rows(1000), 0, &[("rows", 1000usize.into())], &bindings);
+            let bytes: u64 = plan.dispatches().map(|dispatch| dispatch.bytes()).sum();
+            bytes / 1000
+        };
+        // Weight and sum are read, y and sum are written; a bias only where there is one.
+        assert_eq!((moved(false), moved(true)), (16, 20));
+    }
 
     #[test]
     fn bursts_fall_out_of_means() {

@@ -97,6 +97,16 @@ pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<Group<'p>> {
 }
 
 impl Group<'_> {
+    /// `matmul.forward`.
+    pub fn kernel(&self) -> &str {
+        self.dispatch.kernel.name()
+    }
+
+    /// Whether `wanted` names its kernel, or the file of it.
+    pub fn is_of(&self, wanted: &str) -> bool {
+        wanted == self.dispatch.kernel.name() || wanted == self.dispatch.kernel.file()
+    }
+
     /// Variants that the adapter runs, the default first; of those that are the same code for this kernel the first.
     fn candidates(&self, gpu: &Gpu) -> Vec<&'static str> {
         let Dispatch { kernel, extent, .. } = self.dispatch;

@@ -80,6 +80,26 @@ fn tables_traces_and_pictures() {
     }
 }
 
+/// Two runs measure two roofs; held against one, their percentages compare.
+#[test]
+fn a_roof_may_be_given() {
+    let folder = Folder::new("profile_roof");
+    let stdout = folder.ok(&small(&["--roof=20.5,8.25", "--plot=roof.png"]));
+    assert!(stdout.contains("roof      20.5 GFLOP/s of multiply-adds, 8.25 GB/s copied, as given"), "{stdout}");
+    assert!(std::fs::read(folder.path("roof.png")).unwrap().starts_with(b"\x89PNG"));
+    let measured = folder.ok(&small(&[]));
+    let advice = measured.lines().find_map(|line| Some(line.split_once("give it --roof ")?.1)).unwrap_or_else(|| panic!("{measured}"));
+    let found = folder.json(&small(&["--json", "--roof", advice]));
+    assert_eq!(found["roof"]["given"], true);
+    assert_eq!(format!("{:.3},{:.3}", number(&found["roof"], "gflops"), number(&found["roof"], "gb_per_second")), advice);
+    for kernel in found["kernels"].as_array().unwrap() {
+        let least = (number(kernel, "flops") / number(&found["roof"], "gflops"))
+            .max(number(kernel, "bytes") / number(&found["roof"], "gb_per_second"));
+        // Of kernels in several sizes each is held against its own bound.
+        assert!(number(kernel, "percent_of_roof") >= 100.0 * least / 1e9 / number(kernel, "seconds").max(1e-12) - 1e-6, "{kernel}");
+    }
+}
+
 #[test]
 fn refuses_before_it_measures() {
     let folder = Folder::new("profile_refused");
@@ -88,6 +108,10 @@ fn refuses_before_it_measures() {
     folder.refused(2, &small(&["--set=model.n_head=3"]), &["model.d_model", "3"]);
     folder.refused(1, &small(&["--trace=no/step.json"]), &["no/step.json", "there is no folder no"]);
     folder.refused(1, &small(&["--plot=."]), &["cannot be written: it is a folder"]);
+    folder.refused(2, &small(&["--plot=roof.jpg"]), &["--plot roof.jpg", "ends in .svg or .png"]);
+    for roof in ["20.1", "20.1,0", "20.1,-8", "a,b", "20.1,inf"] {
+        folder.refused(2, &small(&["--roof", roof]), &["--roof", "two numbers above 0", "20.1,8.02"]);
+    }
     folder.refused(2, &small(&["--limits=baseline", "--method=timestamps"]), &["without pass timestamps", "repetition"]);
     if cfg!(target_os = "linux") {
         folder.refused(2, &small(&["--capture"]), &["--capture", "RenderDoc is not attached", "renderdoccmd capture"]);

@@ -144,6 +144,25 @@ fn variants_and_tunings_that_cannot_be() {
     refused(1, &["--tuning", "none.toml"], &["none.toml", "no such file"]);
     refused(2, &["--tuning", "none.toml", "--tune"], &["--tuning", "--tune"]);
     folder.refused(1, &["tune", "--preset", "toy", "--out", "no/file.toml"], &["no/file.toml", "folder"]);
+    folder.refused(
+        2,
+        &["tune", "--preset", "toy", "--quiet", "--kernel", "matmull"],
+        &["--kernel matmull", "matmul.forward", "layer_norm.forward"],
+    );
     folder.refused(2, &["tune", "--preset", "toi"], &["did you mean `toy`?"]);
     folder.refused(2, &["tune", "--rounds", "0"], &["--rounds", "1..=1000"]);
+}
+
+#[test]
+fn one_kernel_is_tuned_alone() {
+    let folder = Folder::new("tune_kernel");
+    let kernels = ["--kernel", "layer_norm.forward", "--kernel", "cross_entropy"];
+    let tuned = folder.json(&[&["tune", "--preset", "toy", "--rounds", "1", "--json", "--out", "a.toml"][..], &kernels].concat());
+    let names: Vec<&str> = tuned["rows"].as_array().unwrap().iter().map(|row| row["kernel"].as_str().unwrap()).collect();
+    assert!(names.iter().all(|name| *name == "layer_norm.forward" || name.starts_with("cross_entropy.")), "{names:?}");
+    assert!(names.contains(&"layer_norm.forward") && names.iter().any(|name| name.starts_with("cross_entropy.")), "{names:?}");
+    // What was tuned before stays.
+    ok(&folder, &["tune", "--preset", "toy", "--rounds", "1", "--kernel", "gradient_norm", "--out", "a.toml"]);
+    let file = folder.read("a.toml");
+    assert!(["cross_entropy.", "layer_norm.forward", "gradient_norm."].iter().all(|kernel| file.contains(kernel)), "{file}");
 }

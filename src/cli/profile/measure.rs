@@ -19,11 +19,23 @@ use crate::train::config::RunConfig;
 pub struct Measured {
     pub method: Method,
     pub roof: Roof,
+    /// The roof was not measured now: the user gave it.
+    pub roof_given: bool,
     pub rows: Vec<Row>,
     /// A step that nobody times, from its submit until it has run: the mean of the middle half, seconds.
     pub step: f64,
     pub steps: u32,
     pub counts: Counts,
+}
+
+/// What to measure, and how.
+pub struct Wanted {
+    pub steps: u32,
+    pub method: Option<Method>,
+    /// One step in the graphics debugger, too.
+    pub captured: bool,
+    /// Instead of a measured one.
+    pub roof: Option<Roof>,
 }
 
 /// What a step asks of the host.
@@ -62,7 +74,7 @@ pub fn layer(row: &Row) -> String {
 /// Steps before the first measured one: drivers compile, and the runner learns how much work one submit may hold.
 const WARM_UP: usize = 3;
 
-pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, steps: u32, method: Option<Method>, captured: bool) -> Result<Measured> {
+pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted) -> Result<Measured> {
     let mut trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
     let data = tokens(config);
     let run = |trainer: &mut Trainer| -> Result<f64> {
@@ -74,14 +86,14 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, steps: u32, met
     for _ in 0..WARM_UP {
         run(&mut trainer)?;
     }
-    if captured {
+    if wanted.captured {
         capture::captured(gpu, || run(&mut trainer).map(drop))?;
     }
-    let profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, method))?;
+    let profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, wanted.method))?;
     let method = profiler.method();
     let (mut profiler, mut plain, mut counts) = (Some(profiler), vec![], Counts { host_microseconds: f64::INFINITY, ..Counts::default() });
     // Steps of both kinds in turn, so that a busy machine slows both.
-    for _ in 0..steps {
+    for _ in 0..wanted.steps {
         let (before, created) = (trainer.session.runner.done, gpu.created());
         plain.push(run(&mut trainer)?);
         let done = trainer.session.runner.done;
@@ -101,9 +113,10 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, steps: u32, met
     trainer.finish()?;
     let rows = profiler.map_or(vec![], |profiler| profiler.rows(&trainer.session.compiled));
     drop(trainer);
-    let roof = probe::roof(gpu, method)?;
+    let roof = wanted.roof.map_or_else(|| probe::roof(gpu, method), Ok)?;
     let counts = counts.of(&rows);
-    Ok(Measured { method, roof, rows, step: middle_mean(&plain), steps, counts })
+    let (step, steps) = (middle_mean(&plain), wanted.steps);
+    Ok(Measured { method, roof, roof_given: wanted.roof.is_some(), rows, step, steps, counts })
 }
 
 /// Random tokens, as many as two steps read.

@@ -21,7 +21,7 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
         "tokens_per_step": tokens(config),
         "method": measured.method,
         "steps": measured.steps,
-        "roof": { "gflops": measured.roof.flops / 1e9, "gb_per_second": measured.roof.bandwidth / 1e9 },
+        "roof": { "gflops": measured.roof.flops / 1e9, "gb_per_second": measured.roof.bandwidth / 1e9, "given": measured.roof_given },
         "step_seconds": measured.step,
         "sum_seconds": sum(measured),
         "counts": measured.counts,
@@ -38,7 +38,11 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
     out.line(&format!("step      {name}: {layers} layers of width {d}, {heads} heads, {} tokens, all random", count(tokens(config))));
     out.line(&format!("method    {}, the middle half of {} steps", method(measured.method), measured.steps));
     let (gflops, bandwidth) = (measured.roof.flops / 1e9, measured.roof.bandwidth / 1e9);
-    out.line(&format!("roof      {} GFLOP/s of multiply-adds, {} GB/s copied", figure(gflops), figure(bandwidth)));
+    let of = if measured.roof_given { "as given" } else { "measured in this run" };
+    out.line(&format!("roof      {} GFLOP/s of multiply-adds, {} GB/s copied, {of}", figure(gflops), figure(bandwidth)));
+    if !measured.roof_given {
+        out.line(&format!("          another run measures another: to compare with this one, give it --roof {gflops:.3},{bandwidth:.3}"));
+    }
     table(out, "kernel", &measured.by_kernel(), sum(measured));
     table(out, "layer", &measured.by_layer(), sum(measured));
     totals(config, measured, out);

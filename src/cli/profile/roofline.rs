@@ -1,11 +1,18 @@
-//! The roofline as SVG (Williams, Waterman and Patterson 2009): FLOP/s over FLOPs per byte, a labelled point for each kernel.
+//! The roofline (Williams, Waterman and Patterson 2009): FLOP/s over FLOPs per byte, a labelled point for each kernel.
 
+mod labels;
+
+use std::io::Write;
 use std::ops::Range;
+use std::path::Path;
 
+use labels::{Frame, Label, along, place};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::profile::summary::{Group, Roof};
 use crate::train::plot::{FONT, GRID, INK, register};
 
@@ -24,67 +31,119 @@ const COLOURS: [RGBColor; 7] = [
 ];
 const LABEL: u32 = 12;
 
-/// A box in pixels: left, top, right, bottom.
-type Frame = [i32; 4];
+/// What a file's ending asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Svg,
+    Png,
+}
+
+impl Format {
+    /// # Errors
+    /// [`Error::Usage`] for another ending.
+    pub fn of(path: &Path) -> Result<Format> {
+        match path.extension().map(|ending| ending.to_ascii_lowercase()) {
+            Some(ending) if ending == "svg" => Ok(Format::Svg),
+            Some(ending) if ending == "png" => Ok(Format::Png),
+            _ => Err(Error::usage(format!("--plot {}: needs a name that ends in .svg or .png", path.display()))),
+        }
+    }
+}
 
 struct Point {
     label: String,
+    /// FLOPs per byte and GFLOP/s.
     at: (f64, f64),
     share: f64,
     colour: RGBColor,
+    /// It only moves bytes: a square at the left edge, as far below the slope as its bytes per second are below the roof's.
+    moves_only: bool,
 }
 
-/// The picture of kernels that compute something.
+/// Draws all kernels that took time, in the format that the path's ending names.
 ///
 /// # Errors
-/// What could not be drawn.
-pub fn svg(kernels: &[Group], roof: &Roof, title: &str) -> Result<String, String> {
-    let points = points(kernels);
-    if points.is_empty() || roof.flops <= 0.0 || roof.bandwidth <= 0.0 {
-        return Err("nothing to draw: no kernel with operations took any time".into());
+/// [`Error::File`] for what cannot be drawn or written, [`Error::Usage`] as [`Format::of`].
+pub fn save(kernels: &[Group], roof: &Roof, title: &str, path: &Path) -> Result<()> {
+    let format = Format::of(path)?;
+    let [xs, ys] = ranges(kernels, roof).map_err(|problem| Error::file(path, problem))?;
+    let points = points(kernels, xs.start);
+    register().map_err(|problem| Error::file(path, problem))?;
+    let chart = Chart { points: &points, roof, title, ranges: [xs, ys] };
+    match format {
+        Format::Svg => {
+            let mut svg = String::new();
+            let drawn = draw(SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), &chart);
+            drawn.map_err(|e| Error::file(path, e))?;
+            files::write(path, |out| out.write_all(svg.as_bytes()))
+        }
+        Format::Png => {
+            files::write_by_path(path, |path| draw(BitMapBackend::new(path, SIZE).into_drawing_area(), &chart).map_err(|e| e.to_string()))
+        }
     }
-    register()?;
-    let mut svg = String::new();
-    draw(SVGBackend::with_string(&mut svg, SIZE).into_drawing_area(), &points, roof, title).map_err(|e| e.to_string())?;
-    Ok(svg)
 }
 
-fn points(kernels: &[Group]) -> Vec<Point> {
+/// `left` is the lowest intensity of the picture.
+fn points(kernels: &[Group], left: f64) -> Vec<Point> {
     let total: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
     let mut files: Vec<&str> = vec![];
     let mut points = vec![];
-    for kernel in kernels.iter().filter(|kernel| kernel.flops > 0 && kernel.seconds > 0.0) {
+    for kernel in kernels.iter().filter(|kernel| kernel.seconds > 0.0) {
         let file = kernel.name.split('.').next().unwrap_or_default();
         if !files.contains(&file) {
             files.push(file);
         }
         let colour = files.iter().position(|f| *f == file).unwrap_or_default().min(COLOURS.len() - 1);
-        let share = kernel.seconds / total;
+        let (share, moves_only) = (kernel.seconds / total, kernel.flops == 0);
+        let at = if moves_only { moving(kernel, left) } else { (kernel.intensity(), kernel.rate() / 1e9) };
         let label = format!("{} {:.1} %", kernel.name, 100.0 * share);
-        points.push(Point { label, at: (kernel.intensity(), kernel.rate() / 1e9), share, colour: COLOURS[colour] });
+        points.push(Point { label, at, share, colour: COLOURS[colour], moves_only });
     }
     points
 }
 
-/// Whole decades around the points and the roof's ridge.
-fn ranges(points: &[Point], roof: &Roof) -> [Range<f64>; 2] {
-    let ridge = roof.flops / roof.bandwidth;
-    let xs = || points.iter().map(|p| p.at.0).chain([ridge]);
-    let ys = || points.iter().map(|p| p.at.1).chain([roof.flops / 1e9]);
+/// Where a kernel without FLOPs stands: just within the left edge.
+fn moving(kernel: &Group, left: f64) -> (f64, f64) {
+    let x = left * 1.2;
+    (x, x * kernel.bandwidth() / 1e9)
+}
+
+/// Whole decades around the kernels and the roof's ridge.
+fn ranges(kernels: &[Group], roof: &Roof) -> Result<[Range<f64>; 2], &'static str> {
+    if !kernels.iter().any(|kernel| kernel.seconds > 0.0) {
+        return Err("nothing to draw: no kernel took any time");
+    }
+    if roof.flops <= 0.0 || roof.bandwidth <= 0.0 {
+        return Err("nothing to draw: the roof could not be measured");
+    }
+    let computing = || kernels.iter().filter(|kernel| kernel.seconds > 0.0 && kernel.flops > 0);
     let low = |x: f64| 10f64.powf((x.log10() - 0.1).floor());
-    let (left, right) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
+    let xs = || computing().map(Group::intensity).chain([roof.flops / roof.bandwidth]);
+    let (first, right) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
+    let left = low(first);
+    let still = || kernels.iter().filter(|kernel| kernel.seconds > 0.0 && kernel.flops == 0 && kernel.bytes > 0);
+    let ys = || computing().map(|kernel| kernel.rate() / 1e9).chain(still().map(|kernel| moving(kernel, left).1)).chain([roof.flops / 1e9]);
     let (bottom, top) = (ys().fold(f64::INFINITY, f64::min), ys().fold(0.0, f64::max));
-    [low(left)..right * 6.0, low(bottom)..top * 3.0]
+    Ok([left..right * 6.0, low(bottom)..top * 3.0])
+}
+
+/// What is drawn.
+struct Chart<'a> {
+    points: &'a [Point],
+    roof: &'a Roof,
+    title: &'a str,
+    ranges: [Range<f64>; 2],
 }
 
 type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
-fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, points: &[Point], roof: &Roof, title: &str) -> Drawn<B> {
+fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, what: &Chart) -> Drawn<B> {
+    let Chart { points, roof, title, ranges: [xs, ys] } = what;
     let text = |size: u32| (FONT, size).into_font().color(&INK);
     area.fill(&WHITE)?;
     area.draw(&Text::new("Kernels of a training step against this adapter's roof", (78, 14), text(19)))?;
-    area.draw(&Text::new(title, (78, 40), (FONT, 13).into_font().color(&ROOF)))?;
-    let [xs, ys] = ranges(points, roof);
+    let squares = if points.iter().any(|point| point.moves_only) { "; squares: no FLOPs, so only the slope counts" } else { "" };
+    area.draw(&Text::new(format!("{title}{squares}"), (78, 40), (FONT, 13).into_font().color(&ROOF)))?;
     let mut chart = ChartBuilder::on(&area)
         .margin_top(66)
         .margin_right(26)
@@ -100,7 +159,7 @@ fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, points: &[Point], roof: 
         .axis_style(INK.mix(0.5))
         .x_label_formatter(&|x| power(*x))
         .y_label_formatter(&|y| power(*y))
-        .x_desc("arithmetic intensity (FLOPs per byte of tensors bound)")
+        .x_desc("arithmetic intensity (FLOPs per byte read or written)")
         .y_desc("GFLOP/s")
         .label_style(text(13))
         .axis_desc_style(text(14))
@@ -112,37 +171,55 @@ fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, points: &[Point], roof: 
     let first = xs.start.max(ys.start * 1e9 / roof.bandwidth);
     let line = [first, ridge.clamp(first, xs.end), xs.end].map(|x| (x, height(x)));
     chart.draw_series(LineSeries::new(line, ROOF.stroke_width(3)))?;
-    let place = |at: (f64, f64)| chart.plotting_area().map_coordinate(&at);
-    let mut taken: Vec<Frame> = line.windows(2).flat_map(|ends| along(place(ends[0]), place(ends[1]))).collect();
-    let marks: Vec<(i32, i32)> = points.iter().map(|p| place(p.at)).collect();
-    taken.extend(marks.iter().zip(points).map(|((x, y), p)| [x - radius(p), y - radius(p), x + radius(p), y + radius(p)]));
-    let (corner, end) = (place((xs.start, ys.end)), place((xs.end, ys.start)));
+    let pixel = |at: (f64, f64)| chart.plotting_area().map_coordinate(&at);
+    let mut taken: Vec<Frame> = line.windows(2).flat_map(|ends| along(pixel(ends[0]), pixel(ends[1]))).collect();
+    let marks: Vec<(i32, i32)> = points.iter().map(|p| pixel(p.at)).collect();
+    taken.extend(marks.iter().zip(*points).map(|((x, y), p)| [x - radius(p), y - radius(p), x + radius(p), y + radius(p)]));
+    let (corner, end) = (pixel((xs.start, ys.end)), pixel((xs.end, ys.start)));
     let inside = [corner.0 + 4, corner.1 + 4, end.0 - 4, end.1 - 4];
-    roof_labels(&area, roof, place((xs.end, height(xs.end))), place(line[0]), place(line[1]), inside, &mut taken)?;
+    let mut written = vec![];
+    roof_labels(&area, roof, pixel((xs.end, height(xs.end))), pixel(line[0]), pixel(line[1]), inside, &mut written)?;
+    let mut wanted = vec![];
     for (point, mark) in points.iter().zip(&marks) {
-        area.draw(&Circle::new(*mark, radius(point), point.colour.mix(0.55).filled()))?;
-        area.draw(&Circle::new(*mark, radius(point), point.colour.stroke_width(1)))?;
+        let width = area.estimate_text_size(&point.label, &(FONT, LABEL).into_font().color(&INK))?.0 as i32;
+        wanted.push(Label { mark: *mark, radius: radius(point), width });
+    }
+    let placed = place(&wanted, LABEL as i32, inside, &taken, written);
+    for (from, to) in placed.iter().filter_map(|place| place.leader) {
+        area.draw(&PathElement::new([from, to], FAINT.mix(0.8)))?;
     }
     for (point, mark) in points.iter().zip(&marks) {
-        label(&area, point, *mark, inside, &mut taken)?;
+        draw_mark(&area, point, *mark)?;
+    }
+    for (point, place) in points.iter().zip(&placed) {
+        draw_label(&area, point, place)?;
     }
     area.present()
+}
+
+fn draw_mark<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, (x, y): (i32, i32)) -> Drawn<B> {
+    let r = radius(point);
+    for style in [point.colour.mix(0.55).filled(), point.colour.stroke_width(1)] {
+        if point.moves_only {
+            area.draw(&Rectangle::new([(x - r, y - r), (x + r, y + r)], style))?;
+        } else {
+            area.draw(&Circle::new((x, y), r, style))?;
+        }
+    }
+    Ok(())
+}
+
+/// On a ground of its own, which hides the grid, and a line that had no way around it.
+fn draw_label<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, place: &labels::Place) -> Drawn<B> {
+    let [left, top, right, bottom] = place.frame;
+    area.draw(&Rectangle::new([(left, top), (right, bottom)], WHITE.filled()))?;
+    let style = (FONT, LABEL).into_font().color(&point.colour).pos(Pos::new(HPos::Left, VPos::Center));
+    area.draw(&Text::new(point.label.as_str(), (left + labels::MARGIN, (top + bottom) / 2), style))
 }
 
 /// The area of a point is its share of the time, as far as it can be seen.
 fn radius(point: &Point) -> i32 {
     (3.5 + 26.0 * (point.share / std::f64::consts::PI).sqrt()).round() as i32
-}
-
-/// Small boxes along a line, which no label may cover.
-fn along(from: (i32, i32), to: (i32, i32)) -> Vec<Frame> {
-    let steps = ((to.0 - from.0).abs().max((to.1 - from.1).abs()) / 6).max(1);
-    let at = |i: i32| (from.0 + (to.0 - from.0) * i / steps, from.1 + (to.1 - from.1) * i / steps);
-    (0..=steps).map(at).map(|(x, y)| [x - 3, y - 3, x + 3, y + 3]).collect()
-}
-
-fn overlaps(a: &Frame, b: &Frame) -> bool {
-    a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
 }
 
 fn roof_labels<B: DrawingBackend>(
@@ -152,76 +229,32 @@ fn roof_labels<B: DrawingBackend>(
     slope_start: (i32, i32),
     ridge: (i32, i32),
     inside: Frame,
-    taken: &mut Vec<Frame>,
+    written: &mut Vec<Frame>,
 ) -> Drawn<B> {
     let style = |h| (FONT, 13).into_font().color(&ROOF).pos(Pos::new(h, VPos::Bottom));
-    let flat = format!("{:.1} GFLOP/s of multiply-adds, measured", roof.flops / 1e9);
+    let flat = format!("{:.1} GFLOP/s of multiply-adds", roof.flops / 1e9);
     let (width, height) = area.estimate_text_size(&flat, &style(HPos::Left))?;
     let (right, y) = (inside[2] - 2, flat_end.1 - 6);
     area.draw(&Text::new(flat, (right - width as i32, y), style(HPos::Left)))?;
-    taken.push([right - width as i32, y - height as i32 - 4, right, y]);
+    written.push([right - width as i32, y - height as i32 - 4, right, y]);
     // It ends at the slope, as low as there is room for it on the left.
-    let slope = format!("{:.1} GB/s copied, measured", roof.bandwidth / 1e9);
+    let slope = format!("{:.1} GB/s copied", roof.bandwidth / 1e9);
     let (width, height) = area.estimate_text_size(&slope, &style(HPos::Left))?;
     let per_pixel = f64::from(slope_start.1 - ridge.1) / f64::from((ridge.0 - slope_start.0).max(1));
     let needed = (inside[0] + width as i32 + 24 - slope_start.0).max(0);
     let (x, y) = (slope_start.0 + needed - width as i32 - 20, slope_start.1 - (f64::from(needed) * per_pixel) as i32);
     area.draw(&Text::new(slope, (x, y), style(HPos::Left)))?;
-    taken.push([x, y - height as i32 - 4, x + width as i32, y]);
+    written.push([x, y - height as i32 - 4, x + width as i32, y]);
     Ok(())
 }
 
-/// At the nearest free place around the point, with a thin line where that is not beside it.
-fn label<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    point: &Point,
-    mark: (i32, i32),
-    inside: Frame,
-    taken: &mut Vec<Frame>,
-) -> Drawn<B> {
-    let style = (FONT, LABEL).into_font().color(&point.colour).pos(Pos::new(HPos::Left, VPos::Center));
-    let width = area.estimate_text_size(&point.label, &style)?.0 as i32;
-    let half = LABEL as i32 / 2 + 2;
-    let frame = |(x, y): (i32, i32)| [x - 2, y - half, x + width + 2, y + half];
-    let free = |at: &(i32, i32)| {
-        let f = frame(*at);
-        let fits = f[0] >= inside[0] && f[1] >= inside[1] && f[2] <= inside[2] && f[3] <= inside[3];
-        fits && !taken.iter().any(|other| overlaps(&f, other))
-    };
-    let near = radius(point) + 5;
-    let ring = |far: i32| {
-        (0..24).map(move |turn| {
-            let angle = f64::from(turn) * std::f64::consts::TAU / 24.0;
-            let (dx, dy) = (f64::from(near + far) * angle.cos(), f64::from(near + far) * angle.sin());
-            // Left of the point a label ends there, right of it it begins there.
-            let left = if dx < -1.0 {
-                width
-            } else if dx > 1.0 {
-                0
-            } else {
-                width / 2
-            };
-            (mark.0 + dx as i32 - left, mark.1 + dy as i32)
-        })
-    };
-    let found = (0..40).flat_map(|i| ring(i * 6)).find(|at| free(at));
-    let (x, y) = found.unwrap_or((mark.0 + near, mark.1));
-    let f = frame((x, y));
-    let nearest = (mark.0.clamp(f[0], f[2]), mark.1.clamp(f[1], f[3]));
-    if (nearest.0 - mark.0).abs().max((nearest.1 - mark.1).abs()) > near + 8 {
-        area.draw(&PathElement::new([mark, nearest], FAINT.mix(0.8)))?;
-    }
-    area.draw(&Text::new(point.label.as_str(), (x, y), style))?;
-    taken.push(f);
-    Ok(())
-}
-
-/// `0.01`, `1`, `100`, `10,000`.
+/// `1e-5`, `0.01`, `1`, `100`, `10,000`.
 fn power(x: f64) -> String {
     match x {
         _ if x >= 999.5 => crate::cli::output::count(x.round() as u64),
         _ if x >= 0.9995 => format!("{x:.0}"),
-        _ => format!("{x:.6}").trim_end_matches('0').to_owned(),
+        _ if x >= 0.000_95 => format!("{x:.6}").trim_end_matches('0').to_owned(),
+        _ => format!("{x:.0e}"),
     }
 }
 
@@ -233,26 +266,55 @@ mod tests {
         Group { name: name.into(), variants: vec![], calls: 1, seconds, flops, bytes, least_seconds: 0.0 }
     }
 
+    fn picture(name: &str, kernels: &[Group], roof: &Roof, title: &str) -> Result<Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        save(kernels, roof, title, &path).map(|()| std::fs::read(&path).unwrap())
+    }
+
+    const ROOF: Roof = Roof { flops: 2e10, bandwidth: 8e9 };
+
     #[test]
     fn every_kernel_gets_a_point_and_a_label_of_its_own() {
         let mut kernels: Vec<Group> = (0..30).map(|i| kernel(&format!("op_{}.k{i}", i / 4), 1e-3, 1_000_000 + i, 900_000)).collect();
         kernels.push(kernel("clear", 1e-3, 0, 100));
-        let svg = svg(&kernels, &Roof { flops: 2e10, bandwidth: 8e9 }, "a <GPU>").unwrap();
-        assert_eq!(svg.matches(" %\n</text>").count(), 30, "{svg}");
+        kernels.push(kernel("unused.k", 0.0, 100, 100));
+        let svg = String::from_utf8(picture("a.svg", &kernels, &ROOF, "a <GPU>").unwrap()).unwrap();
+        assert_eq!(svg.matches(" %\n</text>").count(), 31, "{svg}");
+        assert!(svg.contains("clear 3.2 %") && svg.contains("no FLOPs") && !svg.contains("unused"), "{svg}");
         assert!(svg.contains("a &lt;GPU&gt;") && svg.contains("20.0 GFLOP/s") && svg.contains("8.0 GB/s"));
-        assert!(!svg.contains("NaN") && !svg.contains("clear"));
+        assert!(!svg.contains("NaN"));
+    }
+
+    #[test]
+    fn a_kernel_without_flops_is_as_far_from_the_slope_as_from_its_roof() {
+        let half = kernel("copy", 1.0, 0, 4_000_000_000);
+        let point = &points(&[half], 0.01)[0];
+        assert!(point.moves_only && (point.at.1 * 1e9 / ROOF.attainable(point.at.0) - 0.5).abs() < 1e-9, "{:?}", point.at);
+        assert!(picture("a.svg", &[kernel("clear", 1.0, 0, 9)], &ROOF, "").is_ok());
+    }
+
+    #[test]
+    fn the_ending_names_the_format() {
+        let kernels = [kernel("a.f", 1e-3, 1000, 1000)];
+        assert!(picture("a.png", &kernels, &ROOF, "").unwrap().starts_with(b"\x89PNG"));
+        assert!(picture("a.PNG", &kernels, &ROOF, "").unwrap().starts_with(b"\x89PNG"));
+        for name in ["a.jpg", "a", "png"] {
+            let message = picture(name, &kernels, &ROOF, "").unwrap_err().to_string();
+            assert!(message.contains("needs a name that ends in .svg or .png"), "{message}");
+        }
     }
 
     #[test]
     fn refuses_what_it_cannot_draw() {
-        let roof = Roof { flops: 2e10, bandwidth: 8e9 };
-        assert!(svg(&[], &roof, "").is_err());
-        assert!(svg(&[kernel("clear", 1.0, 0, 9)], &roof, "").is_err());
+        assert!(picture("a.svg", &[], &ROOF, "").is_err());
+        assert!(picture("a.svg", &[kernel("a.f", 0.0, 1, 9)], &ROOF, "").is_err());
+        assert!(picture("a.svg", &[kernel("a.f", 1.0, 1, 9)], &Roof { flops: 0.0, bandwidth: 1.0 }, "").is_err());
     }
 
     #[test]
     fn powers_read_well() {
-        let cases = [(0.01, "0.01"), (1.0, "1"), (100.0, "100"), (1000.0, "1,000")];
+        let cases = [(1e-7, "1e-7"), (0.001, "0.001"), (0.01, "0.01"), (1.0, "1"), (100.0, "100"), (1000.0, "1,000")];
         cases.iter().for_each(|(x, text)| assert_eq!(power(*x), *text));
     }
 }
