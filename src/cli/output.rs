@@ -45,11 +45,10 @@ impl Output {
         self.piece(&format!("{text}\n"));
     }
 
-    /// A piece of a result for people, shown at once. A file or a pipe gets it as it is; a terminal, which would obey them, no control
-    /// characters.
+    /// A piece of a result for people, shown at once.
     pub fn piece(&self, text: &str) {
         if !self.json {
-            self.write(&if self.terminal { harmless(text) } else { text.into() });
+            self.write(text);
         }
     }
 
@@ -95,10 +94,12 @@ impl Output {
         self.state().failed.take().map_or(Ok(()), Err)
     }
 
+    /// A file or a pipe gets the text as it is; a terminal, which would obey them, no control characters.
     fn write(&self, text: &str) {
         if self.ended() {
             return;
         }
+        let text = if self.terminal { harmless(text) } else { text.into() };
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Ok(()) => {}

@@ -58,6 +58,9 @@ fn runs_that_are_damaged() {
     folder.refused(1, &resume, &["model.safetensors", "`wte` is F32 [7, 16]", "needs F32 [7, 32]"]);
     folder.write(&at("config.toml"), config.replace("n_layer = 1", "n_layer = 2"));
     folder.refused(1, &predict, &["model.safetensors", "has no tensor `h.1."]);
+    folder.write(&at("config.toml"), config.replace("\neps = ", "\neps = -"));
+    folder.refused(1, &predict, &["config.toml: train.eps = -", "needs a number above 0"]);
+    folder.refused(1, &resume, &["config.toml: train.eps = -", "needs a number above 0"]);
     folder.write(&at("config.toml"), config.replace("vocab_size = 7", "vocab_size = 6"));
     folder.refused(1, &predict, &["tokenizer has 7 tokens", "only 6"]);
     folder.write(&at("config.toml"), config);

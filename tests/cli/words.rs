@@ -80,6 +80,48 @@ fn files_that_are_known_and_no_text() {
     folder.refused(1, &train("a.txt"), &["a.txt: is UTF-16"]);
 }
 
+/// Only what the user names is asked for: the end of the schedule follows a peak that falls below it, and that is said.
+#[test]
+fn a_learning_rate_alone_is_enough() {
+    let folder = Folder::new("rate");
+    folder.write("text.txt", text());
+    let args: Vec<&str> = small(&["--out", "a", "--steps", "2", "--set=train.learning_rate=1e-6"]);
+    let done = folder.run(&args.into_iter().filter(|arg| *arg != "--quiet").collect::<Vec<_>>());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("note: train.min_learning_rate = ") && done.stderr.contains("train.learning_rate = 1e-6"), "{done:?}");
+    let low = folder.read("a/config.toml").lines().find_map(|line| line.strip_prefix("min_learning_rate = ")?.parse::<f64>().ok());
+    assert!(low.is_some_and(|low| low > 0.0 && low < 1e-6), "{low:?}");
+    let both = ["--set=train.learning_rate=1e-6", "--set=train.min_learning_rate=1e-3", "--out=b"];
+    folder.refused(2, &small(&both), &["train.min_learning_rate = 0.001: needs 0 to train.learning_rate = 1e-6"]);
+}
+
+/// A run reads its text again when it goes on, and a pipe has it once.
+#[cfg(target_os = "linux")]
+#[test]
+fn pipes_are_no_data() {
+    let folder = Folder::new("pipes");
+    folder.write("text.txt", text());
+    for script in ["cat text.txt | wgpt train --data /dev/stdin", "wgpt train --data <(cat text.txt)", "wgpt train --data /dev/null"] {
+        let script = format!("wgpt() {{ {} \"$@\"; }}; {script}", env!("CARGO_BIN_EXE_wgpt"));
+        let output = std::process::Command::new("bash").args(["-c", &script]).current_dir(&folder.0).output().unwrap();
+        Done::from(output).assert_refused(1, &[&script], &["/dev/", "a file is needed"]);
+    }
+    assert_eq!(folder.files().len(), 1);
+}
+
+/// A driver that is there but cannot start, as when memory is short, is not told to be installed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_driver_that_fails_is_named() {
+    let folder = Folder::new("driver");
+    let manifest = r#"{"file_format_version": "1.0.0", "ICD": {"library_path": "./none.so", "api_version": "1.3.0"}}"#;
+    folder.write("icd.json", manifest);
+    let mut command = folder.command(&["devices", "--backend=vulkan"]);
+    let command = command.env("VK_DRIVER_FILES", "icd.json").env("VK_ICD_FILENAMES", "icd.json");
+    let done = Done::from(command.output().unwrap());
+    done.assert_refused(1, &["icd.json"], &["the Vulkan driver of icd.json is installed but gives none", "memory may be short"]);
+}
+
 /// Without the variable some drivers complain on stderr; `quiet` and an error's one line are the program's promise, whoever speaks.
 #[cfg(target_os = "linux")]
 #[test]
