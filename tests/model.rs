@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::gpu;
 use wgpt::gpu::compile::Options;
 use wgpt::gpu::tensor::Dtype;
@@ -14,6 +16,7 @@ use wgpt::reference::finite_diff;
 use wgpt::reference::model::{ModelShape, loss};
 use wgpt::text::{DataConfig, TokenStore, TokenizerConfig, sorted_order};
 use wgpt::train::config::Storage;
+use wgpt::train::evaluate::{eval_batches, evaluate_shown};
 use wgpt::train::trainer::record;
 use wgpt::train::{RunConfig, TrainConfig, Trainer, evaluate};
 
@@ -237,6 +240,38 @@ fn bf16_copies_are_of_the_last_update() {
     block_on(gpu(), resumed.restore(&block_on(gpu(), trainer.snapshot()).unwrap())).unwrap();
     let again = evaluate(&mut resumed.session, &store, 0, &|| false).unwrap().unwrap();
     assert_eq!(late.loss.to_bits(), again.loss.to_bits());
+}
+
+/// A report that nobody takes for a while says when its step had ended, not when it was taken.
+#[test]
+fn a_step_ends_when_the_device_says_so() {
+    let config = run_config(small(), TrainConfig { batch_size: 2, ..TrainConfig::default() });
+    let mut trainer = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap();
+    let begun = Instant::now();
+    trainer.step(&corpus(), true, &|| false).unwrap();
+    trainer.session.runner.wait_for_all().unwrap();
+    let known = Instant::now();
+    trainer.step(&corpus(), false, &|| false).unwrap();
+    trainer.session.runner.wait_for_all().unwrap();
+    let second = Instant::now();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(trainer.reports().unwrap().len(), 1);
+    assert!(matches!(trainer.ended(), Some((1, when)) if begun < when && when < known));
+    // Of the second step nobody asked for a report.
+    assert_eq!(trainer.finish().unwrap().len(), 1);
+    assert!(matches!(trainer.ended(), Some((2, when)) if known < when && when < second));
+}
+
+#[test]
+fn an_evaluation_says_how_far_it_is() {
+    let config = run_config(small(), TrainConfig { batch_size: 2, ..TrainConfig::default() });
+    let mut trainer = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap();
+    let store = corpus();
+    let mut shown = vec![];
+    evaluate_shown(&mut trainer.session, &store, 0, &|| false, &mut |done, all| shown.push((done, all))).unwrap().unwrap();
+    let all = eval_batches(&store, config.model.seq_len, 0, 2).unwrap();
+    assert!(all > 1);
+    assert_eq!(shown, (0..all).map(|done| (done, all)).collect::<Vec<_>>());
 }
 
 fn corpus() -> TokenStore {

@@ -1,10 +1,11 @@
 //! `wgpt eval`: how well a run predicts a text, beside a bigram model.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::output::count;
+use super::output::{count, duration};
 use super::run_folder::{Loaded, load};
 use super::train::open_corpus;
 use super::variants::VariantArgs;
@@ -14,7 +15,7 @@ use crate::gpu::wait::block_on;
 use crate::model::Model;
 use crate::model::session::Session;
 use crate::text::{Bigram, Corpus, DataConfig, TokenStore, UNKNOWN, read_text};
-use crate::train::evaluate;
+use crate::train::evaluate::evaluate_shown;
 
 /// Measure loss, perplexity and bits per character, beside a bigram model counted on the same training text
 #[derive(Debug, clap::Args)]
@@ -53,6 +54,8 @@ struct Text {
 
 /// Tokens that go through the model at once.
 const BATCH_TOKENS: usize = 4096;
+/// A longer evaluation says how far it is, so often.
+const SILENCE: Duration = Duration::from_secs(10);
 
 pub fn run(args: Eval, context: &Context) -> Result<Ended> {
     let loaded = load(args.run.as_deref())?;
@@ -103,7 +106,15 @@ fn measure(loaded: &Loaded, text: &Text, bigram_loss: Option<f64>, variants: &Va
     let model = Model::evaluation(&loaded.config.model, batch, gpu.limits())?;
     let mut session = block_on(&gpu, Session::new(&gpu, model, &options))?;
     block_on(&gpu, session.write_weights(|index, _| Ok(loaded.weights[index].clone())))?;
-    let Some(found) = evaluate(&mut session, &text.tokens, 0, &|| false)? else {
+    let (begun, mut said) = (Instant::now(), Instant::now());
+    let show = &mut |done: usize, all: usize| {
+        if said.elapsed() >= SILENCE {
+            said = Instant::now();
+            let left = duration(begun.elapsed().mul_f64((all - done) as f64 / done.max(1) as f64));
+            context.out.notice(&format!("evaluating {}/{}  {left} left", count(done as u64), count(all as u64)));
+        }
+    };
+    let Some(found) = evaluate_shown(&mut session, &text.tokens, 0, &|| false, show)? else {
         return Err(Error::Device("the evaluation was stopped".into()));
     };
     if !found.loss.is_finite() {

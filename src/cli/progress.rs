@@ -1,33 +1,38 @@
 //! How a run goes: a bar on a terminal, a few plain lines elsewhere, records of metrics with `--json`.
 
+mod pace;
+
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::{Output, count, duration};
+use super::output::{Output, count, duration, harmless};
+use crate::train::evaluate::eval_batches;
 use crate::train::run::{Event, Run};
+use pace::Pace;
 
 /// Shows the events of a run.
 pub struct Progress<'a> {
     out: &'a Output,
     bar: Option<ProgressBar>,
     steps: u64,
-    /// When the first reports came, and of which step: shaders are still being compiled before.
-    begun: Option<(Instant, u64)>,
+    pace: Pace,
     started: Instant,
     /// Of the last plain line: when, and in which tenth of the run.
     shown: (Instant, u64),
     step: u64,
-    loss: Option<f64>,
+    /// Of the last steps, no more than [`SHOWN`]: one step's loss says little, their mean is shown.
+    losses: VecDeque<f64>,
     val_loss: Option<f64>,
     learning_rate: f64,
     tokens_per_second: f64,
+    /// Since when a validation goes on, and how much of it has been submitted.
+    validating: Option<(Instant, usize, usize)>,
 }
 
-/// Reports come several at a time: those within this time of the first came with it.
-const FIRST_BATCH: Duration = Duration::from_millis(50);
-/// Weight of a step's loss in the average that is shown.
-const NEWS: f64 = 0.05;
+/// Steps whose mean loss is shown.
+const SHOWN: usize = 20;
 
 impl<'a> Progress<'a> {
     /// From the step that the run stands at.
@@ -39,38 +44,48 @@ impl<'a> Progress<'a> {
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
-        let now = Instant::now();
+        let (now, train) = (Instant::now(), &run.setup.config.train);
+        // A validation part that is too short for one is said by the run.
+        let batches = eval_batches(&run.setup.corpus.val, run.setup.config.model.seq_len, train.eval_batches, train.batch_size);
+        let batches = if run.setup.corpus.val.is_empty() { 0 } else { batches.unwrap_or(0) };
         Progress {
             out,
             bar,
             steps,
-            begun: None,
+            pace: Pace::new(train, batches as u64),
             started: now,
             shown: (now, 10 * first / steps),
             step: first,
-            loss: None,
+            losses: VecDeque::new(),
             val_loss: None,
             learning_rate: 0.0,
             tokens_per_second: 0.0,
+            validating: None,
         }
     }
 
     pub fn show(&mut self, event: Event) {
         match event {
-            Event::Step { report, tokens_per_second, .. } => {
-                let loss = f64::from(report.loss);
+            Event::Step { report, tokens_per_second, ms } => {
                 self.step = report.step;
-                match &mut self.begun {
-                    Some((when, _)) if when.elapsed() > FIRST_BATCH => {}
-                    Some((_, first)) => *first = report.step,
-                    None => self.begun = Some((Instant::now(), report.step)),
+                self.pace.step(ms);
+                if self.losses.len() == SHOWN {
+                    self.losses.pop_front();
                 }
-                self.loss = Some(self.loss.map_or(loss, |mean| mean + NEWS * (loss - mean)));
+                self.losses.push_back(f64::from(report.loss));
                 (self.learning_rate, self.tokens_per_second) = (report.learning_rate, tokens_per_second);
+                self.step_line();
+            }
+            Event::Validating { done, all, .. } => {
+                let since = self.validating.map_or_else(Instant::now, |(since, ..)| since);
+                self.validating = Some((since, done, all));
                 self.step_line();
             }
             Event::Validation { step, loss, best } => {
                 self.val_loss = Some(loss);
+                if let Some((since, ..)) = self.validating.take() {
+                    self.pace.validated(since.elapsed());
+                }
                 let best = if best { ", the best so far" } else { "" };
                 self.line(&format!("step {}: validation loss {loss:.4}{best}", count(step)));
             }
@@ -105,25 +120,24 @@ impl<'a> Progress<'a> {
         self.out.notice(&format!("step {step}/{steps}  {}", self.numbers()));
     }
 
-    /// On a terminal 80 characters have to do.
+    /// On a terminal 80 characters have to do: what matters least comes last.
     fn numbers(&self) -> String {
         let (unit, gap) = if self.bar.is_some() { ("tok/s", " ") } else { ("tokens/s", "  ") };
-        let loss = self.loss.map(|loss| format!("loss {loss:.3}"));
+        let mean = self.losses.iter().sum::<f64>() / self.losses.len() as f64;
+        let loss = (!self.losses.is_empty()).then(|| format!("mean loss {mean:.3}"));
         let val_loss = self.val_loss.filter(|_| self.bar.is_some()).map(|loss| format!("val {loss:.3}"));
+        let validating = self.validating.map(|(_, done, all)| format!("validating {}/{}", count(done as u64), count(all as u64)));
+        let of_validation = self.validating.map(|(_, done, all)| done as f64 / all.max(1) as f64);
+        let left = self.pace.left(self.step, of_validation).map(|time| format!("{} left", duration(time)));
         let rates = [format!("lr {:.1e}", self.learning_rate), format!("{} {unit}", count(self.tokens_per_second as u64))];
-        let left = self.time_left().map(|time| format!("{} left", duration(time)));
-        let all: Vec<String> = loss.into_iter().chain(val_loss).chain(rates).chain(left).collect();
+        let rates = rates.into_iter().filter(|_| self.validating.is_none());
+        let all: Vec<String> = validating.into_iter().chain(loss).chain(val_loss).chain(left).chain(rates.rev()).collect();
         all.join(gap)
-    }
-
-    fn time_left(&self) -> Option<Duration> {
-        let (when, first) = self.begun.filter(|(_, first)| *first < self.step && self.step < self.steps)?;
-        Some(when.elapsed().mul_f64((self.steps - self.step) as f64 / (self.step - first) as f64))
     }
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(harmless(text)),
             None => self.out.notice(text),
         }
     }

@@ -110,6 +110,11 @@ impl Runner {
         self.limit = limit;
     }
 
+    /// When the last submit that [`Runner::poll`] took note of had ended.
+    pub fn last_done(&self) -> Option<Instant> {
+        self.last_done
+    }
+
     /// What the last slice that has ended took, as far as this can tell.
     pub fn last_slice(&self) -> Option<Duration> {
         self.last_slice

@@ -3,6 +3,8 @@
 //! A plain queue write would land before the whole submit and make a staging buffer each time; a slot is filled while it is mapped,
 //! copied into place by the encoder, and maps itself again when that submit has run.
 
+use web_time::Instant;
+
 use super::Gpu;
 use super::wait::Signal;
 use crate::error::Result;
@@ -119,8 +121,9 @@ impl Slots {
 pub struct Readback {
     gpu: Gpu,
     buffer: wgpu::Buffer,
-    mapped: Signal<Result<(), wgpu::BufferAsyncError>>,
+    mapped: Signal<(Instant, Result<(), wgpu::BufferAsyncError>)>,
     request: Request,
+    came: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +139,7 @@ impl Readback {
     pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Readback> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.guarded("allocating the read-back", || gpu.create_buffer("readback", bytes, usage)).await?;
-        Ok(Readback { gpu: gpu.clone(), buffer, mapped: Signal::new(), request: Request::None })
+        Ok(Readback { gpu: gpu.clone(), buffer, mapped: Signal::new(), request: Request::None, came: None })
     }
 
     /// Whether no request is in flight.
@@ -153,7 +156,7 @@ impl Readback {
         self.request = Request::Asked(tag);
         encoder.copy_buffer_to_buffer(source, 0, &self.buffer, 0, self.buffer.size());
         let sender = self.mapped.clone();
-        encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| sender.send(result));
+        encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| sender.send((Instant::now(), result)));
     }
 
     /// Drops what a request in flight brings: the place that it was asked at is no more. The next one waits until it has come.
@@ -163,9 +166,15 @@ impl Readback {
         }
     }
 
+    /// When the last bytes that [`Readback::poll`] gave had come, however long they then waited for it.
+    pub fn came(&self) -> Option<Instant> {
+        self.came
+    }
+
     /// The bytes of the request in flight, with its tag, once they have come.
     pub fn poll(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
-        let Some(result) = self.mapped.take() else { return Ok(None) };
+        let Some((came, result)) = self.mapped.take() else { return Ok(None) };
+        self.came = Some(came);
         let failed = |e: &dyn std::fmt::Display| self.gpu.failed(format!("results could not be read back: {e}"));
         result.map_err(|e| failed(&e))?;
         let bytes = match self.request {

@@ -17,6 +17,14 @@ pub struct Evaluation {
     pub tokens: u64,
 }
 
+/// How many batches [`evaluate`] takes.
+///
+/// # Errors
+/// [`crate::error::Error::Usage`] for fewer than two tokens.
+pub fn eval_batches(data: &TokenStore, seq_len: usize, batches: usize, batch: usize) -> Result<usize> {
+    Ok(windows(data, seq_len, batches, batch)?.len().div_ceil(batch))
+}
+
 /// The windows that `batches` batches of `batch` sequences measure, spread over the whole of `data`; 0 batches take all of it.
 fn windows(data: &TokenStore, seq_len: usize, batches: usize, batch: usize) -> Result<impl ExactSizeIterator<Item = EvalWindow> + use<>> {
     eval_windows(data, seq_len, batches.saturating_mul(batch))
@@ -35,6 +43,17 @@ pub fn bigram_loss(config: &RunConfig, corpus: &Corpus) -> Result<f64> {
 /// Evaluates a training or evaluation session on at most `batches` batches of windows, spread over the whole of `data`; 0 takes all.
 /// None if `stop` said so.
 pub fn evaluate(session: &mut Session, data: &TokenStore, batches: usize, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
+    evaluate_shown(session, data, batches, stop, &mut |_, _| ())
+}
+
+/// [`evaluate`], with `show` called before each batch: batches submitted, and batches in all.
+pub fn evaluate_shown(
+    session: &mut Session,
+    data: &TokenStore,
+    batches: usize,
+    stop: &dyn Fn() -> bool,
+    show: &mut dyn FnMut(usize, usize),
+) -> Result<Option<Evaluation>> {
     let time = session.model.config.seq_len;
     let batch = session.model.inputs.ids.shape[0];
     let windows: Vec<EvalWindow> = windows(data, time, batches, batch)?.collect();
@@ -44,8 +63,11 @@ pub fn evaluate(session: &mut Session, data: &TokenStore, batches: usize, stop: 
     let mut phases = vec![CAST, FORWARD, EVALUATE];
     // Records behind those of the training steps: as many batches as they hold, then they are read.
     let rows = RECORDS - STEP_RECORDS;
+    let (mut done, all) = (0, windows.len().div_ceil(batch));
     for group in windows.chunks(rows * batch) {
         for (row, members) in group.chunks(batch).enumerate() {
+            show(done, all);
+            done += 1;
             targets.fill(IGNORED);
             for (index, window) in members.iter().enumerate() {
                 let span = index * time..(index + 1) * time;

@@ -20,7 +20,7 @@ pub struct Record {
     pub grad_norm: f64,
     #[serde(default, deserialize_with = "number")]
     pub tokens_per_second: f64,
-    /// Wall time of the step, in milliseconds.
+    /// Milliseconds of a step: the mean of those that were reported together, by when the device had ended them.
     #[serde(default, deserialize_with = "number")]
     pub ms: f64,
 }

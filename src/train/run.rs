@@ -8,7 +8,7 @@ use web_time::Instant;
 
 use super::checkpoint::{self, Content, Meta, Naming, Which};
 use super::config::RunConfig;
-use super::evaluate::evaluate;
+use super::evaluate::evaluate_shown;
 use super::folder::{RunFolder, Start};
 use super::metrics::{self, MetricsFile, Record};
 use super::trainer::{Snapshot, StepReport, Trainer};
@@ -77,12 +77,19 @@ pub enum Event {
     /// Every step, in order, soon after it has run.
     Step {
         report: StepReport,
+        /// Of the steps that were reported together, by the time from the end of the last one before them to their own end.
         tokens_per_second: f64,
         ms: f64,
     },
     /// A line of `metrics.jsonl`.
     Recorded {
         line: String,
+    },
+    /// A validation goes on: batches submitted, and batches in all.
+    Validating {
+        step: u64,
+        done: usize,
+        all: usize,
     },
     Validation {
         step: u64,
@@ -107,7 +114,7 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Time per step from the arrival of reports.
+/// Time per step, by when steps ended on the device: when their reports are taken says little about that.
 struct Clock {
     last: Instant,
     step: u64,
@@ -203,13 +210,11 @@ impl Run {
             let Some(best) = self.validate(observe, stop)? else { return Ok(Outcome::Interrupted) };
             self.save(best, observe)?;
         }
+        self.clock.rest();
         while self.trainer.step_count() < train.steps {
             let next = self.trainer.step_count() + 1;
             let save_due = next == train.steps || (train.checkpoint_every > 0 && next.is_multiple_of(train.checkpoint_every));
-            // Where a step takes a second or more, every one is shown; and none may be pushed out of the device's ring of records.
-            let report = next.is_multiple_of(train.log_every)
-                || next.is_multiple_of(STEP_RECORDS as u64 / 4)
-                || self.clock.last.elapsed().as_secs() >= 1;
+            let report = reported(next, train.log_every, self.clock.last.elapsed());
             if !self.trainer.step(&self.setup.corpus.train, report, stop)? {
                 return Ok(Outcome::Interrupted);
             }
@@ -239,7 +244,8 @@ impl Run {
     /// Writes and shows what has come; the record of a validated step waits for its validation.
     fn take(&mut self, reports: Vec<StepReport>, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let Some(last) = reports.last().map(|report| report.step) else { return Ok(()) };
-        self.clock.tick(last);
+        let ended = self.trainer.ended().filter(|(step, _)| *step == last);
+        self.clock.tick(last, ended.map_or_else(Instant::now, |(_, when)| when));
         let ms = self.clock.ms;
         let tokens_per_second = self.trainer.tokens_per_step() as f64 * 1e3 / ms.max(1e-6);
         for report in reports {
@@ -323,7 +329,8 @@ impl Run {
         self.take(reports, observe)?;
         let step = self.trainer.step_count();
         let batches = self.setup.config.train.eval_batches;
-        let Some(found) = evaluate(&mut self.trainer.session, &self.setup.corpus.val, batches, stop)? else {
+        let show = &mut |done, all| observe(Event::Validating { step, done, all });
+        let Some(found) = evaluate_shown(&mut self.trainer.session, &self.setup.corpus.val, batches, stop, show)? else {
             if !self.owed {
                 self.record_held(None, observe)?;
             }
@@ -466,13 +473,19 @@ impl State {
     }
 }
 
+/// Whether a step's report is asked for: the steps to be logged, every one where a step takes a second or more, and as often as the device's
+/// ring of records needs it. What is pushed out of that is lost, and with it the step at which a run went wrong.
+fn reported(step: u64, log_every: u64, since: Duration) -> bool {
+    step.is_multiple_of(log_every) || step.is_multiple_of(STEP_RECORDS as u64 / 4) || since >= Duration::from_secs(1)
+}
+
 impl Clock {
-    fn tick(&mut self, step: u64) {
-        let now = Instant::now();
+    /// Steps up to this one had ended at this time.
+    fn tick(&mut self, step: u64, when: Instant) {
         if step > self.step {
-            self.ms = now.duration_since(self.last).as_secs_f64() * 1e3 / (step - self.step) as f64;
+            self.ms = when.saturating_duration_since(self.last).as_secs_f64() * 1e3 / (step - self.step) as f64;
         }
-        (self.last, self.step) = (now, step);
+        (self.last, self.step) = (self.last.max(when), step);
     }
 
     /// Leaves out what was not a step.
@@ -530,4 +543,39 @@ fn fingerprint(store: &TokenStore) -> Result<u64> {
         add(u64::from(id[0]));
     }
     Ok(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn no_record_is_lost_however_rarely_steps_are_logged() {
+        for log_every in [1, 7, 1000, 100_000, i64::MAX as u64] {
+            let asked: Vec<u64> = (1..=10_000).filter(|step| reported(*step, log_every, Duration::ZERO)).collect();
+            // A report may come two steps late, and one that is asked for while another is on its way is not made.
+            assert!(asked.windows(3).all(|steps| steps[2] - steps[0] + 2 <= STEP_RECORDS as u64), "{log_every}: {asked:?}");
+            assert!(asked[1] <= STEP_RECORDS as u64, "{log_every}: {asked:?}");
+        }
+        assert!(reported(3, 100, Duration::from_secs(1)) && !reported(3, 100, Duration::from_millis(999)));
+    }
+
+    #[test]
+    fn steps_take_what_they_took_whenever_their_reports_are_taken() {
+        let begun = Instant::now();
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        let mut clock = Clock { last: begun, step: 0, ms: 0.0 };
+        // Two equal steps, whose reports were taken one right after the other; then three that were reported together.
+        let ticks = [(1, 25, 25_000.0), (2, 50, 25_000.0), (5, 80, 10_000.0), (5, 80, 10_000.0)];
+        for (step, seconds, ms) in ticks {
+            clock.tick(step, at(seconds));
+            assert_eq!(clock.ms, ms, "step {step}");
+        }
+        // What lies between a validation and the next step is of neither.
+        clock.last = at(100);
+        clock.tick(6, at(110));
+        assert_eq!(clock.ms, 10_000.0);
+    }
 }

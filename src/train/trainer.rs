@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use web_time::Instant;
+
 use super::config::{Optimizer, RunConfig};
 use super::looks::Looks;
 use super::schedule::learning_rate;
@@ -33,6 +35,8 @@ pub struct Trainer {
     pub(super) reported: u64,
     /// Reports that have come and were not taken.
     pub(super) coming: VecDeque<Result<StepReport>>,
+    /// The last step whose report was taken, and when it had ended.
+    ended: Option<(u64, Instant)>,
     /// The learning rates of the last steps, first the one of the step behind `reported`.
     rates: VecDeque<(u64, f64)>,
     pub(super) looks: Looks,
@@ -132,6 +136,7 @@ impl Trainer {
             ahead: None,
             reported: 0,
             coming: VecDeque::new(),
+            ended: None,
             rates: VecDeque::new(),
             looks: Looks::default(),
             frame: Frame::default(),
@@ -334,9 +339,16 @@ impl Trainer {
         Ok(reports)
     }
 
+    /// The last step whose report has come, and when it had ended on the device: as exact as the device was polled, whenever the report is
+    /// taken.
+    pub fn ended(&self) -> Option<(u64, Instant)> {
+        self.ended
+    }
+
     /// Keeps the reports that have come.
     pub(super) fn collect(&mut self) -> Result<()> {
         if let Some((last, bytes)) = self.session.readback.poll()? {
+            self.ended = self.session.readback.came().map(|when| (last, when));
             self.keep_reports(last, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes));
         }
         Ok(())
@@ -368,6 +380,7 @@ impl Trainer {
         self.session.runner.wait_for_all()?;
         self.collect()?;
         if self.reported < self.at.step {
+            self.ended = self.session.runner.last_done().map(|when| (self.at.step, when));
             let records = wait::block_on(&self.session.gpu, self.session.compiled.read::<f32>(&self.session.model.records))?;
             self.keep_reports(self.at.step, &records);
         }
@@ -432,6 +445,7 @@ impl Trainer {
         self.coming.clear();
         self.rates.clear();
         self.reported = snapshot.step;
+        self.ended = None;
         Ok(())
     }
 }
