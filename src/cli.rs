@@ -3,6 +3,7 @@
 //! One file per subcommand. Results go to stdout, as text or with `--json` as JSON; progress, notices and errors go to stderr. An error is
 //! one line; the exit code is 2 for what the caller asked wrongly, 1 for everything else that failed, 130 for a run stopped by Ctrl-C.
 
+mod data_report;
 mod devices;
 mod environment;
 mod eval;

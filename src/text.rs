@@ -5,6 +5,7 @@
 //!   (feature `files`), so a corpus may be larger than memory.
 //! - [`Sampler`]: which window of the training part is sample number s; a pure function of (seed, s), so restarts, ranks and
 //!   micro-batches cannot change it.
+//! - The kind `auto` of a [`TokenizerConfig`] chooses a tokenizer that fits the text.
 //! - [`Bigram`]: the smoothed bigram model that a trained GPT has to beat.
 //!
 //! Without features this room works on bytes and strings only and opens no file.
@@ -21,9 +22,12 @@ mod character;
 mod config;
 mod corpus;
 mod decoder;
+mod fit;
 mod pieces;
 #[cfg(feature = "files")]
 mod reader;
+#[cfg(feature = "files")]
+mod source;
 mod store;
 #[cfg(feature = "files")]
 mod token_file;
@@ -38,12 +42,14 @@ pub use bpe::Bpe;
 #[cfg(all(feature = "bpe", feature = "files"))]
 pub use bpe_train::train_bpe_files;
 pub use character::Character;
-pub use config::TokenizerConfig;
+pub use config::{AUTO, TokenizerConfig};
 pub use corpus::{Corpus, DataConfig};
 pub use decoder::Decoder;
 pub use pieces::text_from_bytes;
 #[cfg(feature = "files")]
 pub use reader::{TextReader, read_text};
+#[cfg(feature = "files")]
+pub use source::{Source, absolute};
 pub use store::TokenStore;
 #[cfg(feature = "files")]
 pub use token_file::{encode_file_to_tokens, write_tokens};

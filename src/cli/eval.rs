@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::data_report::text_name;
 use super::output::{count, duration};
 use super::run_folder::{Loaded, load};
 use super::train::open_corpus;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::gpu::wait::block_on;
 use crate::model::Model;
 use crate::model::session::Session;
-use crate::text::{Bigram, Corpus, DataConfig, TokenStore, UNKNOWN, read_text};
+use crate::text::{Bigram, Corpus, DataConfig, Source, TokenStore, UNKNOWN, read_text};
 use crate::train::evaluate::evaluate_shown;
 
 /// Measure loss, perplexity and bits per character, beside a bigram model counted on the same training text
@@ -59,13 +60,13 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 pub fn run(args: Eval, context: &Context) -> Result<Ended> {
     let loaded = load(args.run.as_deref())?;
-    let corpus = open_corpus(&loaded.config, Some(loaded.tokenizer.clone())).map(|(_, corpus)| corpus);
+    let corpus = own_corpus(&loaded);
     let text = match (&args.data, &corpus) {
         (Some(file), _) => open(&loaded, file)?,
-        (None, Ok(corpus)) => {
-            Text { name: "the run's validation split".to_owned(), tokens: corpus.val.clone(), characters: Some(corpus.val_characters) }
+        (None, Ok(corpus)) => Text { name: validation_split(&loaded), tokens: corpus.val.clone(), characters: Some(corpus.val_characters) },
+        (None, Err(e)) => {
+            return Err(Error::file(&loaded.run, format!("its validation split cannot be measured: {e}; name a text with --data")));
         }
-        (None, Err(e)) => return Err(e.clone()),
     };
     let found = text.tokens.len();
     if found < 2 {
@@ -75,13 +76,32 @@ pub fn run(args: Eval, context: &Context) -> Result<Ended> {
     let bigram_loss = match corpus {
         Ok(corpus) => Some(Bigram::count(&corpus.train, loaded.config.model.vocab_size)?.loss(&text.tokens)?),
         Err(e) => {
-            context.out.notice(&format!("note: no bigram model, the run's training text cannot be read: {e}"));
+            context.out.notice(&format!("note: no bigram model, the run's training text cannot be used: {e}"));
             None
         }
     };
     let figures = measure(&loaded, &text, bigram_loss, &args.variants, context)?;
     context.out.object(&figures);
     show(&loaded, &text, &figures, context)
+}
+
+/// What the run was trained and validated on.
+///
+/// # Errors
+/// [`Error::File`] for a file that is gone, [`Error::Usage`] for one that has changed since.
+fn own_corpus(loaded: &Loaded) -> Result<Corpus> {
+    let (_, corpus) = open_corpus(&loaded.config, Some(loaded.tokenizer.clone()))?;
+    let changed = if loaded.sources.is_empty() { None } else { Source::difference(&loaded.sources, &corpus.sources) };
+    changed.map_or(Ok(corpus), |changed| Err(Error::usage(changed)))
+}
+
+fn validation_split(loaded: &Loaded) -> String {
+    let data = &loaded.config.data;
+    if data.val_fraction == 0.0 {
+        return "the run's validation split".to_owned();
+    }
+    let unchecked = if loaded.sources.is_empty() { ", which may have changed since: the checkpoint does not tell" } else { "" };
+    format!("the run's validation split, the last {} % of {}{unchecked}", (1e6 * data.val_fraction).round() / 1e4, text_name(&data.files))
 }
 
 /// The whole of a file, by the run's tokenizer.
@@ -95,7 +115,7 @@ fn open(loaded: &Loaded, file: &Path) -> Result<Text> {
     }
     let text = read_text(file)?;
     let (_, corpus) = Corpus::build(&data, &[&text], &loaded.config.tokenizer, tokenizer)?;
-    Ok(Text { name, tokens: corpus.train, characters: Some(text.chars().count() as u64) })
+    Ok(Text { name, tokens: corpus.train, characters: Some(loaded.tokenizer.characters(&text)) })
 }
 
 fn measure(loaded: &Loaded, text: &Text, bigram_loss: Option<f64>, variants: &VariantArgs, context: &Context) -> Result<Figures> {
@@ -131,29 +151,19 @@ fn show(loaded: &Loaded, text: &Text, figures: &Figures, context: &Context) -> R
     out.line(&format!("loss                {:.4} nats per token", figures.loss));
     out.line(&format!("perplexity          {:.2}", figures.perplexity));
     if let Some(bits) = figures.bits_per_character {
-        out.line(&format!("bits per character  {bits:.4}"));
+        let blanks = if loaded.tokenizer.kind() == "word" { ", white space between words as one" } else { "" };
+        out.line(&format!("bits per character  {bits:.4}{blanks}"));
     }
     out.line(&format!("tokens              {}", count(figures.tokens)));
     if let Some(loss) = figures.bigram_loss {
         out.line(&format!("bigram model        {loss:.4} nats per token"));
     }
-    let unknown = unknown_share(loaded, &text.tokens)?;
-    if unknown > 0.0 {
-        let share = 100.0 * unknown;
+    let unknown = loaded.tokenizer.unknown().map_or(Ok(0), |id| text.tokens.occurrences(id))?;
+    if unknown > 0 {
+        let share = 100.0 * unknown as f64 / text.tokens.len() as f64;
         out.notice(&format!(
             "note: {share:.1} % of the tokens are {UNKNOWN}; what they stood for counts as known, which flatters all figures"
         ));
     }
     Ok(Ended::Done)
-}
-
-/// How much of a text the vocabulary does not have.
-fn unknown_share(loaded: &Loaded, tokens: &TokenStore) -> Result<f64> {
-    let Some(unknown) = loaded.unknown() else { return Ok(0.0) };
-    let (mut found, mut ids) = (0, vec![]);
-    for start in (0..tokens.len()).step_by(1 << 16) {
-        tokens.window(start, (tokens.len() - start).min(1 << 16), &mut ids)?;
-        found += ids.iter().filter(|&&id| id == unknown).count();
-    }
-    Ok(found as f64 / tokens.len() as f64)
 }

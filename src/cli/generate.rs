@@ -65,7 +65,7 @@ pub fn run(args: Generate, context: &Context) -> Result<Ended> {
     let prompt = loaded.prompt(context, args.prompt.as_deref(), &args.ids)?;
     let gpu = context.gpu()?;
     let mut model = loaded.generator(&gpu, &args.variants.options(&gpu, &context.out)?)?;
-    let unknown = loaded.unknown().filter(|_| !args.unknown);
+    let unknown = loaded.tokenizer.unknown().filter(|_| !args.unknown);
     block_on(&gpu, model.forbid(unknown.as_slice()))?;
     let mut decoder = loaded.tokenizer.decoder();
     for &id in &prompt {

@@ -28,9 +28,9 @@ pub struct Predict {
     /// The run to use [default: the newest under runs/]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// How many to show
-    #[arg(long, value_name = "K", default_value_t = 5)]
-    top: usize,
+    /// How many to show [default: 5, or all of a smaller vocabulary]
+    #[arg(long, value_name = "K")]
+    top: Option<usize>,
     #[command(flatten)]
     variants: VariantArgs,
 }
@@ -46,14 +46,15 @@ pub struct Prediction {
 pub fn run(args: Predict, context: &Context) -> Result<Ended> {
     let loaded = load(args.run.as_deref())?;
     let tokens = loaded.tokenizer.vocab_size();
-    if args.top == 0 || args.top > tokens {
-        return Err(Error::usage(format!("--top {}: needs 1 to {tokens}, the size of the vocabulary", args.top)));
+    let top = args.top.unwrap_or(tokens.min(5));
+    if top == 0 || top > tokens {
+        return Err(Error::usage(format!("--top {top}: needs 1 to {tokens}, the size of the vocabulary")));
     }
     let ids = loaded.prompt(context, args.text.as_deref(), &args.ids)?;
     let gpu = context.gpu()?;
     let options = args.variants.options(&gpu, &context.out)?;
     let logits = loaded.generator(&gpu, &options)?.logits(&ids)?;
-    let predictions = list(&loaded, &logits, args.top)?;
+    let predictions = list(&loaded, &logits, top)?;
     context.out.object(&json!({ "predictions": predictions }));
     let width = predictions.iter().map(|p| output::token(&p.token).chars().count()).max().unwrap_or(0);
     for p in &predictions {

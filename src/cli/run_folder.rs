@@ -11,7 +11,7 @@ use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::gpu::wait::block_on;
 use crate::model::params;
-use crate::text::{Tokenizer, UNKNOWN};
+use crate::text::{Source, Tokenizer};
 use crate::train::RunConfig;
 use crate::train::checkpoint::{self, Which};
 
@@ -25,6 +25,8 @@ pub struct Loaded {
     pub config: RunConfig,
     pub tokenizer: Tokenizer,
     pub weights: Vec<Vec<f32>>,
+    /// What it was trained on; empty if the checkpoint does not say.
+    pub sources: Vec<Source>,
 }
 
 /// The folder that `--run` names, or the newest run under [`RUNS`].
@@ -58,26 +60,20 @@ fn newest(runs: &Path) -> Result<PathBuf> {
 pub fn load(run: Option<&Path>) -> Result<Loaded> {
     let run = named_or_newest(run)?;
     let path = checkpoint::find_or_take(&run, Which::Best)?;
-    let step = checkpoint::read_meta(&path)?.step;
+    let meta = checkpoint::read_meta(&path)?;
     let (config, tokenizer) = (checkpoint::read_config(&path)?, checkpoint::read_tokenizer(&path)?);
     if tokenizer.vocab_size() > config.model.vocab_size {
         let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
         return Err(Error::file(&path, format!("its tokenizer has {tokens} tokens, its model only {rows}")));
     }
     let weights = checkpoint::read_weights(&path, &params::table(&config.model))?;
-    Ok(Loaded { run, step, config, tokenizer, weights })
+    Ok(Loaded { run, step: meta.step, config, tokenizer, weights, sources: meta.sources })
 }
 
 impl Loaded {
     /// One line that says what is used.
     pub fn describe(&self) -> String {
         format!("{}, step {}", self.run.display(), self.step)
-    }
-
-    /// The id of `<UNK>`, if the tokenizer has one: it comes last.
-    pub fn unknown(&self) -> Option<u32> {
-        let last = self.tokenizer.vocab_size() as u32 - 1;
-        self.tokenizer.token(last).is_ok_and(|token| token == UNKNOWN).then_some(last)
     }
 
     /// The model on the device, ready to predict; it never draws ids that its tokenizer has no token for.

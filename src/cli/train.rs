@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::data_report::Unknown;
 use super::train_config::{Plan, claim, out, resolve};
 use super::train_report::{self as report, Before};
 use super::variants::VariantArgs;
@@ -49,6 +50,9 @@ pub struct Train {
     /// Checkpoints to keep beside the best, the same as --set train.keep_checkpoints=N
     #[arg(long, value_name = "N")]
     pub keep: Option<u64>,
+    /// Train on a text of which the tokenizer does not know the larger part
+    #[arg(long)]
+    pub allow_unknown: bool,
     /// Any setting by its name; may be given many times
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -65,13 +69,15 @@ fn help() -> String {
         "Presets:\n{}\n\n\
 Examples:
   wgpt train
+  wgpt train --data mine.txt --out runs/mine
   wgpt train --preset shakespeare-char --data a.txt b.txt --out runs/mine
   wgpt train --preset toy --set model.d_model=32 --set train.learning_rate=0.003 --next-free
   wgpt train --out runs/mine --resume --steps 4000
   wgpt train --init runs/mine --data other.txt --out runs/tuned --steps 200
 
 Settings come from the preset, then --config, --data, --set and --steps, each over the one before;
-a run's config.toml lists them all. The run's folder gets checkpoints, metrics.jsonl, loss.svg and
+a run's config.toml lists them all. One's own text gets a tokenizer that fits it, unless a preset or
+tokenizer.kind is named. The run's folder gets checkpoints, metrics.jsonl, loss.svg and
 loss.png. Ctrl-C stops the run and saves it, a second one ends at once. With --json, each line on
 stdout is a record of metrics, the last one the result.",
         presets.join("\n")
@@ -88,8 +94,11 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         None => claim(&args, &out, start)?,
     };
     let (tokenizer, corpus) = corpus(&config, init.as_deref(), folder.path(), &start)?;
+    config.tokenizer = corpus.tokenizer.clone();
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     corpus.check_windows(config.model.seq_len)?;
+    let unknown = Unknown::of(&config, &corpus, &tokenizer, init.is_some())?;
+    unknown.check(args.allow_unknown || start == Start::Resume)?;
     let gpu = context.gpu()?;
     if args.tune {
         let file = tune::file(None, &gpu)?;
@@ -106,8 +115,8 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     };
     let memory = Trainer::memory(&gpu, &config, &options)?;
     let bigram = report::bigram(&config, &corpus)?;
-    let out = folder.path();
-    let before = Before { config: &config, gpu: &gpu, memory: &memory, corpus: &corpus, tokenizer: &tokenizer, bigram, out };
+    let data = (&corpus, &tokenizer, &unknown);
+    let before = Before { config: &config, gpu: &gpu, memory: &memory, data, bigram, out: folder.path() };
     before.show(&context.out);
     notes.iter().for_each(|note| context.out.notice(&format!("note: {note}")));
 

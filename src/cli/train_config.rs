@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use super::run_folder::RUNS;
 use super::train::Train;
 use crate::error::{Error, Result, shell_word};
-use crate::text::read_text;
+use crate::text::{AUTO, TokenizerConfig, absolute, read_text};
 use crate::train::checkpoint::{self, Which};
 use crate::train::config::{RunConfig, may_change_on_resume};
 use crate::train::folder::{RunFolder, Start};
-use crate::train::presets::{self, PRESETS};
+use crate::train::presets::{self, PRESETS, TOY_FILE};
 
 /// What `train` is going to do.
 pub struct Plan {
@@ -34,16 +34,17 @@ pub fn resolve(args: &Train, out: &Path) -> Result<Plan> {
         (None, Some(init)) => checkpoint::read_config(init)?,
         (name, _) => presets::preset(name.as_deref().unwrap_or(PRESETS[0].0))?,
     };
-    let (mut config, notes) = overlaid(&base, args)?;
-    if let Some(init) = &init {
-        take_tokenizer(&mut config, &checkpoint::read_config(init)?);
-    }
+    let (config, notes) = match &init {
+        Some(init) => with_tokenizer_of(init, base, args)?,
+        None => with_fitting_tokenizer(&base, args)?,
+    };
     config.validate()?;
     let start = if args.overwrite { Start::Overwrite } else { Start::Fresh };
     Ok(Plan { config, start, init, notes })
 }
 
-/// What the arguments say key by key, over a preset or a run's own settings; and what was done to settings that nobody named.
+/// What the arguments say key by key, over a preset or a run's own settings; and what was done to settings that nobody named. Files are
+/// named by absolute paths, so that the run finds them from any folder.
 fn overlaid(base: &RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
     let mut config = base.clone();
     if let Some(path) = &args.config {
@@ -61,8 +62,56 @@ fn overlaid(base: &RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> 
     if let Some(keep) = args.keep {
         config.train.keep_checkpoints = keep;
     }
+    let named = config.data.files.iter_mut().filter(|file| *file != TOY_FILE && !file.is_empty());
+    named.for_each(|file| *file = absolute(file));
+    if !config.tokenizer.path.is_empty() {
+        config.tokenizer.path = absolute(&config.tokenizer.path);
+    }
     let notes = config.train.follow_peak(&base.train);
     Ok((config, notes.into_iter().collect()))
+}
+
+/// The settings with [tokenizer] as the arguments want it. One's own text gets a tokenizer that fits it, unless a preset or a kind is
+/// named; and what a preset says of one kind of tokenizer means nothing for another kind, or for one from a file.
+fn with_fitting_tokenizer(base: &RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
+    let anew = |kind: &str| {
+        let tokenizer = TokenizerConfig { kind: kind.to_owned(), ..TokenizerConfig::default() };
+        overlaid(&RunConfig { tokenizer, ..base.clone() }, args)
+    };
+    let (config, notes) = overlaid(base, args)?;
+    let (fitting, _) = anew(AUTO)?;
+    let own_text = presets::embedded(&config.data.files).is_none();
+    let kind_is_free = fitting.tokenizer.kind == AUTO && args.preset.is_none();
+    let tokenizer = if config.tokenizer.path != base.tokenizer.path || (own_text && kind_is_free) {
+        fitting.tokenizer
+    } else if config.tokenizer.kind != base.tokenizer.kind {
+        anew(&config.tokenizer.kind)?.0.tokenizer
+    } else {
+        config.tokenizer
+    };
+    Ok((RunConfig { tokenizer, ..config }, notes))
+}
+
+/// The settings with the tokenizer of the run whose weights are taken over: they mean nothing without it.
+fn with_tokenizer_of(init: &Path, base: RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
+    let own = checkpoint::read_config(init)?;
+    let (mut config, notes) = overlaid(&RunConfig { tokenizer: own.tokenizer.clone(), ..base }, args)?;
+    if config.tokenizer.kind == AUTO {
+        config.tokenizer.kind = own.tokenizer.kind.clone();
+    }
+    let wanted = RunConfig { tokenizer: config.tokenizer.clone(), ..own.clone() };
+    let differing = own.differences(&wanted)?;
+    if !differing.is_empty() {
+        let list: Vec<String> = differing.iter().map(|(key, old, new)| format!("{key} = {new} (it has {old})")).collect();
+        return Err(Error::usage(format!(
+            "--init takes the run's tokenizer with its weights, so it cannot have {}: leave that away, or train without --init",
+            list.join(", ")
+        )));
+    }
+    if config.model.vocab_size == 0 {
+        config.model.vocab_size = own.model.vocab_size;
+    }
+    Ok((config, notes))
 }
 
 /// The run's own settings with those that the arguments change. The command line that began the run says nothing new: a preset is
@@ -71,16 +120,19 @@ fn resumed(args: &Train, out: &Path) -> Result<RunConfig> {
     let path = checkpoint::find(out, Which::Latest)?;
     let own = checkpoint::read_config(&path)?;
     if let Some(name) = &args.preset {
-        let (mut named, _) = overlaid(&presets::preset(name)?, args)?;
+        let (mut named, _) = with_fitting_tokenizer(&presets::preset(name)?, args)?;
         if named.model.vocab_size == 0 {
             named.model.vocab_size = own.model.vocab_size;
         }
-        if args.init.is_some() {
+        if args.init.is_some() || named.tokenizer.kind == AUTO {
             named.tokenizer = own.tokenizer.clone();
         }
         check_resumed(out, &own, &named, &format!("leave --preset {name} away, or "))?;
     }
-    let (config, _) = overlaid(&own, args)?;
+    let (mut config, _) = overlaid(&own, args)?;
+    if config.tokenizer.kind == AUTO {
+        config.tokenizer = own.tokenizer.clone();
+    }
     config.validate()?;
     check_resumed(out, &own, &config, "")?;
     let (made, wanted) = (checkpoint::read_meta(&path)?.step, config.train.steps);
@@ -102,14 +154,6 @@ fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) 
     Err(Error::usage(format!(
         "--resume cannot change {list}: {advice}start another run in another --out, with --init {out} to keep its weights"
     )))
-}
-
-/// Weights mean nothing without the tokenizer they were trained with.
-fn take_tokenizer(config: &mut RunConfig, init: &RunConfig) {
-    config.tokenizer = init.tokenizer.clone();
-    if config.model.vocab_size == 0 {
-        config.model.vocab_size = init.model.vocab_size;
-    }
 }
 
 /// The folder that --out names, or one under runs/ named after where the settings come from.

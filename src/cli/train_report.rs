@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::data_report::{self, Unknown};
 use super::output::{self, Output, count, duration};
 use super::run_folder::{Loaded, load};
 use super::{Context, interrupt, predict};
@@ -17,10 +18,10 @@ use crate::gpu::wait::block_on;
 use crate::model::session::Memory;
 use crate::text::{Corpus, TokenStore, Tokenizer};
 use crate::train::checkpoint::{self, Which};
-use crate::train::config::{RunConfig, Storage};
+use crate::train::config::{RunConfig, Storage, TrainConfig};
 use crate::train::evaluate::bigram_loss;
-use crate::train::presets::TOY_FILE;
 use crate::train::run::{Run, Setup};
+use crate::train::schedule::learning_rate;
 use crate::train::{metrics, plot};
 
 /// The bigram model's loss on what the run validates on, of a corpus in memory that has a validation part.
@@ -36,38 +37,28 @@ pub struct Before<'a> {
     pub config: &'a RunConfig,
     pub gpu: &'a Gpu,
     pub memory: &'a Memory,
-    pub corpus: &'a Corpus,
-    pub tokenizer: &'a Tokenizer,
+    pub data: (&'a Corpus, &'a Tokenizer, &'a Unknown),
     pub bigram: Option<f64>,
     pub out: &'a Path,
 }
 
 impl Before<'_> {
     pub fn show(&self, out: &Output) {
+        let (corpus, tokenizer, unknown) = self.data;
         let rows = [
             ("adapter", Some(adapter(self.gpu))),
             ("", software(self.gpu)),
-            ("data", Some(self.data())),
+            ("data", Some(data_report::line(self.config, corpus, tokenizer, unknown))),
+            ("WARNING", unknown.warning()),
             ("model", Some(self.model())),
             ("memory", Some(memory(self.memory))),
             ("baseline", self.bigram.map(|loss| format!("a bigram model has a validation loss of {loss:.3}"))),
             ("run", Some(self.run())),
+            ("WARNING", warm_up(&self.config.train)),
         ];
         for (name, text) in rows.into_iter().filter_map(|(name, text)| Some((name, text?))) {
             out.notice(&format!("{name:<9} {text}"));
         }
-    }
-
-    fn data(&self) -> String {
-        let files = match self.config.data.files.as_slice() {
-            [] => "Shakespeare, from within the program".to_owned(),
-            [file] if file == TOY_FILE => "two sentences, from within the program".to_owned(),
-            [file] => file.clone(),
-            files => format!("{} files", files.len()),
-        };
-        let [train, val] = [&self.corpus.train, &self.corpus.val].map(|part| count(part.len() as u64));
-        let (kind, vocab) = (self.tokenizer.kind(), count(self.tokenizer.vocab_size() as u64));
-        format!("{files}: {train} tokens to train on, {val} for validation; {kind} tokenizer with {vocab} tokens")
     }
 
     fn model(&self) -> String {
@@ -95,6 +86,19 @@ fn number(n: u64, what: &str) -> String {
     format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// The warning that the learning rate never reaches its peak.
+fn warm_up(train: &TrainConfig) -> Option<String> {
+    let (warm_up, steps) = (train.warmup_steps, train.steps);
+    let (last, peak) = (learning_rate(train, steps - 1), train.learning_rate);
+    (warm_up >= steps).then(|| {
+        format!(
+            "train.warmup_steps = {warm_up} is as long as the run or longer: its last step, {steps}, has a learning rate of {last:.1e}, \
+             not {peak:.1e}; take --set train.warmup_steps={} or more --steps",
+            steps / 10
+        )
+    })
+}
+
 /// The warning that "the GPU" is none.
 fn software(gpu: &Gpu) -> Option<String> {
     gpu.traits()
@@ -111,15 +115,28 @@ fn memory(memory: &Memory) -> String {
 
 /// Where a resumed run goes on, and whether on another adapter than before.
 pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
-    let meta = checkpoint::read_meta(&checkpoint::find(run.setup.folder.path(), Which::Latest)?)?;
-    let (name, steps) = (&gpu.info().name, run.setup.config.train.steps);
+    let path = checkpoint::find(run.setup.folder.path(), Which::Latest)?;
+    let meta = checkpoint::read_meta(&path)?;
+    let (name, train) = (&gpu.info().name, &run.setup.config.train);
+    let steps = train.steps;
     let done = if meta.step == steps { ", its last: --steps takes it further" } else { "" };
     let other = if meta.adapter == *name {
         String::new()
     } else {
         format!("; it was on {} before, the last digits may differ from now on", meta.adapter)
     };
-    Ok(format!("resumed   after step {}{done}{other}", count(meta.step)))
+    let rate = if meta.step < steps { rate_jumps(&checkpoint::read_config(&path)?.train, train, meta.step) } else { String::new() };
+    Ok(format!("resumed   after step {}{done}{other}{rate}", count(meta.step)))
+}
+
+/// What another number of steps does to the learning rate after `step` steps; empty if it does little.
+fn rate_jumps(before: &TrainConfig, now: &TrainConfig, step: u64) -> String {
+    let [old, new] = [before, now].map(|train| learning_rate(train, step));
+    let (was, is) = (count(before.steps), count(now.steps));
+    if (new - old).abs() <= 0.1 * old {
+        return String::new();
+    }
+    format!("; its schedule spans {is} steps now, not {was}, so the learning rate jumps from {old:.1e} to {new:.1e}")
 }
 
 /// The warning of a resumed run that its kernels are not those it had; `asked` if the user named variants.
@@ -240,7 +257,7 @@ impl After<'_> {
             context.out.line(&format!("  {text} -> {} ({next})", shown.join(", ")));
         }
         context.out.line("\nsample");
-        block_on(self.gpu, model.forbid(loaded.unknown().as_slice()))?;
+        block_on(self.gpu, model.forbid(loaded.tokenizer.unknown().as_slice()))?;
         let (prompt, _) = excerpts(&loaded, part)?.swap_remove(0);
         let mut decoder = loaded.tokenizer.decoder();
         for &id in &prompt {
@@ -281,7 +298,7 @@ fn excerpts(loaded: &Loaded, part: &TokenStore) -> Result<Vec<(Vec<u32>, u32)>> 
         // One without unknown words is nicer to read, if there is one nearby.
         for place in (first..=places).chain((0..first).rev()).take(500) {
             part.read(place, &mut ids)?;
-            if loaded.unknown().is_none_or(|unknown| !ids.contains(&unknown)) {
+            if loaded.tokenizer.unknown().is_none_or(|unknown| !ids.contains(&unknown)) {
                 break;
             }
         }
@@ -290,4 +307,28 @@ fn excerpts(loaded: &Loaded, part: &TokenStore) -> Result<Vec<(Vec<u32>, u32)>> 
         Ok((ids, next))
     };
     (0..3).map(excerpt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::config::Schedule;
+
+    #[test]
+    fn warm_ups_and_jumps_are_told() {
+        let train = TrainConfig { steps: 100, warmup_steps: 10, learning_rate: 1e-3, min_learning_rate: 1e-4, ..TrainConfig::default() };
+        let steps = |steps: u64| TrainConfig { steps, ..train.clone() };
+        assert_eq!((warm_up(&train), warm_up(&steps(11)), warm_up(&TrainConfig { warmup_steps: 0, ..steps(1) })), (None, None, None));
+        let said = warm_up(&steps(10)).unwrap();
+        assert!(
+            said.contains("its last step, 10, has a learning rate of 9.1e-4, not 1.0e-3") && said.contains("warmup_steps=1 "),
+            "{said}"
+        );
+        assert_eq!(rate_jumps(&train, &train, 50), "");
+        assert_eq!(rate_jumps(&train, &steps(101), 50), "");
+        let said = rate_jumps(&train, &steps(200), 100);
+        assert!(said.ends_with("spans 200 steps now, not 100, so the learning rate jumps from 1.0e-4 to 5.9e-4"), "{said}");
+        let constant = |train: TrainConfig| TrainConfig { schedule: Schedule::Constant, ..train };
+        assert_eq!(rate_jumps(&constant(train.clone()), &constant(steps(200)), 100), "");
+    }
 }

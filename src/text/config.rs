@@ -4,13 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// The kind that stands for one that fits the text; what is chosen takes its place in a run's config.
+pub const AUTO: &str = "auto";
+
 /// How to make a tokenizer from a text, or where to find one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
-    /// `word`, `character` or `bpe`.
+    /// `word`, `character`, `bpe`, or `auto` for what fits the text (or for the kind that `path` has).
     pub kind: String,
-    /// Word only: punctuation marks are tokens of their own.
+    /// Word only (`auto` ignores it): punctuation marks are tokens of their own.
     pub punctuation: bool,
     /// Capitals become small letters before anything else.
     pub lower_case: bool,
@@ -18,7 +21,7 @@ pub struct TokenizerConfig {
     pub max_vocab: usize,
     /// What occurs less often gets no token; for `bpe`, no merge. 0 and 1 keep everything.
     pub min_count: usize,
-    /// Bpe only: a `tokenizer.json`, an `encoder.json` with `vocab.bpe` beside it, or their folder, instead of training.
+    /// A `tokenizer.json` of any kind, an `encoder.json` with `vocab.bpe` beside it, or their folder, instead of making one.
     pub path: String,
 }
 
@@ -41,21 +44,21 @@ impl TokenizerConfig {
     pub fn validate(&self) -> Result<()> {
         let usage = |message: String| Err(Error::usage(message));
         let kind = &self.kind;
-        if !["word", "character", "bpe"].contains(&kind.as_str()) {
-            return usage(format!("tokenizer.kind is `{kind}`, it must be `word`, `character` or `bpe`"));
-        }
-        if self.punctuation && kind != "word" {
-            return usage(format!("tokenizer.punctuation is true, which only kind `word` knows; tokenizer.kind is `{kind}`"));
+        if ![AUTO, "word", "character", "bpe"].contains(&kind.as_str()) {
+            return usage(format!("tokenizer.kind is `{kind}`, it must be `{AUTO}`, `word`, `character` or `bpe`"));
         }
         if !self.path.is_empty() {
-            if kind != "bpe" {
-                return usage(format!("tokenizer.path is `{}`, which only kind `bpe` reads; tokenizer.kind is `{kind}`", self.path));
-            }
-            if self.max_vocab != 0 || self.min_count != 0 || self.lower_case {
+            let made = TokenizerConfig { kind: kind.clone(), path: self.path.clone(), ..TokenizerConfig::default() };
+            if *self != made {
                 let found = "tokenizer.path loads a finished tokenizer";
-                return usage(format!("{found}: max_vocab and min_count must be 0 and lower_case false beside it"));
+                return usage(format!("{found}: max_vocab and min_count must be 0, punctuation and lower_case false beside it"));
             }
-        } else if kind == "bpe" && self.max_vocab < 257 {
+            return Ok(());
+        }
+        if self.punctuation && !["word", AUTO].contains(&kind.as_str()) {
+            return usage(format!("tokenizer.punctuation is true, which only kind `word` knows; tokenizer.kind is `{kind}`"));
+        }
+        if kind == "bpe" && self.max_vocab < 257 {
             let found = self.max_vocab;
             return usage(format!(
                 "tokenizer.max_vocab is {found}, kind `bpe` needs at least 257 (256 bytes and <|endoftext|>), or a tokenizer.path"

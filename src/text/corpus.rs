@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::TokenizerConfig;
+use super::config::{AUTO, TokenizerConfig};
+use super::fit::fit;
 use super::store::TokenStore;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -42,8 +43,15 @@ pub struct Corpus {
     pub train: TokenStore,
     /// Empty when `val_fraction` is 0.
     pub val: TokenStore,
-    /// Characters of the validation text; loss · tokens / characters / ln 2 is bits per character.
+    /// Characters that the validation tokens stand for ([`Tokenizer::characters`]); loss · tokens / characters / ln 2 is bits per character.
     pub val_characters: u64,
+    /// The settings of the tokenizer: those asked for, with the kind that it has in place of `auto`.
+    pub tokenizer: TokenizerConfig,
+    /// Why a kind was chosen, where the settings said `auto`: a clause that follows "as".
+    pub why: Option<String>,
+    /// What the tokens were made from, in the order of the files.
+    #[cfg(feature = "files")]
+    pub sources: Vec<super::Source>,
     val_fraction: f64,
 }
 
@@ -52,7 +60,8 @@ impl Corpus {
     ///
     /// A text that does not end in white space is joined to the next by a line end. The training part is the first
     /// 1 − `val_fraction` of the characters; for words, a word that the border would cut goes to validation whole. Characters are
-    /// collected from the whole text (as nanoGPT does), words and BPE merges from the training part only.
+    /// collected from the whole text (as nanoGPT does), words and BPE merges from the training part only. The kind `auto` looks at the
+    /// whole text and takes characters or a BPE, neither of which turns anything of it into `<UNK>`.
     pub fn build<S: AsRef<str>>(
         data: &DataConfig,
         texts: &[S],
@@ -61,6 +70,12 @@ impl Corpus {
     ) -> Result<(Tokenizer, Corpus)> {
         data.validate()?;
         let text = join(texts);
+        let chosen = (existing.is_none() && config.kind == AUTO && config.path.is_empty()).then(|| fit(config, &text));
+        let config = chosen.as_ref().map_or(config, |chosen| &chosen.config);
+        let existing = match existing {
+            None if !config.path.is_empty() => Some(Tokenizer::train(config, "")?),
+            existing => existing,
+        };
         let kind = existing.as_ref().map_or(config.kind.as_str(), |tokenizer| tokenizer.kind());
         let (train, val) = text.split_at(border(&text, data.val_fraction, kind == "word"));
         let tokenizer = match existing {
@@ -69,8 +84,16 @@ impl Corpus {
             None => Tokenizer::train(config, train)?,
         };
         let encode = |part: &str| tokenizer.encode(part).map(TokenStore::from_ids);
-        let val_characters = val.chars().count() as u64;
-        let corpus = Corpus { train: encode(train)?, val: encode(val)?, val_characters, val_fraction: data.val_fraction };
+        let corpus = Corpus {
+            train: encode(train)?,
+            val: encode(val)?,
+            val_characters: tokenizer.characters(val),
+            tokenizer: TokenizerConfig { kind: tokenizer.kind().into(), ..config.clone() },
+            why: chosen.map(|chosen| chosen.why),
+            #[cfg(feature = "files")]
+            sources: texts.iter().map(|text| super::Source::of_text(text.as_ref())).collect(),
+            val_fraction: data.val_fraction,
+        };
         Ok((tokenizer, corpus))
     }
 
@@ -85,7 +108,11 @@ impl Corpus {
         let is_tokens = |file: &&String| file.ends_with(".tokens");
         let Some(tokens) = data.files.iter().find(is_tokens) else {
             let texts = data.files.iter().map(super::reader::read_text).collect::<Result<Vec<String>>>()?;
-            return Corpus::build(data, &texts, config, existing);
+            let (tokenizer, mut corpus) = Corpus::build(data, &texts, config, existing)?;
+            for (source, file) in corpus.sources.iter_mut().zip(&data.files) {
+                source.file = super::absolute(file);
+            }
+            return Ok((tokenizer, corpus));
         };
         if let Some(text) = data.files.iter().find(|file| !is_tokens(file)) {
             return Err(Error::usage(format!("data.files mixes `{tokens}` and `{text}`, it must be all .tokens files or all texts")));
@@ -93,18 +120,19 @@ impl Corpus {
         let tokenizer = match existing {
             Some(tokenizer) => tokenizer,
             None if config.path.is_empty() => {
-                let why = "holds token ids, not text: the tokenizer that made them must be given (tokenizer.path)";
+                let why = "holds token ids, not text: name the tokenizer that made them with --set tokenizer.path=FILE, \
+                           a tokenizer.json as each checkpoint of a run has one";
                 return Err(Error::file(tokens, why));
             }
             None => Tokenizer::train(config, "")?,
         };
-        let corpus = Corpus::map(data, &tokenizer)?;
+        let corpus = Corpus::map(data, config, &tokenizer)?;
         Ok((tokenizer, corpus))
     }
 
     #[cfg(feature = "files")]
-    fn map(data: &DataConfig, tokenizer: &Tokenizer) -> Result<Corpus> {
-        let mut store = TokenStore::default();
+    fn map(data: &DataConfig, config: &TokenizerConfig, tokenizer: &Tokenizer) -> Result<Corpus> {
+        let (mut store, mut sources) = (TokenStore::default(), vec![]);
         for file in &data.files {
             let next = TokenStore::open(file)?;
             if next.vocab_size() != Some(tokenizer.vocab_size()) {
@@ -112,18 +140,21 @@ impl Corpus {
                 return Err(Error::file(file, format!("was made by a tokenizer of {found} tokens, this one has {wanted}")));
             }
             store = store.followed_by(next);
+            let (bytes, hash) = crate::files::Hash::of_file(std::path::Path::new(file))?;
+            sources.push(super::Source { file: super::absolute(file), bytes, hash });
         }
         let border = first_part(store.len(), data.val_fraction);
         let (train, val) = (store.slice(0..border)?, store.slice(border..store.len())?);
-        let (mut decoder, mut val_characters) = (tokenizer.decoder(), 0);
-        val.for_each_block(|ids| {
-            for &id in ids {
-                val_characters += decoder.push(id)?.chars().count() as u64;
-            }
-            Ok(())
-        })?;
-        val_characters += decoder.finish().chars().count() as u64;
-        Ok(Corpus { train, val, val_characters, val_fraction: data.val_fraction })
+        let val_characters = decoded_characters(&val, tokenizer)?;
+        let config = TokenizerConfig { kind: tokenizer.kind().into(), ..config.clone() };
+        Ok(Corpus { train, val, val_characters, tokenizer: config, why: None, sources, val_fraction: data.val_fraction })
+    }
+
+    /// Which part of the training and of the validation tokens is `<UNK>`, each 0 to 1.
+    pub fn unknown_shares(&self, tokenizer: &Tokenizer) -> Result<[f64; 2]> {
+        let Some(unknown) = tokenizer.unknown() else { return Ok([0.0; 2]) };
+        let share = |part: &TokenStore| Ok(part.occurrences(unknown)? as f64 / part.len().max(1) as f64);
+        Ok([share(&self.train)?, share(&self.val)?])
     }
 
     /// `Err` with the counts when a part is shorter than one window of `seq_len` + 1 tokens. No validation part is fine if none was asked for.
@@ -136,12 +167,40 @@ impl Corpus {
             let (train, val, fraction) = (self.train.len(), self.val.len(), self.val_fraction);
             return Err(Error::usage(format!(
                 "the {name} part has {} tokens, seq_len {seq_len} needs at least {needed} \
-                 (training {train}, validation {val}, data.val_fraction {fraction}): use more text or a smaller seq_len",
-                part.len()
+                 (training {train}, validation {val}, data.val_fraction {fraction}): use more text{}",
+                part.len(),
+                self.shorter_windows(needed)
             )));
         }
         Ok(())
     }
+
+    /// The settings with which a text too short for windows of `needed` tokens can be trained on.
+    fn shorter_windows(&self, needed: usize) -> String {
+        let (train, val) = (self.train.len(), self.val.len());
+        let shortest = if self.val_fraction == 0.0 { train } else { train.min(val) };
+        let mut ways = String::new();
+        if shortest >= 2 {
+            ways += &format!(", or --set model.seq_len={}", shortest - 1);
+        }
+        if self.val_fraction > 0.0 && train >= needed {
+            ways += ", or --set data.val_fraction=0 to train without validation";
+        }
+        ways
+    }
+}
+
+/// The characters that the tokens of a store stand for, where there is no text to count.
+#[cfg(feature = "files")]
+fn decoded_characters(store: &TokenStore, tokenizer: &Tokenizer) -> Result<u64> {
+    let (mut decoder, mut characters) = (tokenizer.decoder(), 0);
+    store.for_each_block(|ids| {
+        for &id in ids {
+            characters += decoder.push(id)?.chars().count() as u64;
+        }
+        Ok(())
+    })?;
+    Ok(characters + decoder.finish().chars().count() as u64)
 }
 
 /// All texts as one; a line end keeps the last word of one and the first word of the next apart.
@@ -218,11 +277,14 @@ mod tests {
         corpus.check_windows(9).unwrap();
         let e = corpus.check_windows(10).unwrap_err().to_string();
         assert!(e.starts_with("the validation part has 10 tokens, seq_len 10 needs at least 11 (training 90, validation 10,"), "{e}");
+        assert!(e.ends_with("use more text, or --set model.seq_len=9, or --set data.val_fraction=0 to train without validation"), "{e}");
+        assert!(corpus.check_windows(90).unwrap_err().to_string().ends_with("use more text, or --set model.seq_len=9"));
         assert!(corpus.check_windows(90).unwrap_err().to_string().starts_with("the training part has 90 tokens"));
         let data = DataConfig { val_fraction: 0.0, ..DataConfig::default() };
         let (_, corpus) = Corpus::build(&data, &["x".repeat(100)], &kind("character"), None).unwrap();
         assert!(corpus.val.is_empty());
         corpus.check_windows(99).unwrap();
+        assert!(corpus.check_windows(100).unwrap_err().to_string().ends_with("use more text, or --set model.seq_len=99"));
         for val_fraction in [-0.1, 1.0, f64::NAN] {
             let data = DataConfig { val_fraction, ..DataConfig::default() };
             assert!(data.validate().unwrap_err().to_string().starts_with("data.val_fraction is "));
@@ -231,8 +293,23 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_unknown_is_counted_for_each_part() {
+        let data = DataConfig { val_fraction: 0.5, ..DataConfig::default() };
+        let limited = TokenizerConfig { max_vocab: 2, ..kind("word") };
+        let (t, corpus) = Corpus::build(&data, &["a a a b\nc a c c"], &limited, None).unwrap();
+        assert_eq!(corpus.unknown_shares(&t).unwrap(), [0.25, 0.75]);
+        let (t, corpus) = Corpus::build(&data, &["ab ab ab cd"], &kind(AUTO), None).unwrap();
+        assert_eq!(corpus.unknown_shares(&t).unwrap(), [0.0, 0.0]);
+        assert_eq!((corpus.tokenizer.kind.as_str(), t.kind()), ("character", "character"));
+        assert!(corpus.why.is_some_and(|why| !why.is_empty()));
+        let (_, corpus) = Corpus::build(&data, &["ab cd"], &kind(AUTO), Some(t)).unwrap();
+        assert_eq!((corpus.tokenizer.kind.as_str(), corpus.why), ("character", None));
+    }
+
+    #[test]
     #[cfg(feature = "files")]
     fn token_files_are_mapped_and_checked() {
+        use super::super::Source;
         let folder = tempfile::tempdir().unwrap();
         let name = |file: &str| folder.path().join(file).to_string_lossy().into_owned();
         let text = "some words, and some more words é\n".repeat(40);
@@ -242,11 +319,22 @@ mod tests {
         super::super::encode_file_to_tokens(&t, name("a.txt"), name("a.tokens")).unwrap();
         let (_, mapped) = Corpus::open(&data(&["a.tokens"]), &kind("character"), Some(t.clone())).unwrap();
         assert_eq!((mapped.train.len(), mapped.val_characters), (from_text.train.len(), from_text.val_characters));
+        assert_eq!(from_text.sources, [Source { file: name("a.txt"), ..Source::of_text(&text) }]);
+        assert_eq!(mapped.sources[0].bytes, std::fs::metadata(name("a.tokens")).unwrap().len());
+        // The tokenizer of any kind is read from its file.
+        std::fs::write(name("t.json"), t.to_json()).unwrap();
+        for kind in [AUTO, "character"] {
+            let config = TokenizerConfig { kind: kind.into(), path: name("t.json"), ..TokenizerConfig::default() };
+            for file in ["a.tokens", "a.txt"] {
+                let (_, read) = Corpus::open(&data(&[file]), &config, None).unwrap();
+                assert_eq!((read.tokenizer.kind.as_str(), read.train.len()), ("character", mapped.train.len()), "{file}");
+            }
+        }
         let (_, twice) = Corpus::open(&data(&["a.tokens", "a.tokens"]), &kind("character"), Some(t.clone())).unwrap();
         assert_eq!(twice.train.len() + twice.val.len(), 2 * text.chars().count());
 
         let problem = |files: &[&str], t: Option<Tokenizer>| Corpus::open(&data(files), &kind("character"), t).unwrap_err().to_string();
-        assert!(problem(&["a.tokens"], None).contains("the tokenizer that made them must be given"));
+        assert!(problem(&["a.tokens"], None).contains("--set tokenizer.path=FILE"));
         assert!(problem(&["a.tokens", "a.txt"], Some(t)).contains("data.files mixes"));
         assert!(problem(&["no.txt"], None).contains("no.txt: no such file"));
         assert!(problem(&[], None).contains("data.files is empty"));

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::character::Character;
-use super::config::TokenizerConfig;
+use super::config::{AUTO, TokenizerConfig};
 use super::decoder::Decoder;
+use super::fit::fit;
 use super::word::Word;
 use crate::error::{Error, Result};
 
@@ -23,9 +24,10 @@ impl Tokenizer {
     pub fn train(config: &TokenizerConfig, text: &str) -> Result<Tokenizer> {
         config.validate()?;
         match config.kind.as_str() {
+            _ if !config.path.is_empty() => Tokenizer::from_config_path(config),
+            AUTO => Tokenizer::train(&fit(config, text).config, text),
             "word" => Ok(Tokenizer::Word(Word::train(config, text)?)),
             "character" => Ok(Tokenizer::Character(Character::train(config, text)?)),
-            _ if !config.path.is_empty() => Tokenizer::from_config_path(config),
             #[cfg(feature = "bpe")]
             _ => Ok(Tokenizer::Bpe(Box::new(super::bpe_train::train(config, text)?))),
             #[cfg(not(feature = "bpe"))]
@@ -36,7 +38,7 @@ impl Tokenizer {
     #[cfg(feature = "files")]
     pub(crate) fn from_config_path(config: &TokenizerConfig) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::open(&config.path)?;
-        if tokenizer.kind() == config.kind {
+        if config.kind == AUTO || tokenizer.kind() == config.kind {
             return Ok(tokenizer);
         }
         Err(Error::file(&config.path, format!("is a {} tokenizer, tokenizer.kind is `{}`", tokenizer.kind(), config.kind)))
@@ -131,6 +133,26 @@ impl Tokenizer {
         }
     }
 
+    /// The id that stands for whatever the vocabulary lacks; a BPE has none and needs none.
+    pub fn unknown(&self) -> Option<u32> {
+        match self {
+            Tokenizer::Word(word) => Some(word.vocabulary().unknown()),
+            Tokenizer::Character(character) => Some(character.vocabulary().unknown()),
+            #[cfg(feature = "bpe")]
+            Tokenizer::Bpe(_) => None,
+        }
+    }
+
+    /// How many characters of `text` its tokens stand for, to give bits per character. Words do not tell how much white space lies
+    /// between them: each gap counts as the one blank that decoding puts there, however long it is.
+    pub fn characters(&self, text: &str) -> u64 {
+        let all = |text: &str| text.chars().count() as u64;
+        match self {
+            Tokenizer::Word(_) => text.split_whitespace().map(|word| all(word) + 1).sum::<u64>().saturating_sub(1),
+            _ => all(text),
+        }
+    }
+
     /// `word`, `character` or `bpe`, as in [`TokenizerConfig::kind`].
     pub fn kind(&self) -> &'static str {
         match self {
@@ -206,12 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn white_space_between_words_counts_once() {
+        let train = |kind: &str| Tokenizer::train(&TokenizerConfig { kind: kind.into(), ..TokenizerConfig::default() }, "a bc").unwrap();
+        for text in ["ab cd, ef", " ab     cd,\n\n\tef \n"] {
+            assert_eq!(train("word").characters(text), 9);
+            assert_eq!(train("character").characters(text) as usize, text.len());
+        }
+        assert_eq!(train("word").characters(" \n"), 0);
+        assert_eq!((train("word").unknown(), train("character").unknown()), (Some(2), Some(4)));
+    }
+
+    #[test]
     fn settings_are_checked() {
         let base = TokenizerConfig::default();
         for (config, part) in [
             (TokenizerConfig { kind: "words".into(), ..base.clone() }, "tokenizer.kind is `words`"),
             (TokenizerConfig { punctuation: true, ..base.clone() }, "tokenizer.punctuation is true"),
-            (TokenizerConfig { path: "x".into(), ..base.clone() }, "tokenizer.path is `x`"),
+            (TokenizerConfig { path: "x".into(), lower_case: true, ..base.clone() }, "tokenizer.path loads a finished tokenizer"),
+            (TokenizerConfig { path: "x".into(), kind: "word".into(), punctuation: true, ..base.clone() }, "punctuation and lower_case"),
             (TokenizerConfig { max_vocab: 1, ..base.clone() }, "tokenizer.max_vocab is 1"),
             (TokenizerConfig { kind: "bpe".into(), max_vocab: 256, ..base.clone() }, "tokenizer.max_vocab is 256"),
             (TokenizerConfig { kind: "bpe".into(), max_vocab: 300, path: "x".into(), ..base.clone() }, "must be 0"),
@@ -221,6 +255,8 @@ mod tests {
             assert!(Tokenizer::train(&config, "a b").is_err());
         }
         base.validate().unwrap();
+        TokenizerConfig { kind: AUTO.into(), path: "x".into(), ..base.clone() }.validate().unwrap();
+        TokenizerConfig { kind: AUTO.into(), punctuation: true, ..base }.validate().unwrap();
         assert!(serde_json::from_str::<TokenizerConfig>(r#"{"kid": "word"}"#).is_err());
     }
 }

@@ -19,6 +19,7 @@ use crate::files::{self, NewFolder, disk};
 use crate::gpu::variants::Choice;
 use crate::model::params::Param;
 use crate::ops::step::State;
+use crate::text::{Corpus, Source, TokenStore};
 
 /// What `state.json` says beside weights and moments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,8 +29,11 @@ pub struct Meta {
     pub step: u64,
     /// Samples seen: the data's position, since a step's data is a function of (seed, sample).
     pub samples: u64,
-    /// Identifies the training tokens.
+    /// Identifies the training tokens, where `sources` is empty.
     pub data_fingerprint: u64,
+    /// What the corpus was read from, validation text included; checkpoints of older versions do not say.
+    #[serde(default)]
+    pub sources: Vec<Source>,
     pub device_state: State,
     pub adapter: String,
     pub driver: String,
@@ -286,6 +290,41 @@ pub fn read_meta(checkpoint: &Path) -> Result<Meta> {
         return Err(Error::file(&path, format!("has version {}, this program reads version {VERSION}", meta.version)));
     }
     Ok(meta)
+}
+
+/// Refuses data that is not what the run of this checkpoint was trained and validated on. Where it lies does not matter.
+///
+/// # Errors
+/// [`Error::File`] that names the file which changed.
+pub fn check_data(checkpoint: &Path, meta: &Meta, corpus: &Corpus) -> Result<()> {
+    let changed = if meta.sources.is_empty() {
+        let other = meta.data_fingerprint != fingerprint(&corpus.train)?;
+        other.then(|| "data.files is not what the run was trained on".to_owned())
+    } else {
+        Source::difference(&meta.sources, &corpus.sources)
+    };
+    let advice = "restore it, or begin anew with --init";
+    changed.map_or(Ok(()), |changed| Err(Error::file(checkpoint, format!("this run needs the data it had: {changed}; {advice}"))))
+}
+
+/// Identifies the tokens of a store by its length and up to 64 Ki of its tokens, evenly spread (FNV-1a).
+///
+/// # Errors
+/// [`Error::File`] for a token file that can no longer be read.
+pub fn fingerprint(store: &TokenStore) -> Result<u64> {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |word: u64| {
+        for byte in word.to_le_bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    };
+    add(store.len() as u64);
+    let mut id = [0];
+    for place in (0..store.len()).step_by((store.len() / 65_536).max(1)) {
+        store.read(place, &mut id)?;
+        add(u64::from(id[0]));
+    }
+    Ok(hash)
 }
 
 /// The weights of a checkpoint in the table's order.

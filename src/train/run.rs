@@ -18,7 +18,7 @@ use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::gpu::wait::block_on;
 use crate::model::{STEP_RECORDS, params};
-use crate::text::{Corpus, TokenStore, Tokenizer};
+use crate::text::{Corpus, Tokenizer};
 
 /// What a run is made of before the device comes in.
 pub struct Setup {
@@ -453,7 +453,8 @@ fn content(trainer: &Trainer, setup: &Setup, val_loss: Option<(u64, f64)>, best_
         version: checkpoint::VERSION,
         step,
         samples: step * trainer.samples_per_step(),
-        data_fingerprint: fingerprint(&setup.corpus.train)?,
+        data_fingerprint: checkpoint::fingerprint(&setup.corpus.train)?,
+        sources: setup.corpus.sources.clone(),
         device_state: snapshot.state,
         adapter: gpu.info().name.clone(),
         driver: format!("{} {}", gpu.info().driver, gpu.info().driver_info).trim().to_owned(),
@@ -503,9 +504,7 @@ fn record(report: &StepReport, tokens_per_second: f64, ms: f64) -> Record {
 fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
     let path = checkpoint::find(setup.folder.path(), Which::Latest)?;
     let meta = checkpoint::read_meta(&path)?;
-    if meta.data_fingerprint != fingerprint(&setup.corpus.train)? {
-        return Err(Error::file(&path, "was trained on other data than data.files hold now: restore the files, or begin anew with --init"));
-    }
+    checkpoint::check_data(&path, &meta, &setup.corpus)?;
     let pools = &trainer.session.model.pools;
     let weights = checkpoint::read_weights(&path, &pools.table)?;
     let moments = checkpoint::read_moments(&path, &pools.table, pools.moments())?;
@@ -526,23 +525,6 @@ fn open_files(setup: &Setup) -> Result<MetricsFile> {
 fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<()> {
     let text = config.to_toml()?;
     files::write(&folder.path().join("config.toml"), |out| out.write_all(text.as_bytes()))
-}
-
-/// Identifies a store by its length and up to 64 Ki of its tokens, evenly spread (FNV-1a).
-fn fingerprint(store: &TokenStore) -> Result<u64> {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |word: u64| {
-        for byte in word.to_le_bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    };
-    add(store.len() as u64);
-    let mut id = [0];
-    for place in (0..store.len()).step_by((store.len() / 65_536).max(1)) {
-        store.read(place, &mut id)?;
-        add(u64::from(id[0]));
-    }
-    Ok(hash)
 }
 
 #[cfg(test)]

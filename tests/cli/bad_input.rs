@@ -13,10 +13,11 @@ fn texts_that_are_none() {
     folder.write("ids.tokens", "not tokens at all, but longer than a header");
     let train = |file: &'static str| ["train", "--quiet", "--data", file];
     folder.refused(1, &train("empty.txt"), &["empty.txt", "is empty"]);
-    folder.refused(2, &train("white.txt"), &["holds no word"]);
+    folder.refused(2, &train("white.txt"), &["training part has 4 tokens"]);
+    folder.refused(2, &["train", "--quiet", "--data", "white.txt", "--set", "tokenizer.kind=word"], &["holds no word"]);
     folder.refused(1, &train("binary.txt"), &["binary.txt", "NUL byte at position 9"]);
     folder.refused(1, &train("latin1.txt"), &["latin1.txt", "byte 0xE9 at position 3", "UTF-8"]);
-    folder.refused(2, &train("short.txt"), &["training part has 2 tokens", "needs at least 33"]);
+    folder.refused(2, &train("short.txt"), &["training part has 11 tokens", "needs at least 33", "use more text"]);
     folder.refused(1, &train("missing.txt"), &["missing.txt", "no such file"]);
     folder.refused(1, &train("."), &["is a folder"]);
     folder.refused(1, &train("ids.tokens"), &["ids.tokens", "tokenizer"]);

@@ -79,12 +79,16 @@ fn a_run_that_is_there_is_not_touched() {
     folder.refused(2, &resume("train.seed=1"), &["train.seed = 1"]);
     folder.refused(2, &resume("train.steps=200"), &["train.steps = 200", "300 steps already"]);
     folder.write("other.txt", "hello world how are you");
-    folder.refused(2, &["train", "--preset", "toy", "--resume", "--data", "other.txt"], &["data.files", "other.txt"]);
+    folder.refused(1, &["train", "--quiet", "--preset", "toy", "--resume", "--data", "other.txt"], &["other.txt is not what", "--init"]);
     // The same file with another text in it.
     folder.write("text.txt", text());
     folder.ok(&small(&["--steps", "1", "--out", "mine"]));
     folder.write("text.txt", text().replace("star", "tars"));
-    folder.refused(1, &["train", "--quiet", "--out", "mine", "--resume", "--steps", "2"], &["mine", "other data", "--init"]);
+    folder.refused(
+        1,
+        &["train", "--quiet", "--out", "mine", "--resume", "--steps", "2"],
+        &["mine", "text.txt is not what the run was trained on", "--init"],
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod runs;
 mod shaders;
 mod start;
 mod support;
+mod texts;
 mod use_it;
 mod variants;
 mod words;

@@ -1,0 +1,61 @@
+//! What a corpus was read from: enough to tell, when a run goes on or is measured, whether it is still the same text.
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::Hash;
+
+/// One text or token file of a corpus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its path, absolute where the system gives one that is UTF-8; empty for a text from memory.
+    pub file: String,
+    /// Of the text without a byte order mark, or of the whole token file.
+    pub bytes: u64,
+    pub hash: Hash,
+}
+
+impl Source {
+    pub(crate) fn of_text(text: &str) -> Source {
+        Source { file: String::new(), bytes: text.len() as u64, hash: Hash::of(text.as_bytes()) }
+    }
+
+    /// The first difference between what a run was `trained` on and what is there `now`, as one clause that names the file; None when
+    /// the content is the same. Where the files lie does not matter.
+    pub fn difference(trained: &[Source], now: &[Source]) -> Option<String> {
+        if trained.len() != now.len() {
+            return Some(format!("the run was trained on {} files, data.files names {}", trained.len(), now.len()));
+        }
+        let (old, new) = trained.iter().zip(now).find(|(old, new)| (old.bytes, old.hash) != (new.bytes, new.hash))?;
+        let named = |source: &Source| if source.file.is_empty() { "the text".to_owned() } else { source.file.clone() };
+        let (new_name, old_name) = (named(new), named(old));
+        let before = if old_name == new_name { "it".to_owned() } else { old_name };
+        Some(format!(
+            "{new_name} is not what the run was trained on: it has {} bytes with the checksum {}, {before} had {} bytes with {}",
+            new.bytes, new.hash, old.bytes, old.hash
+        ))
+    }
+}
+
+/// `file` as an absolute path, so that a run finds its text from any folder; as it is where that cannot be written down.
+pub fn absolute(file: &str) -> String {
+    let path = std::path::absolute(file).ok().and_then(|path| path.into_os_string().into_string().ok());
+    path.unwrap_or_else(|| file.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_changed_is_named() {
+        let source = |file: &str, text: &str| Source { file: file.into(), ..Source::of_text(text) };
+        let trained = [source("/a/one.txt", "one"), source("/a/two.txt", "two")];
+        assert_eq!(Source::difference(&trained, &[source("/b/one.txt", "one"), source("/c", "two")]), None);
+        let changed = Source::difference(&trained, &[source("/a/one.txt", "one"), source("/a/two.txt", "tWo")]).unwrap();
+        assert!(changed.starts_with("/a/two.txt is not what the run was trained on: it has 3 bytes with the checksum "), "{changed}");
+        let other = Source::difference(&trained, &[source("/b/one.txt", "on"), source("/a/two.txt", "two")]).unwrap();
+        assert!(other.starts_with("/b/one.txt ") && other.contains(", /a/one.txt had 3 bytes with "), "{other}");
+        assert!(Source::difference(&trained, &trained[..1]).unwrap().contains("trained on 2 files, data.files names 1"));
+        assert!(absolute("x.txt").ends_with("x.txt") && std::path::Path::new(&absolute("x.txt")).is_absolute());
+    }
+}
