@@ -79,7 +79,7 @@ fn kernels(gpu: &Gpu, config: &ModelConfig) {
         let kernel = compiled.label(index).rsplit(' ').next().unwrap_or_default().to_owned();
         let mut times = |count: usize| {
             let begun = ProcessTime::now();
-            runner.run(&compiled, (0..count).map(|_| index..index + 1), |_| Ok(()), |_| (), &|_| false).expect("a command");
+            runner.run(&compiled, (0..count).map(|_| index..index + 1)).expect("a command");
             runner.wait_for_all().expect("a command");
             begun.elapsed().as_secs_f64()
         };
@@ -133,7 +133,7 @@ fn recompute(session: &mut Session, prompt: &[u32]) {
     let pick = [frame.len() as u32 - 1];
     frame.resize(context, 0);
     let slot = session.model.inputs.slot(Step::default().with_dropout(0.0), &frame, &[], &[], &pick);
-    session.run(&slot, &[FORWARD, PREDICT], PREDICT, None, &|| false).expect("a step");
+    session.run(&slot, &[FORWARD, PREDICT], &|| false).expect("a step");
     let logits = session.model.logits.clone().expect("logits");
     let logits = block_on(&session.gpu, session.compiled.read::<f32>(&logits)).expect("logits");
     assert!(logits.iter().all(|logit| logit.is_finite()));

@@ -95,25 +95,25 @@ fn host_work(gpu: &Gpu, trainer: &mut Trainer, ids: &[u32]) {
     let commands = session.compiled.len();
     let mut best = [f64::INFINITY; 2];
     for _ in 0..STEPS {
-        session.runner.wait_for_all().expect("a device");
+        session.guest.runner.wait_for_all().expect("a device");
         let begun = ThreadTime::now();
         let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         session.compiled.encode(&mut encoder, 0..commands);
         let encoded = begun.elapsed().as_secs_f64();
-        session.runner.submit(encoder, Slice::default()).expect("a submit");
+        session.guest.runner.submit(encoder, Slice::default()).expect("a submit");
         best[0] = best[0].min(encoded);
         best[1] = best[1].min(begun.elapsed().as_secs_f64());
     }
-    session.runner.wait_for_all().expect("a device");
+    session.guest.runner.wait_for_all().expect("a device");
     let [encoded, both] = best.map(|seconds| seconds * 1e6 / commands as f64);
     println!("host work on {}: {both:.2} us for each of {commands} dispatches, {encoded:.2} of them to encode", gpu.info().backend);
     // The runner learns from step to step how much one submit may hold.
     let mut submits = vec![];
     for _ in 0..LEARNING {
-        let before = trainer.session.runner.done;
+        let before = trainer.session.guest.runner.done;
         trainer.step_on(ids, ids).expect("a step");
-        trainer.session.runner.wait_for_all().expect("a device");
-        submits.push((trainer.session.runner.done.submits - before.submits).to_string());
+        trainer.session.guest.runner.wait_for_all().expect("a device");
+        submits.push((trainer.session.guest.runner.done.submits - before.submits).to_string());
     }
     println!("submits of the next steps: {}", submits.join(" "));
 }

@@ -189,7 +189,7 @@ impl Contender {
 
     fn repeat(&mut self, count: usize) {
         let range = self.compiled.phase(RUN);
-        self.runner.run(&self.compiled, (0..count).map(|_| range.clone()), |_| Ok(()), |_| (), &|_| false).expect("a run");
+        self.runner.run(&self.compiled, (0..count).map(|_| range.clone())).expect("a run");
         self.runner.wait_for_all().expect("a run");
     }
 

@@ -9,15 +9,14 @@
 mod slices;
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::{Compiled, Options};
-use crate::gpu::run::Runner;
+use crate::gpu::guest::Guest;
 use crate::gpu::slice::Budget;
-use crate::gpu::slots::{Readback, Slots};
+use crate::gpu::slots::Readback;
 use crate::gpu::wait::{self, block_on};
 use crate::model::config::need;
 use crate::model::decode::Decoder;
@@ -35,8 +34,7 @@ pub struct Generator {
     gpu: Gpu,
     pub decoder: Decoder,
     compiled: Compiled,
-    runner: Runner,
-    slots: Slots,
+    guest: Guest<Place>,
     readback: Readback,
     /// Logits on their way back; made when they are first asked for.
     logits: Option<Readback>,
@@ -53,12 +51,9 @@ pub struct Generator {
     sequences: u64,
     /// How the host has told the device to draw, with the tokens that have come back.
     cursor: Cursor,
-    at: Place,
-    /// Where it will stand when the slice that a host has is submitted, and the slots that went with it.
-    ahead: Option<(Place, usize)>,
 }
 
-/// Where decoding stands, as far as it was submitted.
+/// Where decoding stands between two passes.
 #[derive(Debug, Clone, Default)]
 struct Place {
     /// The context begins at this token of the sequence, and the caches hold so many of it.
@@ -72,9 +67,8 @@ struct Place {
     /// Tokens drawn, and those yet to be drawn.
     drawn: u32,
     wanted: usize,
-    /// What is left of the pass under way, and whether it draws a token.
+    /// Whether the pass under way draws a token.
     draws: bool,
-    rest: VecDeque<Range<usize>>,
 }
 
 /// How the next token is drawn.
@@ -160,17 +154,16 @@ impl Generator {
         let mut options = options.clone();
         options.existing.extend_from_slice(weights);
         let compiled = decoder.plan.compile(gpu, &options).await?;
-        let slots = Slots::new(gpu, decoder.feed.down).await?;
+        let guest = Guest::new(gpu, &decoder.feed.cursor, decoder.feed.down, Place::default()).await?;
         let readback = Readback::new(gpu, decoder.feed.bytes).await?;
         if let Some(frequencies) = &decoder.feed.frequencies {
             compiled.write(frequencies, &position::frequencies(config.d_model)).await?;
         }
         let mut generator = Generator {
             gpu: gpu.clone(),
-            runner: Runner::new(gpu),
             decoder,
             compiled,
-            slots,
+            guest,
             readback,
             logits: None,
             logits_wanted: false,
@@ -180,8 +173,6 @@ impl Generator {
             failed: None,
             sequences: 0,
             cursor: Cursor::default(),
-            at: Place::default(),
-            ahead: None,
         };
         generator.forbid(&[]).await?;
         Ok(generator)
@@ -196,7 +187,7 @@ impl Generator {
         let mut options = options.clone();
         options.existing.extend_from_slice(weights);
         let needs = decoder.plan.needs(gpu, &options)?;
-        Ok(needs.total() + Slots::needs(decoder.feed.down) + decoder.feed.bytes)
+        Ok(needs.total() + Guest::<Place>::needs(gpu, decoder.feed.down).0 + decoder.feed.bytes)
     }
 
     /// Tokens of context that the model sees.
@@ -206,12 +197,12 @@ impl Generator {
 
     /// What the last slice that has ended took on the device, as far as this can tell.
     pub fn last_slice(&self) -> Option<Duration> {
-        self.runner.last_slice()
+        self.guest.runner.last_slice()
     }
 
     /// How often the context was full, so that its older half was dropped, since the last prompt.
     pub fn slides(&self) -> u64 {
-        self.at.slides
+        self.guest.place().slides
     }
 
     /// Never draws these ids either.
@@ -237,10 +228,8 @@ impl Generator {
     /// [`Error::Usage`] for no token at all, an id out of range, or a sampling that cannot be.
     pub fn prompt(&mut self, ids: &[u32], sampling: &Sampling) -> Result<()> {
         self.begin(ids, sampling, 0)?;
-        while !self.is_idle() {
-            self.step(self.runner.limit())?;
-        }
-        Ok(())
+        let (running, mut decoding) = self.decoding();
+        running.guest.run(running.compiled, &mut decoding, None, &|| false).map(drop)
     }
 
     /// Blocks for exactly the next `count` tokens of the sequence.
@@ -272,24 +261,26 @@ impl Generator {
         if self.sequence.is_empty() {
             return Err(Error::usage("no prompt was given: there is nothing to continue"));
         }
-        self.settled()?;
+        self.guest.settled()?;
         self.collect()?;
         // On their way, or in the pass that a budget has cut.
-        let begun = self.came.len() + (self.at.drawn - self.cursor.drawn) as usize + usize::from(self.at.draws);
-        self.at.wanted = most.saturating_sub(begun);
+        let at = self.guest.place();
+        let begun = self.came.len() + (at.drawn - self.cursor.drawn) as usize + usize::from(at.draws);
+        self.guest.place_mut().wanted = most.saturating_sub(begun);
         while self.came.is_empty() && most > 0 {
             if let Some(error) = &self.failed {
                 return Err(error.clone());
             }
-            if self.at.drawn == self.cursor.drawn {
-                self.step(PIECE)?;
+            if self.guest.place().drawn == self.cursor.drawn {
+                let (running, mut decoding) = self.decoding();
+                running.guest.piece(running.compiled, &mut decoding, Budget::time(PIECE))?;
             } else {
                 wait::for_device(&self.gpu)?;
             }
             self.collect()?;
         }
         // What did not fit is not begun; a token under way is finished by the next call.
-        self.at.wanted = 0;
+        self.guest.place_mut().wanted = 0;
         Ok(self.came.drain(..most.min(self.came.len())).collect())
     }
 
@@ -300,7 +291,7 @@ impl Generator {
     /// [`Error::Usage`] for no token at all or an id out of range, [`Error::Diverged`] for logits that are not finite.
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.prompt(ids, &Sampling::greedy())?;
-        self.runner.wait_for_all()?;
+        self.guest.runner.wait_for_all()?;
         let logits = block_on(&self.gpu, self.compiled.read::<f32>(&self.decoder.logits))?;
         self.checked(logits)
     }
@@ -313,15 +304,6 @@ impl Generator {
         }
         self.never.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
         Ok(logits)
-    }
-
-    /// Blocks until one slice of at most so long is submitted.
-    fn step(&mut self, time: Duration) -> Result<()> {
-        self.runner.wait_for_room()?;
-        while self.needs_slot() && !self.slots.ready(0)? {
-            wait::for_device(&self.gpu)?;
-        }
-        self.advance(Budget::time(time))
     }
 }
 

@@ -8,9 +8,11 @@ mod clock;
 pub mod commands;
 pub mod compile;
 pub mod extent;
+pub mod guest;
 pub mod kernel;
 pub mod memory;
 mod pace;
+pub mod passes;
 mod pipelines;
 pub mod plan;
 pub mod probe;
@@ -54,6 +56,9 @@ struct Inner {
     created: Mutex<Created>,
     pipeline_cache: OnceLock<wgpu::PipelineCache>,
 }
+
+/// What comes of mapping a buffer.
+pub(crate) type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
 
 /// Buffers made through [`Gpu::create_buffer`], the only place that makes any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -177,6 +182,14 @@ impl Gpu {
         self.check()
     }
 
+    /// Has the first bytes of a buffer mapped, and the signal told. On a lost device wgpu also reports that to whoever listens for errors,
+    /// and panics where nobody does: the signal says it already.
+    pub(crate) fn map(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode, bytes: u64, mapped: wait::Signal<Mapped>) {
+        let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        buffer.map_async(mode, ..bytes, move |result| mapped.send(result));
+        drop(scope.pop());
+    }
+
     pub fn device(&self) -> &wgpu::Device {
         &self.0.device
     }
@@ -237,6 +250,8 @@ impl Gpu {
 
     /// Runs `make` between error scopes, so that a failed allocation or pipeline is an `Err` and not a panic.
     pub(crate) async fn guarded<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        // A lost device refuses nothing: it gives what cannot be used.
+        self.check()?;
         let memory = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.0.device.push_error_scope(wgpu::ErrorFilter::Internal);

@@ -11,14 +11,17 @@ pub mod metrics;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod presets;
+mod reports;
 #[cfg(feature = "files")]
 pub mod run;
 pub mod schedule;
 pub mod slices;
+mod steps;
 pub mod trainer;
 
 pub use config::{RunConfig, TrainConfig};
 pub use evaluate::{Evaluation, evaluate};
 pub use looks::AttentionAt;
-pub use slices::Batch;
-pub use trainer::{Snapshot, StepReport, Trainer};
+pub use reports::StepReport;
+pub use steps::Batch;
+pub use trainer::{Snapshot, Trainer};

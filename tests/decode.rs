@@ -51,7 +51,7 @@ impl Plain {
         let mut frame = window.to_vec();
         frame.resize(model.config.seq_len, 0);
         let slot = model.inputs.slot(Step::default().with_dropout(0.0), &frame, &[], &[], &[window.len() as u32 - 1]);
-        self.0.run(&slot, &[FORWARD, PREDICT], PREDICT, None, &|| false).unwrap();
+        self.0.run(&slot, &[FORWARD, PREDICT], &|| false).unwrap();
         let logits = self.0.model.logits.clone().unwrap();
         let mut read = block_on(gpu(), self.0.compiled.read::<f32>(&logits)).unwrap();
         read.truncate(self.0.model.config.vocab_size);

@@ -69,8 +69,8 @@ fn proves(name: &str, config: &ModelConfig, batch: usize, limits: &wgpu::Limits)
     let step = Step { target_scale: 1.0 / (tokens - 1) as f32, fresh: 1, ..Step::default() }.with_dropout(0.0);
     let slot = session.model.inputs.slot(step, &inputs, &targets, &sorted_order(&inputs), &[]);
     let phases = [wgpt::model::PREPARE, wgpt::model::CAST, wgpt::model::FORWARD, wgpt::model::HEAD, wgpt::model::BACKWARD];
-    session.run(&slot, &phases, wgpt::model::BACKWARD, None, &|| false).unwrap();
-    session.runner.wait_for_all().unwrap();
+    session.run(&slot, &phases, &|| false).unwrap();
+    session.guest.runner.wait_for_all().unwrap();
 
     let shape = twin(config);
     let flat: Vec<f64> = weights.iter().flatten().map(|&x| f64::from(x)).collect();
@@ -249,10 +249,10 @@ fn a_step_ends_when_the_device_says_so() {
     let mut trainer = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap();
     let begun = Instant::now();
     trainer.step(&corpus(), true, &|| false).unwrap();
-    trainer.session.runner.wait_for_all().unwrap();
+    trainer.session.guest.runner.wait_for_all().unwrap();
     let known = Instant::now();
     trainer.step(&corpus(), false, &|| false).unwrap();
-    trainer.session.runner.wait_for_all().unwrap();
+    trainer.session.guest.runner.wait_for_all().unwrap();
     let second = Instant::now();
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(trainer.reports().unwrap().len(), 1);
@@ -360,7 +360,7 @@ fn a_stop_leaves_the_last_whole_step() {
         asked.get() > 2
     };
     assert!(!trainer.step(&corpus(), false, &stop).unwrap());
-    trainer.session.runner.wait_for_all().unwrap();
+    trainer.session.guest.runner.wait_for_all().unwrap();
     assert_eq!((before, 3), (bits(&trainer), trainer.step_count()));
     trainer.step(&corpus(), false, &|| false).unwrap();
     trainer.finish().unwrap();

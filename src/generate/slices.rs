@@ -1,30 +1,116 @@
 //! Generation in slices: passes over the model that are cut where a budget ends, submitted by a host or by itself, never waited for.
 
+use std::ops::Range;
+
 use super::{Generator, Place, Sampling, check_ids, diverged};
-use crate::error::{Error, Result};
-use crate::gpu::run::Settled;
-use crate::gpu::slice::{Budget, Slice, Ticket};
+use crate::error::Result;
+use crate::gpu::compile::Compiled;
+use crate::gpu::guest::Guest;
+use crate::gpu::passes::{self, Pass, Passes};
+use crate::gpu::slice::{Budget, Ticket};
 use crate::gpu::slots::Readback;
-use crate::gpu::wait;
-use crate::model::decode::{PICK, PREFILL, SAMPLE, TOKEN};
+use crate::model::decode::{Decoder, PICK, PREFILL, SAMPLE, TOKEN};
 use crate::ops::cursor::Cursor;
 use crate::ops::sample::RING;
+
+impl passes::Place for Place {
+    fn under_way(&self) -> bool {
+        false
+    }
+}
+
+/// What runs the passes of a generator.
+pub(super) struct Running<'a> {
+    pub compiled: &'a Compiled,
+    pub guest: &'a mut Guest<Place>,
+}
+
+/// Passes over one sequence.
+pub(super) struct Decoding<'a> {
+    decoder: &'a Decoder,
+    sequence: &'a [u32],
+    /// With the number of tokens that have come back.
+    cursor: Cursor,
+}
+
+impl Decoding<'_> {
+    /// The place that the next pass begins at. A full context is a window that slides over tokens that the host has to know, to take
+    /// them in again; `None` while it does not.
+    fn slid(&self, place: &Place) -> Option<Place> {
+        let context = self.decoder.config.seq_len;
+        if !place.taken_in || place.fresh || place.wanted == 0 || place.cached < context {
+            return Some(place.clone());
+        }
+        let window = self.sequence.len().checked_sub(context.div_ceil(2)).filter(|_| place.drawn == self.cursor.drawn)?;
+        Some(Place { window, cached: 0, taken_in: false, slides: place.slides + 1, ..place.clone() })
+    }
+
+    /// The tokens of the sequence that the next chunk takes in.
+    fn chunk(&self, place: &Place) -> Range<usize> {
+        let first = place.window + place.cached;
+        first..(first + self.decoder.chunk()).min(self.sequence.len())
+    }
+}
+
+impl Passes for Decoding<'_> {
+    type Place = Place;
+
+    /// The next chunk of the sequence, with the logits after the last one; or a token, unless too many are on their way.
+    fn next(&self, place: &Place) -> Option<Pass> {
+        let place = self.slid(place)?;
+        if !place.taken_in {
+            let mut phases = vec![PREFILL];
+            phases.extend((self.chunk(&place).end == self.sequence.len()).then_some(PICK));
+            return Some(Pass { inputs: true, phases });
+        }
+        let unknown = (place.drawn - self.cursor.drawn) as usize;
+        if place.wanted == 0 || unknown == RING {
+            return None;
+        }
+        Some(Pass { inputs: false, phases: if place.fresh { vec![SAMPLE] } else { vec![TOKEN, SAMPLE] } })
+    }
+
+    fn begin(&mut self, place: &mut Place) -> Result<Option<Vec<u8>>> {
+        if let Some(slid) = self.slid(place) {
+            *place = slid;
+        }
+        if place.taken_in {
+            place.cached += usize::from(!place.fresh);
+            (place.fresh, place.draws, place.wanted) = (false, true, place.wanted - 1);
+            return Ok(None);
+        }
+        let chunk = self.chunk(place);
+        let cursor = Cursor { position: place.cached as u32, rows: chunk.len() as u32, ..self.cursor };
+        place.cached += chunk.len();
+        place.taken_in = chunk.end == self.sequence.len();
+        place.fresh = place.taken_in;
+        Ok(Some(self.decoder.feed.slot(cursor, &self.sequence[chunk])))
+    }
+
+    /// A token counts once all of its pass is encoded: what a budget has cut has not drawn it yet.
+    fn end(&self, place: &mut Place) {
+        if std::mem::take(&mut place.draws) {
+            place.drawn += 1;
+        }
+    }
+}
 
 impl Generator {
     /// Begins a new sequence, of which `wanted` tokens are to be drawn; what was under way is given up. Never blocks.
     ///
     /// # Errors
-    /// [`Error::Usage`] for no token at all, an id out of range, a sampling that cannot be, or while a host has a slice.
+    /// [`Error::Usage`](crate::Error::Usage) for no token at all, an id out of range, a sampling that cannot be, or while a host has a slice.
     pub fn begin(&mut self, ids: &[u32], sampling: &Sampling, wanted: usize) -> Result<()> {
         check_ids(ids, self.decoder.config.vocab_size)?;
         sampling.validate()?;
-        self.settled()?;
+        let window = ids.len().saturating_sub(self.context());
+        self.guest.give_up()?;
+        self.guest.begin_at(Place { window, wanted, ..Place::default() });
         self.came.clear();
         self.failed = None;
         self.sequences += 1;
         self.cursor = sampling.cursor();
         self.sequence = ids.to_vec();
-        self.at = Place { window: ids.len().saturating_sub(self.context()), wanted, ..Place::default() };
         self.logits_wanted = false;
         Ok(())
     }
@@ -32,7 +118,7 @@ impl Generator {
     /// The same for the logits after `ids`, which [`Generator::poll_logits`] tells.
     ///
     /// # Errors
-    /// As [`Generator::begin`], and [`Error::Device`] when the driver refuses the buffer that brings them back.
+    /// As [`Generator::begin`], and [`Error::Device`](crate::Error::Device) when the driver refuses the buffer that brings them back.
     pub async fn begin_logits(&mut self, ids: &[u32]) -> Result<()> {
         self.begin(ids, &Sampling::greedy(), 0)?;
         if self.logits.is_none() {
@@ -44,25 +130,19 @@ impl Generator {
 
     /// Whether everything that was wanted is submitted.
     pub fn is_idle(&self) -> bool {
-        self.sequence.is_empty() || self.at.taken_in && self.at.wanted == 0 && self.at.rest.is_empty()
+        let at = self.guest.place();
+        self.sequence.is_empty() || at.taken_in && at.wanted == 0 && self.guest.next_phase(&self.compiled).is_none()
     }
 
     /// Encodes the next commands, as the budget allows, into a host's encoder. Never blocks: while two slices are still running, or tokens
     /// must come back first, nothing is encoded.
     ///
     /// # Errors
-    /// [`Error::Usage`] while the last ticket is there still; [`Error::Device`] when the device is lost. Throw the encoder away then.
+    /// [`Error::Usage`](crate::Error::Usage) while the last slice is not settled; [`Error::Device`](crate::Error::Device) when the device is
+    /// lost. Throw the encoder away then.
     pub fn encode(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Ticket> {
-        self.settle()?;
-        self.runner.check()?;
-        let Some(mut slice) = self.runner.open(encoder, budget)? else { return Ok(Ticket::empty()) };
-        let (mut at, mut slots) = (self.at.clone(), 0);
-        self.fill_slice(encoder, &mut slice, &mut at, &mut slots)?;
-        if slice.is_empty() {
-            return Ok(Ticket::empty());
-        }
-        self.ahead = Some((at, slots));
-        Ok(self.runner.close(encoder, slice))
+        let (running, mut decoding) = self.decoding();
+        running.guest.encode(running.compiled, encoder, &mut decoding, budget)
     }
 
     /// The same into an encoder of its own, which is submitted at once. Never blocks.
@@ -70,21 +150,20 @@ impl Generator {
     /// # Errors
     /// As [`Generator::encode`].
     pub fn advance(&mut self, budget: Budget) -> Result<()> {
-        let device = self.gpu.device().clone();
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgpt") });
-        let ticket = self.encode(&mut encoder, budget)?;
-        if ticket.dispatches() > 0 {
-            self.gpu.queue().submit([encoder.finish()]);
-        }
-        ticket.submitted();
-        self.settle()?;
-        self.gpu.check()
+        let (running, mut decoding) = self.decoding();
+        running.guest.advance(running.compiled, &mut decoding, budget)
+    }
+
+    /// The passes over the sequence, with what runs them.
+    pub(super) fn decoding(&mut self) -> (Running<'_>, Decoding<'_>) {
+        let Generator { compiled, guest, decoder, sequence, cursor, .. } = self;
+        (Running { compiled, guest }, Decoding { decoder, sequence, cursor: *cursor })
     }
 
     /// The tokens that have come since the last call. Call it once a frame.
     ///
     /// # Errors
-    /// [`Error::Diverged`] for logits that are not finite, once the tokens before them were handed out; [`Error::Device`] when the device is
+    /// [`Error::Diverged`](crate::Error::Diverged) for logits that are not finite, once the tokens before them were handed out; [`Error::Device`](crate::Error::Device) when the device is
     /// lost.
     pub fn poll(&mut self) -> Result<Vec<u32>> {
         self.collect()?;
@@ -96,22 +175,16 @@ impl Generator {
 
     /// Polls the device without blocking, keeps the tokens that have come and asks for those that have not.
     pub(super) fn collect(&mut self) -> Result<()> {
-        wait::look(&self.gpu)?;
-        self.settle()?;
-        self.runner.poll();
-        self.runner.check()?;
-        if let Some((sequence, bytes)) = self.readback.poll()?
+        self.guest.poll()?;
+        if let Some((sequence, bytes)) = self.guest.fetched(&mut self.readback)?
             && sequence == self.sequences
         {
             self.keep_tokens(&bytes);
         }
-        if self.readback.idle() && self.at.drawn > self.cursor.drawn && self.failed.is_none() {
-            let (source, tag) = (self.compiled.place(&self.decoder.feed.cursor).0, self.sequences);
-            let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tokens") });
-            self.readback.request(&mut encoder, source, tag);
-            self.gpu.queue().submit([encoder.finish()]);
+        if self.guest.place().drawn > self.cursor.drawn && self.failed.is_none() {
+            self.guest.fetch(&mut self.readback, self.compiled.place(&self.decoder.feed.cursor).0, self.sequences)?;
         }
-        self.gpu.check()
+        Ok(())
     }
 
     /// The logits (V) that [`Generator::begin_logits`] asked for, once they have come. Forbidden ids have minus infinity.
@@ -122,115 +195,15 @@ impl Generator {
         self.collect()?;
         let idle = self.is_idle();
         let Some(readback) = &mut self.logits else { return Ok(None) };
-        let come = readback.poll()?;
-        if self.logits_wanted && readback.idle() && idle {
+        let come = self.guest.fetched(readback)?;
+        if let Some((_, bytes)) = come.filter(|(sequence, _)| *sequence == self.sequences && self.logits_wanted) {
             self.logits_wanted = false;
-            let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("logits") });
-            readback.request(&mut encoder, self.compiled.place(&self.decoder.logits).0, self.sequences);
-            self.gpu.queue().submit([encoder.finish()]);
+            return self.checked(bytemuck::pod_collect_to_vec(&bytes)).map(Some);
         }
-        match come {
-            Some((sequence, bytes)) if sequence == self.sequences => self.checked(bytemuck::pod_collect_to_vec(&bytes)).map(Some),
-            _ => Ok(None),
+        if self.logits_wanted && idle {
+            self.guest.fetch(readback, self.compiled.place(&self.decoder.logits).0, self.sequences)?;
         }
-    }
-
-    fn fill_slice(&mut self, encoder: &mut wgpu::CommandEncoder, slice: &mut Slice, at: &mut Place, slots: &mut usize) -> Result<()> {
-        while !slice.is_full() {
-            if at.rest.is_empty() && !self.begin_pass(encoder, at, slots)? {
-                break;
-            }
-            let Some(range) = at.rest.front_mut() else { break };
-            self.runner.encode(encoder, &self.compiled, slice, range);
-            if range.start == range.end {
-                at.rest.pop_front();
-            }
-            // A token counts once all of its pass is encoded: what a budget has cut has not drawn it yet.
-            if at.rest.is_empty() && std::mem::take(&mut at.draws) {
-                at.drawn += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins the next pass; false if there is none, or it has to wait for a slot or for tokens to come back.
-    fn begin_pass(&mut self, encoder: &mut wgpu::CommandEncoder, at: &mut Place, slots: &mut usize) -> Result<bool> {
-        if !at.taken_in {
-            return self.begin_prefill(encoder, at, slots);
-        }
-        let unknown = (at.drawn - self.cursor.drawn) as usize;
-        if at.wanted == 0 || unknown == RING {
-            return Ok(false);
-        }
-        if !at.fresh && at.cached == self.context() {
-            // The window slides over tokens that the host has to know, to take them in again.
-            if unknown > 0 {
-                return Ok(false);
-            }
-            (at.window, at.cached, at.taken_in) = (self.sequence.len() - self.context().div_ceil(2), 0, false);
-            at.slides += 1;
-            return self.begin_prefill(encoder, at, slots);
-        }
-        at.rest =
-            if at.fresh { [self.compiled.phase(SAMPLE)].into() } else { [self.compiled.phase(TOKEN), self.compiled.phase(SAMPLE)].into() };
-        at.cached += usize::from(!at.fresh);
-        (at.fresh, at.draws, at.wanted) = (false, true, at.wanted - 1);
-        Ok(true)
-    }
-
-    /// Begins to take in the next chunk of the sequence; with the last one come its logits.
-    fn begin_prefill(&mut self, encoder: &mut wgpu::CommandEncoder, at: &mut Place, slots: &mut usize) -> Result<bool> {
-        if !self.slots.ready(*slots)? {
-            return Ok(false);
-        }
-        let first = at.window + at.cached;
-        let end = (first + self.decoder.chunk()).min(self.sequence.len());
-        let cursor = Cursor { position: at.cached as u32, rows: (end - first) as u32, ..self.cursor };
-        self.slots.fill(*slots, &self.decoder.feed.slot(cursor, &self.sequence[first..end]))?;
-        self.slots.encode(*slots, encoder, self.compiled.place(&self.decoder.feed.cursor).0);
-        *slots += 1;
-        at.cached += end - first;
-        at.taken_in = end == self.sequence.len();
-        at.fresh = at.taken_in;
-        at.rest = [self.compiled.phase(PREFILL)].into();
-        if at.taken_in {
-            at.rest.push_back(self.compiled.phase(PICK));
-        }
-        Ok(true)
-    }
-
-    /// Whether the next pass takes a slot.
-    pub(super) fn needs_slot(&self) -> bool {
-        let at = &self.at;
-        at.rest.is_empty() && (!at.taken_in || at.wanted > 0 && !at.fresh && at.cached == self.context())
-    }
-
-    /// Takes note of what the host did with the last slice.
-    fn settle(&mut self) -> Result<Settled> {
-        let settled = self.runner.settle()?;
-        match settled {
-            Settled::Submitted => {
-                if let Some((at, slots)) = self.ahead.take() {
-                    self.slots.commit(slots);
-                    self.at = at;
-                }
-            }
-            Settled::Dropped => {
-                self.slots.recall();
-                self.ahead = None;
-            }
-            Settled::Nothing | Settled::Open => {}
-        }
-        Ok(settled)
-    }
-
-    /// # Errors
-    /// [`Error::Usage`] while a host has a slice.
-    pub(super) fn settled(&mut self) -> Result<()> {
-        match self.settle()? {
-            Settled::Open => Err(Error::usage("a host has a slice of this generator: submit it or drop its ticket first")),
-            _ => Ok(()),
-        }
+        Ok(None)
     }
 
     /// Keeps the tokens drawn since the last time.

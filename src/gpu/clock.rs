@@ -38,6 +38,12 @@ impl Clock {
         Some(Clock { pairs: (0..pairs).map(pair).collect(), next: 0, period })
     }
 
+    /// Bytes and number of the buffers of so many pairs.
+    pub fn needs(gpu: &Gpu, pairs: usize) -> (u64, u64) {
+        let buffers = if gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) { 2 * pairs as u64 } else { 0 };
+        (buffers * BYTES, buffers)
+    }
+
     /// The pair for the next slice, which may be taken again if that slice is dropped.
     pub fn next(&self) -> usize {
         self.next

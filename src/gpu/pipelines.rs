@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Gpu;
 use super::compile::Options;
-use super::kernel::{Access, Interface, Kernel, Module};
+use super::kernel::{Access, Interface, Kernel};
 use crate::error::Result;
 
 /// A pipeline, with the layout its bind groups need.
@@ -16,8 +16,8 @@ pub(crate) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// By entry point, and by the text that it is an entry point of.
-type Key = (&'static str, *const Module);
+/// By entry point, and by the address of the text that it is an entry point of: a pointer could not move between threads.
+type Key = (&'static str, usize);
 
 pub(crate) struct Pipelines(HashMap<Key, Pipeline>);
 
@@ -89,7 +89,7 @@ fn in_parallel<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &
 }
 
 fn key(kernel: &Kernel, interface: &Interface) -> Key {
-    (kernel.entry(), Arc::as_ptr(&interface.module))
+    (kernel.entry(), Arc::as_ptr(&interface.module).addr())
 }
 
 fn pipeline(gpu: &Gpu, kernel: &Kernel, interface: &Interface, module: &wgpu::ShaderModule) -> Pipeline {

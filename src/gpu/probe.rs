@@ -74,7 +74,7 @@ pub fn roof(gpu: &Gpu, method: Method) -> Result<Roof> {
     let mut profiler = super::wait::block_on(gpu, Profiler::new(gpu, &compiled, Some(method)))?;
     let mut roof = Roof { flops: 0.0, bandwidth: 0.0 };
     for _ in 0..RUNS {
-        profiler.run(&compiled, std::iter::once(0..compiled.len()), |_| Ok(()), |_| ())?;
+        profiler.run(&compiled, 0..compiled.len())?;
         profiler.end_step();
         for row in profiler.rows(&compiled).iter().filter(|row| row.last > 0.0) {
             if row.flops == 0 {

@@ -13,7 +13,7 @@
 //!
 //! let mut profiler = block_on(&gpu, Profiler::new(&gpu, &compiled, None))?;
 //! for _ in 0..5 {
-//!     profiler.run(&compiled, [0..compiled.len()], |_| Ok(()), |_| ())?;
+//!     profiler.run(&compiled, 0..compiled.len())?;
 //!     profiler.end_step();
 //! }
 //! for row in profiler.rows(&compiled) {
@@ -151,22 +151,12 @@ impl Profiler {
         self.steps
     }
 
-    /// Blocks while the commands of `ranges` run and are timed; `before` encodes what the first submit needs, `after` what follows the last.
+    /// Blocks while a stretch of commands runs and is timed.
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] when the device is lost.
-    pub fn run(
-        &mut self,
-        compiled: &Compiled,
-        ranges: impl IntoIterator<Item = Range<usize>>,
-        before: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>,
-        after: impl FnOnce(&mut wgpu::CommandEncoder),
-    ) -> Result<()> {
-        let mut encoder = self.encoder();
-        before(&mut encoder)?;
-        self.runner.submit(encoder, Slice::default())?;
-        self.runner.wait_for_all()?;
-        let mut ranges: VecDeque<Range<usize>> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+    pub fn run(&mut self, compiled: &Compiled, range: Range<usize>) -> Result<()> {
+        let mut ranges: VecDeque<Range<usize>> = [range].into_iter().filter(|range| !range.is_empty()).collect();
         while !ranges.is_empty() {
             let (slice, taken) = self.runner.take_piece(compiled, &mut ranges);
             let commands: Vec<usize> = taken.into_iter().flatten().collect();
@@ -175,10 +165,7 @@ impl Profiler {
                 Method::Repetition => self.by_repetition(compiled, commands[0])?,
             }
         }
-        let mut encoder = self.encoder();
-        after(&mut encoder);
-        self.runner.submit(encoder, Slice::default())?;
-        self.runner.wait_for_all()
+        Ok(())
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {

@@ -1,7 +1,7 @@
 //! Replaying compiled plans: submits cut by measured time, a bounded number in flight, completion by callback.
 //!
-//! Everything goes in slices ([`super::slice`]). [`Runner::run`] submits them itself and blocks for room; a host's own encoder gets one by
-//! [`Runner::open`] and [`Runner::close`], and [`Runner::settle`] tells later what the host did with it.
+//! Everything goes in slices ([`super::slice`]). [`Runner::run`] submits them itself and blocks for room; engines that a host may drive take
+//! theirs from [`super::guest`].
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::Gpu;
 use super::clock::Clock;
 use super::compile::Compiled;
 use super::pace::{Pace, Part};
-use super::slice::{Budget, Fate, Outcome, Slice, Ticket};
+use super::slice::{Budget, Outcome, Slice};
 use super::wait;
 use crate::error::{Error, Result};
 
@@ -31,13 +31,10 @@ pub struct Runner {
     last_slice: Option<Duration>,
     /// When the device was last asked whether it is there.
     asked: Option<Instant>,
-    /// The slice that a host holds a ticket of.
-    open: Option<Flight>,
-    /// Slices whose tickets were dropped: they must never be seen to end.
-    dropped: Vec<Arc<Outcome>>,
-    /// Slices that a host was given: every fourth is cut short where there are no timestamps.
-    slices: u64,
+    /// Times the slices that a host submits.
     clock: Option<Clock>,
+    /// Slices that took off.
+    serial: u64,
     /// The most commands of a submit.
     pub(crate) most_commands: usize,
     /// What this runner has done so far.
@@ -54,30 +51,36 @@ pub struct Done {
     pub host: Duration,
 }
 
-struct Flight {
-    /// None for what a host submits.
+/// A slice that is with the device, or will be once a host submits it.
+pub(super) struct Flight {
+    /// Slices that took off before it.
+    serial: u64,
+    /// None where a host says that it has submitted it.
     index: Option<wgpu::SubmissionIndex>,
+    /// Whether its end is waited for, and therefore seen when it comes.
+    waited: bool,
     parts: Vec<Part>,
+    commands: usize,
     submitted: Instant,
-    outcome: Arc<Outcome>,
+    pub outcome: Arc<Outcome>,
     clock: Option<usize>,
 }
 
-/// What a host did with the last slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// There was none, or it is settled already.
-    Nothing,
-    /// It still has the ticket.
-    Open,
-    Submitted,
-    Dropped,
+impl Flight {
+    /// Takes note of its submit.
+    pub fn submitted_as(&mut self, index: wgpu::SubmissionIndex) {
+        self.index = Some(index);
+    }
 }
 
 /// Submits that may be in flight. Each holds at most one step, so memory, Ctrl-C and a host's frame stay bounded.
 const IN_FLIGHT: usize = 2;
+/// Pairs of timestamps: one for each submit in flight, and one for the next.
+const CLOCKS: usize = IN_FLIGHT + 1;
 /// A slice that runs so long is a reason to ask whether the device is there.
 const STUCK: Duration = Duration::from_secs(1);
+/// How long a blocking call waits for a slice that its ticket says was submitted, while the device has nothing to do.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Runner {
     /// Submits of at most 100 ms on GPUs and 1 s on software adapters, which have no watchdog.
@@ -91,13 +94,25 @@ impl Runner {
             last_done: None,
             last_slice: None,
             asked: None,
-            open: None,
-            dropped: vec![],
-            slices: 0,
             clock: None,
+            serial: 0,
             most_commands: usize::MAX,
             done: Done::default(),
         }
+    }
+
+    /// The same, with timestamps around what a host submits where the device has them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the driver refuses their buffers.
+    pub(super) async fn timed(gpu: &Gpu) -> Result<Runner> {
+        let clock = gpu.guarded("allocating timestamps", || Clock::new(gpu, CLOCKS)).await?;
+        Ok(Runner { clock, ..Runner::new(gpu) })
+    }
+
+    /// Bytes and number of the buffers that [`Runner::timed`] makes.
+    pub(super) fn needs(gpu: &Gpu) -> (u64, u64) {
+        Clock::needs(gpu, CLOCKS)
     }
 
     /// The longest time of a submit of its own.
@@ -143,99 +158,66 @@ impl Runner {
 
     /// Submits an encoder that holds a slice.
     pub fn submit(&mut self, encoder: wgpu::CommandEncoder, slice: Slice) -> Result<()> {
-        let outcome = watched(&encoder);
-        let submitted = Instant::now();
-        let index = Some(self.gpu.queue().submit([encoder.finish()]));
-        self.in_flight.push_back(Flight { index, parts: slice.parts, submitted, outcome, clock: None });
-        self.done.submits += 1;
-        self.done.commands += slice.commands as u64;
+        let mut flight = flight(&encoder, slice);
+        flight.submitted_as(self.gpu.queue().submit([encoder.finish()]));
+        flight.waited = true;
+        let submitted = flight.submitted;
+        self.took_off(flight, submitted);
         self.gpu.check()
     }
 
-    /// Begins a slice for a host's encoder; `None` while as many are in flight as may be.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] while the last ticket is there still.
-    pub fn open(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Option<Slice>> {
-        if self.open.is_some() {
-            return Err(Error::usage("the last slice is not settled: say `submitted` of its ticket once it was, or drop the ticket"));
-        }
-        if !self.poll() {
-            return Ok(None);
-        }
-        if self.slices == 0 {
-            self.clock = Clock::new(&self.gpu, IN_FLIGHT + 1);
-        }
-        self.slices += 1;
-        // Slices of two lengths tell the pace of the device from that of the host's looks.
-        let halved = self.clock.is_none() && self.slices.is_multiple_of(4) && budget.time < Duration::MAX;
-        let budget = Budget { time: if halved { budget.time / 2 } else { budget.time }, ..budget };
+    /// Whether slices of a host are timed by the device.
+    pub(super) fn has_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// Begins a slice in a host's encoder.
+    pub(super) fn begin(&self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Slice {
         let pair = self.clock.as_ref().map(Clock::next);
         if let (Some(clock), Some(pair)) = (&self.clock, pair) {
             clock.begin(encoder, pair);
         }
-        Ok(Some(Slice::new(budget, pair)))
+        Slice::new(budget, pair)
     }
 
     /// Moves commands from the front of `range` into the slice, as its budget allows, and encodes them.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, compiled: &Compiled, slice: &mut Slice, range: &mut Range<usize>) {
+    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, compiled: &Compiled, slice: &mut Slice, range: &mut Range<usize>) {
         let taken = slice.take(compiled, &self.pace, range);
         compiled.encode(encoder, taken);
     }
 
-    /// Ends a host's slice.
-    pub fn close(&mut self, encoder: &mut wgpu::CommandEncoder, slice: Slice) -> Ticket {
+    /// Ends a slice in a host's encoder.
+    pub(super) fn end(&self, encoder: &mut wgpu::CommandEncoder, slice: Slice) -> Flight {
         if let (Some(clock), Some(pair)) = (&self.clock, slice.clock) {
             clock.end(encoder, pair);
         }
-        let outcome = watched(encoder);
-        let ticket = Ticket::new(outcome.clone(), &slice);
-        self.done.commands += slice.commands as u64;
-        self.open = Some(Flight { index: None, parts: slice.parts, submitted: Instant::now(), outcome, clock: slice.clock });
-        ticket
+        flight(encoder, slice)
     }
 
-    /// Whether a slice is with a host.
-    pub fn has_open(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// Whether a slice that [`Runner::settle`] has not seen yet was submitted, as its ticket says.
-    pub fn open_was_submitted(&self) -> bool {
-        self.open.as_ref().is_some_and(|flight| matches!(flight.outcome.fate(), Fate::Submitted(_)))
-    }
-
-    /// What the host did with the last slice; told once.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when it did not do what it said.
-    pub fn settle(&mut self) -> Result<Settled> {
-        let stray = self.dropped.iter().any(|outcome| outcome.done.take().is_some());
-        // The encoder's callback holds the other half of each.
-        self.dropped.retain(|outcome| Arc::strong_count(outcome) > 1);
-        if stray {
-            return Err(Error::usage("a slice was submitted although its ticket was dropped: its commands may have run twice"));
+    /// Takes note that a slice was submitted.
+    pub(super) fn took_off(&mut self, flight: Flight, submitted: Instant) {
+        if let Some(clock) = self.clock.as_mut().filter(|_| flight.clock.is_some()) {
+            clock.commit();
         }
-        let Some(flight) = &self.open else { return Ok(Settled::Nothing) };
-        let fate = flight.outcome.fate();
-        match (fate, self.open.take()) {
-            (Fate::Submitted(submitted), Some(flight)) => {
-                if let Some(clock) = self.clock.as_mut().filter(|_| flight.clock.is_some()) {
-                    clock.commit();
-                }
-                self.in_flight.push_back(Flight { submitted, ..flight });
-                self.done.submits += 1;
-                Ok(Settled::Submitted)
-            }
-            (Fate::Dropped, Some(flight)) => {
-                self.dropped.push(flight.outcome);
-                Ok(Settled::Dropped)
-            }
-            (_, open) => {
-                self.open = open;
-                Ok(Settled::Open)
-            }
-        }
+        self.done.submits += 1;
+        self.done.commands += flight.commands as u64;
+        self.in_flight.push_back(Flight { submitted, serial: self.serial, ..flight });
+        self.serial += 1;
+    }
+
+    /// How many slices have taken off.
+    pub(super) fn taken_off(&self) -> u64 {
+        self.serial
+    }
+
+    /// Whether the first so many slices that took off have ended.
+    pub(super) fn ended(&self, count: u64) -> bool {
+        self.in_flight.iter().all(|flight| flight.serial >= count || flight.outcome.done.peek().is_some())
+    }
+
+    /// Whether a slice is in flight that only its ticket says was submitted.
+    pub(super) fn takes_a_hosts_word(&self) -> bool {
+        self.in_flight.iter().any(|flight| flight.index.is_none() && flight.outcome.may_run())
     }
 
     /// Takes note of submits that have ended; true if another may be submitted.
@@ -250,8 +232,7 @@ impl Runner {
                     let Some(seconds) = clock.take(pair) else { break };
                     Some(seconds).filter(|seconds| seconds.is_finite())
                 }
-                // What this runner submits itself it also waits for.
-                None => flight.index.is_some().then_some(seen),
+                None => flight.waited.then_some(seen),
             };
             match seconds {
                 Some(seconds) => self.pace.learn(&flight.parts, seconds),
@@ -281,81 +262,118 @@ impl Runner {
         Ok(())
     }
 
-    /// Whether a slice that was said to be submitted never was: its encoder is gone, and nothing has run.
-    fn abandoned(&self) -> bool {
-        self.in_flight.iter().any(|flight| Arc::strong_count(&flight.outcome) == 1 && flight.outcome.done.peek().is_none())
-    }
-
     /// Blocks until another submit may go.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost; [`Error::Usage`] when a slice was not submitted although its ticket says so.
     pub fn wait_for_room(&mut self) -> Result<()> {
         while !self.poll() {
-            match self.in_flight[0].index.clone() {
-                Some(index) => wait::for_submit(&self.gpu, &index)?,
-                None => wait::for_device(&self.gpu)?,
-            }
-            self.check_abandoned()?;
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// [`Error::Usage`] when a slice never was submitted although its ticket says so.
-    fn check_abandoned(&self) -> Result<()> {
-        if self.abandoned() {
-            return Err(Error::usage("an encoder was thrown away although its ticket was told `submitted`: part of a step is missing"));
+            self.wait_for_oldest()?;
         }
         Ok(())
     }
 
     /// Blocks until nothing is in flight.
+    ///
+    /// # Errors
+    /// As [`Runner::wait_for_room`].
     pub fn wait_for_all(&mut self) -> Result<()> {
-        if !self.in_flight.is_empty() {
-            wait::for_device(&self.gpu)?;
-        }
         self.poll();
-        self.check_abandoned()
+        while !self.in_flight.is_empty() {
+            self.wait_for_oldest()?;
+        }
+        Ok(())
     }
 
-    /// Blocks while the commands of `ranges` are submitted; `before` encodes what the first submit needs, `after` what follows the last.
-    /// Before each submit `stop` is asked with the index of the next command; false if it said so: a rest was not submitted.
-    pub fn run(
-        &mut self,
-        compiled: &Compiled,
-        ranges: impl IntoIterator<Item = Range<usize>>,
-        before: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>,
-        after: impl FnOnce(&mut wgpu::CommandEncoder),
-        stop: &dyn Fn(usize) -> bool,
-    ) -> Result<bool> {
-        let mut ranges: VecDeque<Range<usize>> = ranges.into_iter().collect();
-        let (mut before, mut after) = (Some(before), Some(after));
-        while before.is_some() || !ranges.is_empty() {
-            self.wait_for_room()?;
-            if stop(ranges.front().map_or(compiled.len(), |range| range.start)) {
-                return Ok(false);
+    /// Blocks until the oldest submit in flight has ended.
+    fn wait_for_oldest(&mut self) -> Result<()> {
+        let (begun, before) = (Instant::now(), self.in_flight.len());
+        loop {
+            match self.in_flight[0].index.clone() {
+                Some(index) => wait::for_submit(&self.gpu, &index)?,
+                None => wait::for_device(&self.gpu)?,
             }
+            self.check_abandoned()?;
+            self.poll();
+            if self.in_flight.len() < before {
+                return Ok(());
+            }
+            // The device has nothing left to do. A thread of the host's that polls it may be calling the callbacks just now.
+            if begun.elapsed() > PATIENCE {
+                return Err(not_submitted());
+            }
+            wait::a_moment();
+        }
+    }
+
+    /// Blocks until what hosts say that they have submitted has run: nothing else of the engine may go before it.
+    ///
+    /// # Errors
+    /// As [`Runner::wait_for_room`].
+    pub(super) fn wait_for_hosts(&mut self) -> Result<()> {
+        self.check_abandoned()?;
+        while self.takes_a_hosts_word() {
+            self.wait_for_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`Error::Usage`] when a slice that was said to be submitted never was: its encoder is gone, and nothing has run.
+    pub(super) fn check_abandoned(&self) -> Result<()> {
+        if self.in_flight.iter().any(|flight| flight.outcome.is_gone()) {
+            return Err(thrown_away());
+        }
+        Ok(())
+    }
+
+    /// Forgets the slices that never were submitted although their tickets say so.
+    pub(super) fn forget_abandoned(&mut self) {
+        self.in_flight.retain(|flight| !flight.outcome.is_gone());
+    }
+
+    /// Blocks until the commands of `ranges` are submitted.
+    ///
+    /// # Errors
+    /// As [`Runner::wait_for_room`].
+    pub fn run(&mut self, compiled: &Compiled, ranges: impl IntoIterator<Item = Range<usize>>) -> Result<()> {
+        let mut ranges: VecDeque<Range<usize>> = ranges.into_iter().collect();
+        while !ranges.is_empty() {
+            self.wait_for_room()?;
             let begun = Instant::now();
             let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgpt") });
-            if let Some(before) = before.take() {
-                before(&mut encoder)?;
-            }
             let (slice, taken) = self.take_piece(compiled, &mut ranges);
             compiled.encode_all(&mut encoder, &taken);
-            if ranges.is_empty()
-                && let Some(after) = after.take()
-            {
-                after(&mut encoder);
-            }
             self.submit(encoder, slice)?;
             self.done.host += begun.elapsed();
         }
-        Ok(true)
+        Ok(())
     }
 }
 
-/// Has the end of what an encoder holds told to an outcome.
-fn watched(encoder: &wgpu::CommandEncoder) -> Arc<Outcome> {
+pub(super) fn thrown_away() -> Error {
+    Error::usage(
+        "an encoder was thrown away although its ticket was told `submitted`: part of a step is missing, begin anew from a snapshot or a prompt",
+    )
+}
+
+pub(super) fn not_submitted() -> Error {
+    Error::usage("a ticket was told `submitted`, but its encoder was not submitted: submit it first")
+}
+
+/// A slice with its end told to an outcome when the encoder's commands have run.
+fn flight(encoder: &wgpu::CommandEncoder, slice: Slice) -> Flight {
     let outcome = Arc::<Outcome>::default();
     let told = outcome.clone();
     encoder.on_submitted_work_done(move || told.done.send(Instant::now()));
-    outcome
+    Flight {
+        serial: 0,
+        index: None,
+        waited: false,
+        parts: slice.parts,
+        commands: slice.commands,
+        submitted: Instant::now(),
+        outcome,
+        clock: slice.clock,
+    }
 }

@@ -53,8 +53,8 @@ impl Budget {
 
 /// What a host holds of commands that were encoded into its encoder.
 ///
-/// Say [`Ticket::submitted`] once the encoder's commands were given to the queue. A ticket that is dropped instead takes the slice back:
-/// the encoder must then be thrown away, and the same commands are encoded again by the next call.
+/// Call [`Ticket::submitted`] once the encoder's commands were given to the queue. A ticket that is dropped instead takes the slice back:
+/// drop the encoder too, and the next call encodes the same commands again.
 #[must_use = "a ticket that is dropped takes its slice back: call `submitted` once the encoder was submitted"]
 #[derive(Debug)]
 pub struct Ticket {
@@ -63,7 +63,7 @@ pub struct Ticket {
     predicted: Duration,
 }
 
-/// What became of a slice, shared by its ticket, its callback and its runner.
+/// What became of a slice, shared by its ticket, its encoder's callback and its engine.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     fate: Mutex<Fate>,
@@ -84,6 +84,18 @@ impl Outcome {
         *self.fate.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Whether the encoder was dropped and nothing of it has run. Ask its engine only, which holds no more than one of these, once the
+    /// ticket is gone.
+    pub fn is_gone(self: &Arc<Self>) -> bool {
+        // In this order: a callback notes the end first and is dropped then.
+        Arc::strong_count(self) == 1 && self.done.peek().is_none()
+    }
+
+    /// Whether it has not run, and its encoder is still there or with the device.
+    pub fn may_run(self: &Arc<Self>) -> bool {
+        self.done.peek().is_none() && !self.is_gone()
+    }
+
     fn decide(&self, fate: Fate) {
         let mut now = self.fate.lock().unwrap_or_else(|e| e.into_inner());
         if *now == Fate::Open {
@@ -93,8 +105,8 @@ impl Outcome {
 }
 
 impl Ticket {
-    pub(crate) fn new(outcome: Arc<Outcome>, slice: &Slice) -> Ticket {
-        Ticket { outcome, dispatches: slice.commands, predicted: Duration::from_secs_f64(slice.seconds) }
+    pub(crate) fn new(outcome: Arc<Outcome>, dispatches: usize, seconds: f64) -> Ticket {
+        Ticket { outcome, dispatches, predicted: Duration::from_secs_f64(seconds) }
     }
 
     /// Of nothing.

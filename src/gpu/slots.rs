@@ -34,6 +34,13 @@ enum State {
     Filled,
 }
 
+impl Slot {
+    /// Whether it went with an encoder that was dropped: nothing is left that would send.
+    fn is_lost(&self) -> bool {
+        self.state == State::Away && self.mapped.is_alone()
+    }
+}
+
 impl Slots {
     /// As many as may be in flight, and one to fill.
     pub const COUNT: u64 = 3;
@@ -50,8 +57,7 @@ impl Slots {
         let slot = |buffer| Slot { buffer, mapped: Signal::new(), state: State::Away };
         let slots: Vec<Slot> = buffers.into_iter().map(slot).collect();
         for slot in &slots {
-            let sender = slot.mapped.clone();
-            slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| sender.send(result));
+            gpu.map(&slot.buffer, wgpu::MapMode::Write, bytes, slot.mapped.clone());
         }
         Ok(Slots { gpu: gpu.clone(), slots, next: 0, bytes })
     }
@@ -71,12 +77,11 @@ impl Slots {
         Ok(there && slot.state == State::Ready)
     }
 
-    /// Maps the slots again whose data no submit has taken along.
+    /// Maps the slots again whose data no submit has taken along, and none will: the encoders that they were copied by are gone.
     pub fn recall(&mut self) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Filled) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Filled || slot.is_lost()) {
             slot.state = State::Away;
-            let sender = slot.mapped.clone();
-            slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| sender.send(result));
+            self.gpu.map(&slot.buffer, wgpu::MapMode::Write, self.bytes, slot.mapped.clone());
         }
     }
 
@@ -124,6 +129,7 @@ pub struct Readback {
     mapped: Signal<(Instant, Result<(), wgpu::BufferAsyncError>)>,
     request: Request,
     came: Option<Instant>,
+    behind: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +145,7 @@ impl Readback {
     pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Readback> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.guarded("allocating the read-back", || gpu.create_buffer("readback", bytes, usage)).await?;
-        Ok(Readback { gpu: gpu.clone(), buffer, mapped: Signal::new(), request: Request::None, came: None })
+        Ok(Readback { gpu: gpu.clone(), buffer, mapped: Signal::new(), request: Request::None, came: None, behind: 0 })
     }
 
     /// Whether no request is in flight.
@@ -157,6 +163,26 @@ impl Readback {
         encoder.copy_buffer_to_buffer(source, 0, &self.buffer, 0, self.buffer.size());
         let sender = self.mapped.clone();
         encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| sender.send((Instant::now(), result)));
+    }
+
+    /// Has the start of `source` copied behind everything submitted so far; `tag` comes back with the bytes. Nothing happens while a request
+    /// is in flight. How many slices it is asked behind is kept, see [`Readback::behind`].
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Device`] when the device is lost.
+    pub fn fetch(&mut self, source: &wgpu::Buffer, tag: u64, behind: u64) -> Result<()> {
+        if self.idle() {
+            self.behind = behind;
+            let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
+            self.request(&mut encoder, source, tag);
+            self.gpu.queue().submit([encoder.finish()]);
+        }
+        self.gpu.check()
+    }
+
+    /// How many slices the last [`Readback::fetch`] was asked behind.
+    pub fn behind(&self) -> u64 {
+        self.behind
     }
 
     /// Drops what a request in flight brings: the place that it was asked at is no more. The next one waits until it has come.

@@ -121,9 +121,8 @@ impl Staging {
 impl Taken<'_> {
     async fn map(&mut self, gpu: &Gpu, size: u64) -> Result<()> {
         let mapped = Signal::new();
-        let sender = mapped.clone();
         self.mapping = Mapping::Asked(mapped.clone());
-        self.staging.buffer.map_async(self.staging.mode, ..size, move |result| sender.send(result));
+        gpu.map(&self.staging.buffer, self.staging.mode, size, mapped.clone());
         let result = mapped.await;
         self.mapping = if result.is_ok() { Mapping::Mapped } else { Mapping::None };
         gpu.check()?;

@@ -297,7 +297,7 @@ impl Contender {
 
     fn run(&mut self, repeats: usize) -> Result<()> {
         let ranges = std::iter::repeat_n(self.compiled.phase(PHASE), repeats);
-        self.runner.run(&self.compiled, ranges, |_| Ok(()), |_| (), &|_| false)?;
+        self.runner.run(&self.compiled, ranges)?;
         self.runner.wait_for_all()
     }
 

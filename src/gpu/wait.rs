@@ -40,6 +40,20 @@ pub fn for_submit(gpu: &Gpu, index: &wgpu::SubmissionIndex) -> Result<()> {
     polled.map(drop).map_err(|e| gpu.failed(format!("waiting for {} failed: {e}", gpu.info().name)))
 }
 
+/// Waits for everything submitted so far; the callbacks of what has run were called then.
+pub(crate) async fn submitted_work(gpu: &Gpu) -> Result<()> {
+    let done = Signal::new();
+    let sender = done.clone();
+    gpu.queue().on_submitted_work_done(move || sender.send(()));
+    done.await;
+    gpu.check()
+}
+
+/// Gives way to other threads for a moment.
+pub(crate) fn a_moment() {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+}
+
 /// Runs a future that waits for this device to its end, polling the device in between.
 pub fn block_on<T>(gpu: &Gpu, future: impl Future<Output = Result<T>>) -> Result<T> {
     let mut future = std::pin::pin!(future);
@@ -70,6 +84,11 @@ impl<T> Default for Signal<T> {
 impl<T> Signal<T> {
     pub fn new() -> Signal<T> {
         Signal(Arc::new(Mutex::new((None, None))))
+    }
+
+    /// Whether no value has come, and there is no other end that could send one.
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && self.0.lock().unwrap_or_else(|e| e.into_inner()).0.is_none()
     }
 
     pub fn send(&self, value: T) {

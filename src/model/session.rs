@@ -1,30 +1,62 @@
 //! A compiled model with what feeds it: the common ground of training, evaluation and generation.
 
-use std::ops::Range;
-
 use super::Model;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::{Compiled, Needs, Options};
+use crate::gpu::guest::Guest;
+use crate::gpu::passes::{self, Pass, Passes};
 use crate::gpu::plan::Phase;
 use crate::gpu::profile::Profiler;
-use crate::gpu::run::Runner;
-use crate::gpu::slots::{Readback, Slots};
+use crate::gpu::slots::Readback;
 use crate::gpu::tensor::Tensor;
-use crate::gpu::wait;
 
 /// A model ready to run.
 pub struct Session {
     pub gpu: Gpu,
     pub model: Model,
     pub compiled: Compiled,
-    pub runner: Runner,
-    pub slots: Slots,
+    pub guest: Guest<Place>,
     pub readback: Readback,
     /// Times every dispatch while it is there.
     pub profiler: Option<Profiler>,
-    /// A host's slices have begun a step and not ended it.
-    pub(crate) under_way: bool,
+}
+
+/// Where a training run stands; an evaluation stays where it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Place {
+    /// Whole steps before it.
+    pub step: u64,
+    /// Micro-batches of the step before it.
+    pub micro: usize,
+    /// The learning rate of the step under way, which it keeps from its first micro-batch on.
+    pub rate: f64,
+}
+
+impl passes::Place for Place {
+    fn under_way(&self) -> bool {
+        self.micro > 0
+    }
+}
+
+/// One pass over some phases, at any place.
+struct Once<'a> {
+    slot: Option<&'a [u8]>,
+    phases: &'a [Phase],
+}
+
+impl Passes for Once<'_> {
+    type Place = Place;
+
+    fn next(&self, _place: &Place) -> Option<Pass> {
+        self.slot.map(|_| Pass { inputs: true, phases: self.phases.to_vec() })
+    }
+
+    fn begin(&mut self, _place: &mut Place) -> Result<Option<Vec<u8>>> {
+        Ok(self.slot.take().map(<[u8]>::to_vec))
+    }
+
+    fn end(&self, _place: &mut Place) {}
 }
 
 /// What a session will allocate, to the byte.
@@ -44,11 +76,12 @@ impl Session {
     /// [`Error::Limit`] when something is larger than the adapter allows.
     pub fn memory(gpu: &Gpu, model: &Model, options: &Options) -> Result<Memory> {
         let Needs { layout, dims_bytes, transfer_bytes, buffers } = model.plan.needs(gpu, options)?;
-        let staging = transfer_bytes + dims_bytes + Slots::needs(model.inputs.bytes) + model.records.bytes();
+        let (guest_bytes, guest_buffers) = Guest::<Place>::needs(gpu, model.inputs.bytes);
+        let staging = transfer_bytes + dims_bytes + guest_bytes + model.records.bytes();
         let total = layout.total() + staging;
         let mut classes = layout.classes;
         classes.push(("staging", staging));
-        Ok(Memory { classes, total, buffers: buffers + Slots::COUNT + 1 })
+        Ok(Memory { classes, total, buffers: buffers + guest_buffers + 1 })
     }
 
     /// Allocates and compiles; weights are undefined until they are written.
@@ -57,12 +90,12 @@ impl Session {
     /// As [`Session::memory`], and [`Error::Device`] when the driver refuses.
     pub async fn new(gpu: &Gpu, model: Model, options: &Options) -> Result<Session> {
         let compiled = model.plan.compile(gpu, options).await?;
-        let slots = Slots::new(gpu, model.inputs.bytes).await?;
+        let guest = Guest::new(gpu, &model.inputs.step, model.inputs.bytes, Place::default()).await?;
         let readback = Readback::new(gpu, model.records.bytes()).await?;
         if let Some((tensor, words)) = model.inputs.constants(&model.config) {
             compiled.write(tensor, &words).await?;
         }
-        Ok(Session { gpu: gpu.clone(), runner: Runner::new(gpu), model, compiled, slots, readback, profiler: None, under_way: false })
+        Ok(Session { gpu: gpu.clone(), model, compiled, guest, readback, profiler: None })
     }
 
     /// Writes a parameter-shaped list of values over its tensors (a table may be split by rows).
@@ -98,36 +131,16 @@ impl Session {
         Ok(())
     }
 
-    /// Blocks while one slot of inputs goes through the phases; with a tag, the records are requested behind them.
-    /// False if `stop` said so before everything was submitted; it is not asked any more once a command of `commit` has gone.
-    pub fn run(&mut self, slot: &[u8], phases: &[Phase], commit: Phase, report: Option<u64>, stop: &dyn Fn() -> bool) -> Result<bool> {
-        if self.under_way {
+    /// Blocks until one slot of inputs and the phases behind it are submitted. False if `stop` said so before all of it was.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] while a step is under way in slices, or a host has one; [`Error::Device`] when the device is lost.
+    pub fn run(&mut self, slot: &[u8], phases: &[Phase], stop: &dyn Fn() -> bool) -> Result<bool> {
+        self.guest.settled()?;
+        if self.guest.under_way() {
             return Err(Error::usage("a step is under way in slices: it must end before anything else runs on this model"));
         }
-        while !self.slots.ready(0)? {
-            wait::for_device(&self.gpu)?;
-        }
-        let Session { compiled, slots, readback, runner, model, profiler, .. } = self;
-        let ranges: Vec<Range<usize>> = phases.iter().map(|phase| compiled.phase(*phase)).collect();
-        let inputs = compiled.place(&model.inputs.step).0;
-        let records = compiled.place(&model.records).0;
-        let before = |encoder: &mut wgpu::CommandEncoder| {
-            slots.fill(0, slot)?;
-            slots.encode(0, encoder, inputs);
-            slots.commit(1);
-            Ok(())
-        };
-        let after = |encoder: &mut wgpu::CommandEncoder| {
-            if let Some(tag) = report.filter(|_| readback.idle()) {
-                readback.request(encoder, records, tag);
-            }
-        };
-        if let Some(profiler) = profiler {
-            profiler.run(compiled, ranges, before, after)?;
-            return Ok(true);
-        }
-        let committed = compiled.phase(commit);
-        let stop = |next: usize| (next <= committed.start || next > committed.end) && stop();
-        runner.run(compiled, ranges, before, after, &stop)
+        let mut once = Once { slot: Some(slot), phases };
+        self.guest.run(&self.compiled, &mut once, self.profiler.as_mut(), stop)
     }
 }

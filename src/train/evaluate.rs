@@ -76,12 +76,12 @@ pub fn evaluate_shown(
             tokens += targets.iter().filter(|&&target| target != IGNORED).count() as u64;
             let step = Step { target_scale: 1.0, record: (STEP_RECORDS + row) as u32, fresh: 1, ..Step::default() }.with_dropout(0.0);
             let slot = session.model.inputs.slot(step, &ids, &targets, &order, &[]);
-            if !session.run(&slot, &phases, EVALUATE, None, stop)? {
+            if !session.run(&slot, &phases, stop)? {
                 return Ok(None);
             }
             phases.retain(|phase| *phase != CAST);
         }
-        session.runner.wait_for_all()?;
+        session.guest.runner.wait_for_all()?;
         let records = wait::block_on(&session.gpu, session.compiled.read::<f32>(&session.model.records))?;
         let used = group.len().div_ceil(batch);
         sum += records[STEP_RECORDS * 2..].chunks(2).take(used).map(|record| f64::from(record[0])).sum::<f64>();

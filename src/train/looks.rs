@@ -55,7 +55,7 @@ impl Trainer {
         self.session.view(name)
     }
 
-    /// Has a tensor copied at the end of a phase of every (micro-)batch that slices run from now on, into a buffer that nothing else
+    /// Has a tensor copied at the end of a phase of every (micro-)batch that runs from now on, into a buffer that nothing else
     /// writes: what is drawn from it belongs to one moment, however a step is spread over frames.
     ///
     /// # Errors
@@ -78,8 +78,8 @@ impl Trainer {
         self.looks.taps.retain(|tap| tap.to.name != name);
     }
 
-    /// Has the attention probabilities (T, T), f32, of one head computed behind the forward pass of every (micro-)batch that slices run
-    /// from now on; `None` ends it. The first call allocates the map and compiles its kernel, the next ones only choose.
+    /// Has the attention probabilities (T, T), f32, of one head computed behind the forward pass of every (micro-)batch that runs from
+    /// now on; `None` ends it. The first call allocates the map and compiles its kernel, the next ones only choose.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] for a layer, head or sample that the model does not have; [`crate::error::Error::Device`] when the

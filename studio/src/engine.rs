@@ -116,7 +116,7 @@ impl Engine {
 
     fn last_slice(&self, who: usize) -> Option<Duration> {
         match who {
-            0 => self.opened.trainer.session.runner.last_slice(),
+            0 => self.opened.trainer.session.guest.runner.last_slice(),
             1 => self.writer.generator.last_slice(),
             _ => self.prompt.generator.last_slice(),
         }

@@ -247,7 +247,7 @@ impl Trial {
             block_on(gpu(), compiled.transfer.write(gpu(), buffer, offset, bytemuck::cast_slice(words))).unwrap();
         }
         let mut runner = Runner::new(gpu());
-        runner.run(&compiled, [compiled.phase(PHASE)], |_| Ok(()), |_| (), &|_| false).unwrap();
+        runner.run(&compiled, [compiled.phase(PHASE)]).unwrap();
         runner.wait_for_all().unwrap();
         let read = |(tensor, _): &(Tensor, Vec<u32>)| {
             let (buffer, offset) = compiled.place(tensor);

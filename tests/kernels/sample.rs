@@ -135,7 +135,7 @@ fn shares_of_many_draws() {
         let mut counts = vec![0usize; vocab];
         for _ in 0..DRAWS.div_ceil(RING) {
             let mut runner = Runner::new(gpu());
-            runner.run(&compiled, std::iter::once(0..compiled.len()), |_| Ok(()), |_| (), &|_| false).unwrap();
+            runner.run(&compiled, std::iter::once(0..compiled.len())).unwrap();
             runner.wait_for_all().unwrap();
             let ring = block_on(gpu(), compiled.read::<u32>(&tring)).unwrap();
             ring.iter().for_each(|&id| counts[id as usize] += 1);

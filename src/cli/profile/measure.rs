@@ -80,7 +80,7 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted
     let run = |trainer: &mut Trainer| -> Result<f64> {
         let begun = Instant::now();
         trainer.step(&data, false, &|| false)?;
-        trainer.session.runner.wait_for_all()?;
+        trainer.session.guest.runner.wait_for_all()?;
         Ok(begun.elapsed().as_secs_f64())
     };
     for _ in 0..WARM_UP {
@@ -94,9 +94,9 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted
     let (mut profiler, mut plain, mut counts) = (Some(profiler), vec![], Counts { host_microseconds: f64::INFINITY, ..Counts::default() });
     // Steps of both kinds in turn, so that a busy machine slows both.
     for _ in 0..wanted.steps {
-        let (before, created) = (trainer.session.runner.done, gpu.created());
+        let (before, created) = (trainer.session.guest.runner.done, gpu.created());
         plain.push(run(&mut trainer)?);
-        let done = trainer.session.runner.done;
+        let done = trainer.session.guest.runner.done;
         counts.commands = (done.commands - before.commands) as f64;
         counts.submits = (done.submits - before.submits) as f64;
         counts.allocations = gpu.created().buffers - created.buffers;

@@ -1,0 +1,99 @@
+//! Calls that block: slices of an engine's own, submitted one behind the other.
+
+use web_time::Instant;
+
+use super::{By, Guest};
+use crate::error::Result;
+use crate::gpu::compile::Compiled;
+use crate::gpu::passes::{Passes, Place};
+use crate::gpu::profile::Profiler;
+use crate::gpu::slice::{Budget, Slice};
+use crate::gpu::wait;
+
+impl<P: Place> Guest<P> {
+    /// Blocks until the work has no next pass, all of it submitted. False if `stop` said so in between: the pass under way is then given
+    /// up. It is asked before each submit, but not within a phase that [`commits`](Passes::commits).
+    ///
+    /// # Errors
+    /// As [`Guest::piece`].
+    pub fn run(
+        &mut self,
+        compiled: &Compiled,
+        work: &mut impl Passes<Place = P>,
+        mut profiler: Option<&mut Profiler>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        self.settled()?;
+        self.runner.wait_for_hosts()?;
+        loop {
+            let committed = self.next_phase(compiled).is_some_and(|(phase, begun)| begun && work.commits(phase));
+            if self.at.rest.is_empty() && work.next(&self.at.place).is_none() {
+                return Ok(true);
+            }
+            self.runner.wait_for_room()?;
+            if !committed && stop() {
+                self.at.rest.clear();
+                return Ok(false);
+            }
+            match &mut profiler {
+                Some(profiler) => self.profiled(compiled, work, profiler)?,
+                None => self.piece(compiled, work, Budget::time(self.runner.limit())).map(drop)?,
+            }
+        }
+    }
+
+    /// Blocks until one slice of at most `budget` is submitted, which takes the inputs of at most one pass along, so that others are
+    /// free while it runs. False if there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`Guest::settled`], and those of the work's data.
+    pub fn piece(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, budget: Budget) -> Result<bool> {
+        self.settled()?;
+        self.runner.wait_for_hosts()?;
+        self.runner.wait_for_room()?;
+        self.wait_for_slot(work)?;
+        let begun = Instant::now();
+        let (mut encoder, mut slice) = (self.encoder(), Slice::new(budget, None));
+        let (at, slots) = self.fill(compiled, &mut encoder, work, &mut slice, By::Itself)?;
+        if slice.is_empty() && slots == 0 {
+            self.at = at;
+            return Ok(false);
+        }
+        let submitted = self.runner.submit(encoder, slice);
+        self.runner.done.host += begun.elapsed();
+        self.slots.commit(slots);
+        self.at = at;
+        submitted.map(|()| true)
+    }
+
+    /// Blocks until the next pass, if there is one, can begin.
+    fn wait_for_slot(&mut self, work: &impl Passes<Place = P>) -> Result<()> {
+        let wanted = self.at.rest.is_empty() && work.next(&self.at.place).is_some_and(|pass| pass.inputs);
+        while wanted && !self.slots.ready(0)? {
+            self.runner.check_abandoned()?;
+            wait::for_device(&self.gpu)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks until the rest of the pass under way, or the next one, has run and was timed.
+    fn profiled(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, profiler: &mut Profiler) -> Result<()> {
+        self.wait_for_slot(work)?;
+        let (mut encoder, mut at, mut slots) = (self.encoder(), self.at.clone(), 0);
+        if at.rest.is_empty() && !self.begin(compiled, &mut encoder, work, &mut at, &mut slots, None)? {
+            return Ok(());
+        }
+        self.runner.submit(encoder, Slice::default())?;
+        self.slots.commit(slots);
+        self.runner.wait_for_all()?;
+        while let Some((phase, range)) = at.rest.pop_front() {
+            profiler.run(compiled, range)?;
+            let mut encoder = self.encoder();
+            work.behind(&mut encoder, phase, &at.place);
+            self.gpu.queue().submit([encoder.finish()]);
+        }
+        work.end(&mut at.place);
+        self.at = at;
+        wait::for_device(&self.gpu)
+    }
+}

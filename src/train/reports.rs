@@ -1,0 +1,124 @@
+//! What the device says of steps: records that come back, and the learning rates that went with them.
+
+use std::collections::VecDeque;
+
+use super::config::TrainConfig;
+use super::schedule::learning_rate;
+use crate::error::{Error, Result};
+use crate::model::STEP_RECORDS;
+
+/// What the device said of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Counted from 1: the first update is step 1.
+    pub step: u64,
+    /// Mean over the step's real targets, nats.
+    pub loss: f32,
+    /// Euclidean norm of the whole gradient, before clipping.
+    pub grad_norm: f32,
+    pub learning_rate: f64,
+    /// Steps in front of this one whose reports were lost: the device keeps the latest [`STEP_RECORDS`], and nobody asked for so long.
+    pub missed: u64,
+}
+
+/// Learning rates of the last steps that began.
+#[derive(Default)]
+pub(super) struct Rates(VecDeque<(u64, f64)>);
+
+impl Rates {
+    /// The learning rate of a step that begins, kept for its report.
+    pub fn begin(&mut self, train: &TrainConfig, step: u64) -> f64 {
+        let rate = learning_rate(train, step);
+        // A slice that was taken back had begun this step before.
+        while self.0.back().is_some_and(|(last, _)| *last >= step) {
+            self.0.pop_back();
+        }
+        // More than the device has records of.
+        if self.0.len() > 2 * STEP_RECORDS {
+            self.0.pop_front();
+        }
+        self.0.push_back((step, rate));
+        rate
+    }
+
+    /// The rate of a step that has begun, and those before it forgotten.
+    fn of(&mut self, step: u64) -> f64 {
+        while self.0.front().is_some_and(|(first, _)| *first < step) {
+            self.0.pop_front();
+        }
+        self.0.front().map_or(f64::NAN, |(_, rate)| *rate)
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Reports that have come and were not handed out.
+#[derive(Default)]
+pub(super) struct Reports {
+    /// Steps whose reports have come.
+    pub known: u64,
+    coming: VecDeque<Result<StepReport>>,
+}
+
+impl Reports {
+    /// None yet, behind so many steps.
+    pub fn behind(known: u64) -> Reports {
+        Reports { known, coming: VecDeque::new() }
+    }
+
+    /// Takes in the reports of the steps up to `last`, from the records that were read behind it.
+    pub fn take_in(&mut self, last: u64, records: &[f32], rates: &mut Rates) {
+        // The ring holds the most recent steps only.
+        let from = self.known.max(last.saturating_sub(STEP_RECORDS as u64));
+        let mut missed = from - self.known;
+        for step in from..last {
+            self.coming.push_back(report(step, records, rates.of(step), missed));
+            missed = 0;
+        }
+        self.known = self.known.max(last);
+    }
+
+    /// The next one.
+    pub fn next(&mut self) -> Result<Option<StepReport>> {
+        self.coming.pop_front().transpose()
+    }
+
+    /// All up to the first error, which the next call tells.
+    pub fn good(&mut self) -> Result<Vec<StepReport>> {
+        let good = self.coming.iter().take_while(|report| report.is_ok()).count();
+        if good == 0 {
+            return Ok(self.next()?.into_iter().collect());
+        }
+        self.coming.drain(..good).collect()
+    }
+
+    /// All of them; an error comes at once, and the good ones are kept.
+    pub fn all(&mut self) -> Result<Vec<StepReport>> {
+        if let Some(at) = self.coming.iter().position(Result::is_err)
+            && let Some(Err(error)) = self.coming.remove(at)
+        {
+            return Err(error);
+        }
+        self.coming.drain(..).collect()
+    }
+}
+
+/// What the records say of a step.
+///
+/// # Errors
+/// [`Error::Diverged`] when its loss or gradient is not finite.
+fn report(step: u64, records: &[f32], learning_rate: f64, missed: u64) -> Result<StepReport> {
+    let row = (step % STEP_RECORDS as u64) as usize * 2;
+    let (loss, grad_norm) = (records[row], records[row + 1]);
+    if !(loss.is_finite() && grad_norm.is_finite()) {
+        let what = if loss.is_finite() { format!("gradient norm is {grad_norm}") } else { format!("loss is {loss}") };
+        return Err(Error::Diverged(format!(
+            "step {}: the {what} at learning rate {learning_rate:.3e}; its update was not applied: \
+             try a smaller train.learning_rate, a longer train.warmup_steps or a smaller train.grad_clip",
+            step + 1
+        )));
+    }
+    Ok(StepReport { step: step + 1, loss, grad_norm, learning_rate, missed })
+}
