@@ -19,7 +19,7 @@ struct Dims {
     first_group: u32,
     rows: u32, //     in `finish`, chunks
     quads: u32, //    C / 4
-    has_bias: u32, // in `forward`: without one, `bias` is bound to weight and not used
+    has_bias: u32, // in `forward`: without one, `bias` is bound to a stand-in of one quad and not read
     eps: f32,
 }
 
@@ -57,7 +57,10 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         return;
     }
     for (var q = lane; q < dims.quads; q += LANES) {
-        let shift = select(vec4(0.0), bias[q], dims.has_bias == 1u);
+        var shift = vec4(0.0);
+        if dims.has_bias == 1u {
+            shift = bias[q];
+        }
         y[at + q] = pack((unpack(x[at + q]) - mean) * rstd * weight[q] + shift);
     }
     if lane == 0u {

@@ -34,7 +34,7 @@ struct Dims {
     b_first: u32,
     y_stride: u32,
     y_first: u32,
-    has_bias: u32, //   without one, `bias` is bound to b and not used
+    has_bias: u32, //   without one, `bias` is bound to a stand-in of one quad and not read
     relu: u32, //       1 for ReLU, 0 for GELU
     dropout: u32, //    1 if outputs are dropped
     stream: u32, //     which dropout of the model
@@ -89,7 +89,7 @@ fn forward_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     var row_sums: RowSums;
     var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
     let corner = tile + thread_corner(thread);
-    let add = select(vec4(0.0), bias_quad(corner.y), dims.has_bias == 1u);
+    let add = bias_if_any(corner.y);
     for (var i = 0u; i < rows_of(corner); i++) {
         // The activation of what is stored, so that the backward's is the same.
         let stored = pack(sums[0] + add);
@@ -105,7 +105,7 @@ fn forward_residual(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     var row_sums: RowSums;
     var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
     let corner = tile + thread_corner(thread);
-    let add = select(vec4(0.0), bias_quad(corner.y), dims.has_bias == 1u);
+    let add = bias_if_any(corner.y);
     for (var i = 0u; i < rows_of(corner); i++) {
         let at = place(corner, i);
         y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sums[0] + add));
@@ -274,6 +274,13 @@ fn place(corner: vec2<u32>, i: u32) -> u32 {
 
 fn bias_quad(column: u32) -> vec4<f32> {
     return bias[min(column, dims.cols - 1u) / 4u];
+}
+
+fn bias_if_any(column: u32) -> vec4<f32> {
+    if dims.has_bias == 1u {
+        return bias_quad(column);
+    }
+    return vec4(0.0);
 }
 
 // Dropout's factors on four neighbours, of which `element` is the first.

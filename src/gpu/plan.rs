@@ -67,6 +67,7 @@ pub struct Plan {
     phase: Option<Phase>,
     scope: Vec<String>,
     activations: Dtype,
+    stand_in: Option<Tensor>,
 }
 
 impl Plan {
@@ -110,6 +111,14 @@ impl Plan {
     fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, keep: Keep, class: &'static str) -> Tensor {
         let storage = self.storage(name, padded(shape.iter().product(), dtype), keep, class);
         self.view(storage, name, shape, dtype, 0)
+    }
+
+    /// Four numbers to bind where a kernel has a binding for numbers that a dispatch does not use; nothing reads or writes them.
+    pub fn stand_in(&mut self) -> Tensor {
+        if self.stand_in.is_none() {
+            self.stand_in = Some(self.kept("stand_in", &[4], Dtype::F32, "inputs"));
+        }
+        self.stand_in.clone().expect("it was just made")
     }
 
     /// A storage that several tensors are cut from with [`Plan::view`].

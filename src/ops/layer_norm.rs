@@ -44,7 +44,8 @@ impl LayerNorm {
     /// y (rows, C) and moments (rows, 2) of x (rows, C), with weight (C) and an optional bias (C).
     pub fn forward(&self, plan: &mut Plan, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: &Tensor, moments: &Tensor) {
         assert!(x.len() == y.len() && weight.len() == x.cols() && moments.len() == 2 * x.rows(), "layer_norm.forward: shapes do not fit");
-        let bindings = [("x", x), ("weight", weight), ("bias", bias.unwrap_or(weight)), ("y", y), ("moments", moments)];
+        let bound = bias.cloned().unwrap_or_else(|| plan.stand_in());
+        let bindings = [("x", x), ("weight", weight), ("bias", &bound), ("y", y), ("moments", moments)];
         plan.push(&self.forward, Extent::rows(x.rows()), 8 * x.len() as u64, &dims(x, x.rows(), bias.is_some()), &bindings);
     }
 

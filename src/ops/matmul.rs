@@ -184,11 +184,12 @@ impl Matmul {
     ) {
         let [x, weight, y] = [x, weight, y].map(Block::whole);
         assert!(activated.len() == y.tensor.len(), "matmul.forward_activate: shapes do not fit");
+        let bound = bias.cloned().unwrap_or_else(|| plan.stand_in());
         let job = Job {
             inner: inner(&x, &weight, bias, &y),
             has_bias: bias.is_some(),
             relu: kind == Activation::Relu,
-            bindings: vec![("y", y.tensor), ("bias", bias.unwrap_or(weight.tensor)), ("activated", activated)],
+            bindings: vec![("y", y.tensor), ("bias", &bound), ("activated", activated)],
             ..Job::default()
         };
         push(plan, &self.forward_activate, [&x, &weight, &y], job);
@@ -208,11 +209,12 @@ impl Matmul {
     ) {
         let [x, weight, y] = [x, weight, y].map(Block::whole);
         assert!(residual.len() == y.tensor.len() && y.rows.is_multiple_of(dropout.samples), "matmul.forward_residual: shapes do not fit");
+        let bound = bias.cloned().unwrap_or_else(|| plan.stand_in());
         let job = Job {
             inner: inner(&x, &weight, bias, &y),
             has_bias: bias.is_some(),
             dropout: Some(dropout),
-            bindings: vec![("y", y.tensor), ("bias", bias.unwrap_or(weight.tensor)), ("residual", residual), ("step", dropout.step)],
+            bindings: vec![("y", y.tensor), ("bias", &bound), ("residual", residual), ("step", dropout.step)],
             ..Job::default()
         };
         push(plan, &self.forward_residual, [&x, &weight, &y], job);
