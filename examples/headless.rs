@@ -34,8 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     trainer.finish()?.iter().for_each(print);
 
     // The generator reads the trainer's own weights: what it writes is what the model would write now.
-    let weights = trainer.weight_buffers();
-    let mut generator = block_on(&gpu, Generator::sharing(&gpu, &config.model, &weights, &Options::default()))?;
+    let weights = trainer.shared_weights();
+    let mut generator = block_on(&gpu, Generator::sharing(&gpu, &weights, &Options::default()))?;
     let mut ids = tokenizer.encode("hello")?;
     generator.prompt(&ids, &Sampling::greedy())?;
     ids.extend(generator.next_tokens(6 - ids.len())?);

@@ -21,6 +21,7 @@ use crate::gpu::wait::{self, block_on};
 use crate::model::config::need;
 use crate::model::decode::Decoder;
 use crate::model::numbers::{Number, Shown};
+use crate::model::shared::SharedWeights;
 use crate::model::{ModelConfig, params};
 use crate::ops::cursor::Cursor;
 use crate::ops::position;
@@ -139,25 +140,28 @@ impl Generator {
     pub async fn new(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>], options: &Options) -> Result<Generator> {
         config.validate()?;
         params::check(&params::table(config), "weights", weights)?;
-        let generator = Generator::sharing(gpu, config, &[], options).await?;
+        let generator = Generator::compile(gpu, Decoder::new(config, gpu.limits())?, options).await?;
         generator.decoder.write_weights(&generator.compiled, weights).await?;
         Ok(generator)
     }
 
-    /// Compiles a model for one sequence over weights that lie in another's buffers, say [`crate::train::Trainer::weight_buffers`] of a
+    /// Compiles a model for one sequence over weights that lie in another's buffers, say [`crate::train::Trainer::shared_weights`] of a
     /// model that is still training: it writes what that model would write now.
     ///
     /// # Errors
-    /// As [`Generator::new`].
-    pub async fn sharing(gpu: &Gpu, config: &ModelConfig, weights: &[(String, wgpu::Buffer)], options: &Options) -> Result<Generator> {
-        let decoder = Decoder::new(config, gpu.limits())?;
-        let mut options = options.clone();
-        options.existing.extend_from_slice(weights);
-        let compiled = decoder.plan.compile(gpu, &options).await?;
+    /// As [`Generator::new`], and [`Error::Usage`] for weights on another `Gpu` than a clone of this.
+    pub async fn sharing(gpu: &Gpu, weights: &SharedWeights, options: &Options) -> Result<Generator> {
+        let decoder = Decoder::new(weights.config(), gpu.limits())?;
+        let options = weights.lend(gpu, &decoder.pools, options)?;
+        Generator::compile(gpu, decoder, &options).await
+    }
+
+    async fn compile(gpu: &Gpu, decoder: Decoder, options: &Options) -> Result<Generator> {
+        let compiled = decoder.plan.compile(gpu, options).await?;
         let guest = Guest::new(gpu, &decoder.feed.cursor, decoder.feed.down, Place::default()).await?;
         let readback = Readback::new(gpu, decoder.feed.bytes).await?;
         if let Some(frequencies) = &decoder.feed.frequencies {
-            compiled.write(frequencies, &position::frequencies(config.d_model)).await?;
+            compiled.write(frequencies, &position::frequencies(decoder.config.d_model)).await?;
         }
         let mut generator = Generator {
             gpu: gpu.clone(),
@@ -178,16 +182,21 @@ impl Generator {
         Ok(generator)
     }
 
-    /// What [`Generator::sharing`] will allocate, without allocating; `weights` names the buffers that it is lent.
+    /// What [`Generator::new`] will allocate, in bytes, without allocating.
     ///
     /// # Errors
     /// As [`Decoder::new`], and [`Error::Limit`] for what the adapter does not allow.
-    pub fn memory(gpu: &Gpu, config: &ModelConfig, weights: &[(String, wgpu::Buffer)], options: &Options) -> Result<u64> {
-        let decoder = Decoder::new(config, gpu.limits())?;
-        let mut options = options.clone();
-        options.existing.extend_from_slice(weights);
-        let needs = decoder.plan.needs(gpu, &options)?;
-        Ok(needs.total() + Guest::<Place>::needs(gpu, decoder.feed.down).0 + decoder.feed.bytes)
+    pub fn memory(gpu: &Gpu, config: &ModelConfig, options: &Options) -> Result<u64> {
+        needs(gpu, &Decoder::new(config, gpu.limits())?, options)
+    }
+
+    /// What [`Generator::sharing`] will allocate, in bytes, without allocating: the weights are there already.
+    ///
+    /// # Errors
+    /// As [`Generator::memory`] and [`Generator::sharing`].
+    pub fn memory_sharing(gpu: &Gpu, weights: &SharedWeights, options: &Options) -> Result<u64> {
+        let decoder = Decoder::new(weights.config(), gpu.limits())?;
+        needs(gpu, &decoder, &weights.lend(gpu, &decoder.pools, options)?)
     }
 
     /// Tokens of context that the model sees.
@@ -305,6 +314,12 @@ impl Generator {
         self.never.iter().for_each(|&id| logits[id as usize] = f32::NEG_INFINITY);
         Ok(logits)
     }
+}
+
+/// Bytes of everything that a generator allocates.
+fn needs(gpu: &Gpu, decoder: &Decoder, options: &Options) -> Result<u64> {
+    let needs = decoder.plan.needs(gpu, options)?;
+    Ok(needs.total() + Guest::<Place>::needs(gpu, decoder.feed.down).0 + decoder.feed.bytes)
 }
 
 fn diverged(id: usize) -> Error {

@@ -190,6 +190,11 @@ impl Gpu {
         drop(scope.pop());
     }
 
+    /// Whether both are clones of one. Devices themselves compare equal where two instances number theirs alike.
+    pub(crate) fn is(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub fn device(&self) -> &wgpu::Device {
         &self.0.device
     }

@@ -16,6 +16,7 @@ pub mod inputs;
 pub(crate) mod numbers;
 pub mod params;
 pub mod session;
+pub mod shared;
 pub mod view;
 
 pub use config::ModelConfig;

@@ -5,6 +5,8 @@ mod common;
 use common::gpu;
 use wgpt::Error;
 use wgpt::generate::{Generator, Sampling};
+use wgpt::gpu::Gpu;
+use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::config::{Activation, ModelConfig, Norm, Position};
@@ -12,6 +14,9 @@ use wgpt::model::session::Session;
 use wgpt::model::{FORWARD, Model, PREDICT, params};
 use wgpt::ops::step::Step;
 use wgpt::reference::finite_diff;
+use wgpt::text::TokenStore;
+use wgpt::train::config::Storage;
+use wgpt::train::{RunConfig, TrainConfig, Trainer, presets};
 
 fn small() -> ModelConfig {
     ModelConfig { n_layer: 2, n_head: 2, d_model: 16, d_ff: 24, seq_len: 13, vocab_size: 37, ..ModelConfig::default() }
@@ -197,4 +202,37 @@ fn logits_that_are_not_finite() {
     let said = |error: Error| matches!(&error, Error::Diverged(said) if said.contains("the logit of token 5 is not a finite number"));
     assert!(said(cached.next_tokens(5).unwrap_err()));
     assert!(said(cached.logits(&[1]).unwrap_err()));
+}
+
+/// Weights that lie in a trainer's own buffers, whatever its storage, are those of its snapshot; those of another device are refused.
+#[test]
+fn weights_in_place_are_those_of_a_snapshot() {
+    for storage in [Storage::F32, Storage::Bf16] {
+        for tied_head in [true, false] {
+            // No table is a whole number of slices, in f32 or at half the size.
+            let model = ModelConfig { d_model: 24, tied_head, position: Position::Learned, dropout: 0.1, ..small() };
+            let train = TrainConfig { batch_size: 2, warmup_steps: 0, learning_rate: 0.02, storage, ..TrainConfig::default() };
+            let config = RunConfig { model: model.clone(), train, ..presets::preset("toy").unwrap() };
+            let store = TokenStore::from_ids(ids(400, model.vocab_size));
+            let mut trainer = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap();
+            (0..20).for_each(|_| assert!(trainer.step(&store, false, &|| false).unwrap()));
+            trainer.finish().unwrap();
+            let snapshot = block_on(gpu(), trainer.snapshot()).unwrap();
+            let mut copied = block_on(gpu(), Generator::new(gpu(), &model, &snapshot.weights, &Options::default())).unwrap();
+            let weights = trainer.shared_weights();
+            let mut shared = block_on(gpu(), Generator::sharing(gpu(), &weights, &Options::default())).unwrap();
+            assert_eq!(shared.logits(&[1, 2, 3]).unwrap(), copied.logits(&[1, 2, 3]).unwrap(), "{storage:?}, tied {tied_head}");
+            let tokens = |generator: &mut Generator| drawn(generator, &[1, 2, 3], &Sampling::default(), 40, 40);
+            assert_eq!(tokens(&mut shared), tokens(&mut copied), "{storage:?}, tied {tied_head}");
+        }
+    }
+}
+
+#[test]
+fn weights_of_another_device_are_refused() {
+    let config = RunConfig { model: small(), ..presets::preset("toy").unwrap() };
+    let weights = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap().shared_weights();
+    let other = block_on(gpu(), Gpu::request(&Request::default())).unwrap();
+    let refused = block_on(&other, Generator::sharing(&other, &weights, &Options::default())).err().unwrap().to_string();
+    assert!(refused.contains("on another device"), "{refused}");
 }

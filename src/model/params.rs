@@ -1,6 +1,7 @@
 //! The parameter table, the one place that lists parameters, and the pools that hold them.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -129,16 +130,18 @@ pub fn check(table: &[Param], what: &str, values: &[Vec<f32>]) -> Result<()> {
     table.iter().zip(values).try_for_each(|(param, values)| param.check(what, values.len()))
 }
 
-/// Alignment of slices of a pool in bytes.
+/// Alignment of slices of a pool in bytes, whatever its storage.
 const SLICE: u64 = 256;
 
 /// Parameters, gradients and moments: flat pools, each cut into the same segments.
 pub struct Pools {
     pub table: Vec<Param>,
     weights: HashMap<String, Vec<Tensor>>,
+    /// Where every weight lies, in the table's order: the same for every plan of a model within the same limits, whatever its activations.
+    pub(crate) slices: Vec<Slice>,
     /// Copies of what multiplies, where activations are not f32.
     copies: HashMap<String, Vec<Tensor>>,
-    /// From what to what the copies are made, one pair a segment.
+    /// From what to what the copies are made.
     casts: Vec<(Tensor, Tensor)>,
     grads: HashMap<String, Vec<Tensor>>,
     /// Moment tensors by parameter, one list a moment.
@@ -154,6 +157,27 @@ struct Piece {
     offset: u64,
 }
 
+/// The same, as other plans know it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Slice {
+    pub param: String,
+    pub shape: Vec<usize>,
+    pub segment: usize,
+    /// In bytes.
+    pub offset: u64,
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {:?} at byte {} of segment {}", self.param, self.shape, self.offset, self.segment)
+    }
+}
+
+/// The name of the storage of a segment's weights.
+fn weights_of(segment: usize) -> String {
+    format!("weights.{segment}")
+}
+
 impl Pools {
     /// Weights alone, or with gradients and `moments` optimizer moments; and a copy of what multiplies, where activations are not f32.
     pub(crate) fn new(
@@ -164,12 +188,11 @@ impl Pools {
         limits: &wgpu::Limits,
     ) -> Result<Pools> {
         let table = table(config);
-        // Slices of the copies, at half the offsets, are aligned too.
-        let align = SLICE * 4 / activations.size();
-        let segments = cut(&table, limits.max_storage_buffer_binding_size.min(limits.max_buffer_size), align)?;
+        let segments = cut(&table, limits.max_storage_buffer_binding_size.min(limits.max_buffer_size))?;
         let mut pools = Pools {
             table,
             weights: HashMap::new(),
+            slices: vec![],
             copies: HashMap::new(),
             casts: vec![],
             grads: HashMap::new(),
@@ -177,11 +200,13 @@ impl Pools {
             segments: vec![],
         };
         for (index, pieces) in segments.iter().enumerate() {
-            let decay = pieces.iter().filter(|p| pools.table[p.param].decays()).map(|p| end(&pools.table, p, align)).max().unwrap_or(0)
-                as usize
-                / 4;
-            let total = pieces.iter().map(|p| end(&pools.table, p, align)).max().unwrap_or(0);
-            let weights = pools.pool(plan, &format!("weights.{index}"), "weights", total, pieces, |pools| &mut pools.weights);
+            let ends = |decaying: bool| {
+                let counted = pieces.iter().filter(|piece| !decaying || pools.table[piece.param].decays());
+                counted.map(|piece| end(&pools.table, piece)).max().unwrap_or(0)
+            };
+            let (total, decay) = (ends(false), ends(true) as usize / 4);
+            pools.slices.extend(pieces.iter().map(|piece| piece.slice(&pools.table, index)));
+            let weights = pools.pool(plan, &weights_of(index), "weights", total, pieces, |pools| &mut pools.weights);
             if activations != Dtype::F32 {
                 pools.copy(plan, config, index, &weights, pieces, activations);
             }
@@ -221,23 +246,28 @@ impl Pools {
         plan.view(storage, name, &[bytes as usize / 4], Dtype::F32, 0)
     }
 
-    /// Adds the copy of a segment: the stretch from the first to the last parameter that multiplies.
+    /// Adds the copy of a segment's parameters that multiply.
     fn copy(&mut self, plan: &mut Plan, config: &ModelConfig, index: usize, weights: &Tensor, pieces: &[Piece], dtype: Dtype) {
         let multiplied: Vec<&Piece> = pieces.iter().filter(|piece| self.table[piece.param].multiplies(config)).collect();
-        let Some(first) = multiplied.first().map(|piece| piece.offset) else { return };
-        let last = multiplied.iter().map(|piece| end(&self.table, piece, 16)).max().unwrap_or(first);
-        let elements = ((last - first) / 4) as usize;
+        let runs = runs(&self.table, &multiplied, dtype);
+        let Some(last) = runs.last() else { return };
         let name = format!("operands.{index}");
-        let storage = plan.storage(&name, padded(elements, dtype), Keep::Always, "weights");
-        let master = plan.view(weights.storage, &weights.name, &[elements], Dtype::F32, first);
-        let whole = plan.view(storage, &name, &[elements], dtype, 0);
-        self.casts.push((master, whole));
-        for piece in multiplied {
-            let param = &self.table[piece.param];
-            let shape = [piece.rows, param.shape[1]];
-            let offset = (piece.offset - first) / 4 * dtype.size();
-            self.copies.entry(param.name.clone()).or_default().push(plan.view(storage, &param.name, &shape, dtype, offset));
+        let storage = plan.storage(&name, last.to + padded(last.elements, dtype), Keep::Always, "weights");
+        for run in runs {
+            let master = plan.view(weights.storage, &weights.name, &[run.elements], Dtype::F32, run.from);
+            self.casts.push((master, plan.view(storage, &name, &[run.elements], dtype, run.to)));
+            for piece in run.pieces {
+                let param = &self.table[piece.param];
+                let (shape, offset) = ([piece.rows, param.shape[1]], run.to + (piece.offset - run.from) / 4 * dtype.size());
+                self.copies.entry(param.name.clone()).or_default().push(plan.view(storage, &param.name, &shape, dtype, offset));
+            }
         }
+    }
+
+    /// Names of the storages of all weights.
+    pub(crate) fn weight_storages(&self) -> impl Iterator<Item = String> {
+        let segments = self.slices.last().map_or(0, |slice| slice.segment + 1);
+        (0..segments).map(weights_of)
     }
 
     /// Records that the copies are made anew.
@@ -286,14 +316,52 @@ impl Pools {
     }
 }
 
+impl Piece {
+    fn slice(&self, table: &[Param], segment: usize) -> Slice {
+        let param = &table[self.param];
+        let mut shape = param.shape.clone();
+        shape[0] = self.rows;
+        Slice { param: param.name.clone(), shape, segment, offset: self.offset }
+    }
+}
+
 /// Where a piece ends in its segment, padded to the next slice's alignment.
-fn end(table: &[Param], piece: &Piece, align: u64) -> u64 {
+fn end(table: &[Param], piece: &Piece) -> u64 {
     let row: usize = table[piece.param].shape[1..].iter().product();
-    (piece.offset + (piece.rows * row) as u64 * 4).next_multiple_of(align)
+    (piece.offset + (piece.rows * row) as u64 * 4).next_multiple_of(SLICE)
+}
+
+/// A stretch of a segment of weights that is copied at once.
+struct Run<'p> {
+    /// Byte offsets in the segment and in its copy.
+    from: u64,
+    to: u64,
+    elements: usize,
+    pieces: Vec<&'p Piece>,
+}
+
+/// The stretches, as few as can be, in which all pieces are copied to aligned slices: within one, the copy's offsets are the segment's in
+/// another unit, and a piece that would lie between two slices there begins the next.
+fn runs<'p>(table: &[Param], pieces: &[&'p Piece], dtype: Dtype) -> Vec<Run<'p>> {
+    let mut runs: Vec<Run> = vec![];
+    for &piece in pieces {
+        let fits = |run: &&mut Run| ((piece.offset - run.from) / 4 * dtype.size()).is_multiple_of(SLICE);
+        let run = match runs.last_mut().filter(fits) {
+            Some(run) => run,
+            None => {
+                let to = runs.last().map_or(0, |run| (run.to + padded(run.elements, dtype)).next_multiple_of(SLICE));
+                runs.push(Run { from: piece.offset, to, elements: 0, pieces: vec![] });
+                runs.last_mut().expect("one was just added")
+            }
+        };
+        run.elements = ((end(table, piece) - run.from) / 4) as usize;
+        run.pieces.push(piece);
+    }
+    runs
 }
 
 /// Cuts the table into segments of at most `limit` bytes; the vocabulary's tables may be split by rows, nothing else is.
-fn cut(table: &[Param], limit: u64, align: u64) -> Result<Vec<Vec<Piece>>> {
+fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
     let mut segments: Vec<Vec<Piece>> = vec![vec![]];
     let mut used = 0;
     for (index, param) in table.iter().enumerate() {
@@ -302,7 +370,7 @@ fn cut(table: &[Param], limit: u64, align: u64) -> Result<Vec<Vec<Piece>>> {
         let mut rows = param.shape[0];
         while rows > 0 {
             let whole = rows as u64 * row_bytes;
-            if !splittable && whole.next_multiple_of(align) > limit {
+            if !splittable && whole.next_multiple_of(SLICE) > limit {
                 let advice = "take a smaller model.d_model or model.d_ff, or an adapter that allows more".into();
                 return Err(Error::Limit {
                     what: format!("`{}` in one binding", param.name),
@@ -312,7 +380,7 @@ fn cut(table: &[Param], limit: u64, align: u64) -> Result<Vec<Vec<Piece>>> {
                 });
             }
             // A table that does not fit begins a segment of its own, so that its parts are few.
-            if used > 0 && used + whole.next_multiple_of(align) > limit {
+            if used > 0 && used + whole.next_multiple_of(SLICE) > limit {
                 segments.push(vec![]);
                 used = 0;
             }
@@ -329,7 +397,7 @@ fn cut(table: &[Param], limit: u64, align: u64) -> Result<Vec<Vec<Piece>>> {
                 });
             }
             let piece = Piece { param: index, rows: fitting, offset: used };
-            used = end(table, &piece, align);
+            used = end(table, &piece);
             rows -= fitting;
             segments.last_mut().expect("there is a segment").push(piece);
         }

@@ -14,6 +14,7 @@ use crate::gpu::plan::Phase;
 use crate::gpu::profile::Profiler;
 use crate::gpu::wait;
 use crate::model::session::{Memory, Place, Session};
+use crate::model::shared::SharedWeights;
 use crate::model::{Model, params};
 use crate::ops::adamw::Constants;
 use crate::ops::step::State;
@@ -117,11 +118,10 @@ impl Trainer {
         self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[State::default()])).await
     }
 
-    /// The buffers of the weights, by storage, for [`crate::generate::Generator::sharing`].
-    pub fn weight_buffers(&self) -> Vec<(String, wgpu::Buffer)> {
-        let plan = &self.session.model.plan;
-        let weights = plan.storages().iter().filter(|storage| storage.name.starts_with("weights."));
-        weights.filter_map(|storage| Some((storage.name.to_string(), self.session.compiled.buffer_named(&storage.name)?.clone()))).collect()
+    /// The weights in place, for [`crate::generate::Generator::sharing`].
+    pub fn shared_weights(&self) -> SharedWeights {
+        let Session { gpu, model, compiled, .. } = &self.session;
+        SharedWeights::new(gpu, &model.config, &model.pools, compiled)
     }
 
     /// Whole steps submitted so far.

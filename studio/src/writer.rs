@@ -34,7 +34,7 @@ pub struct Writer {
 /// A generator over the weights that are being trained, which draws no id without a name.
 pub fn sharing(gpu: &Gpu, opened: &Opened) -> Result<Generator> {
     let options = Options { fine: true, ..Options::default() };
-    let mut generator = block_on(gpu, Generator::sharing(gpu, &opened.config.model, &opened.trainer.weight_buffers(), &options))?;
+    let mut generator = block_on(gpu, Generator::sharing(gpu, &opened.trainer.shared_weights(), &options))?;
     let never = opened.nameless();
     if never.len() < opened.config.model.vocab_size {
         block_on(gpu, generator.forbid(&never))?;

@@ -295,12 +295,12 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
     let host = Host::new(gpu());
     let mut trainer = trainer(&config(7), &fine());
     (0..3).for_each(|_| assert!(trainer.step(&corpus(), false, &|| false).unwrap()));
-    let (model, weights) = (&config(7).model, trainer.weight_buffers());
-    let generator = || block_on(gpu(), Generator::sharing(gpu(), model, &weights, &fine())).unwrap();
+    let weights = trainer.shared_weights();
+    let generator = || block_on(gpu(), Generator::sharing(gpu(), &weights, &fine())).unwrap();
     let before = gpu().created();
     let mut sliced = generator();
     assert_eq!(sliced.last_slice(), None);
-    let predicted = Generator::memory(gpu(), model, &weights, &fine()).unwrap();
+    let predicted = Generator::memory_sharing(gpu(), &weights, &fine()).unwrap();
     assert_eq!(gpu().created().bytes - before.bytes, predicted);
     let mut alone = generator();
     let sampling = Sampling { temperature: 0.9, seed: 3, ..Sampling::default() };
@@ -348,7 +348,7 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
 fn a_blocking_call_draws_exactly_what_is_asked_for() {
     let host = Host::new(gpu());
     let trainer = trainer(&config(9), &fine());
-    let generator = || block_on(gpu(), Generator::sharing(gpu(), &config(9).model, &trainer.weight_buffers(), &fine())).unwrap();
+    let generator = || block_on(gpu(), Generator::sharing(gpu(), &trainer.shared_weights(), &fine())).unwrap();
     let (mut whole, mut cut) = (generator(), generator());
     whole.prompt(&[1, 2], &Sampling::default()).unwrap();
     let expected = whole.next_tokens(9).unwrap();
@@ -412,8 +412,8 @@ fn a_lost_device_is_an_error_value() {
     let host = Host::new(gpu());
     let own = pollster::block_on(host::bare_device());
     let mut trainer = block_on(&own, Trainer::new(&own, &config(1), &fine())).unwrap();
-    let weights = trainer.weight_buffers();
-    let mut generator = block_on(&own, Generator::sharing(&own, &config(1).model, &weights, &fine())).unwrap();
+    let weights = trainer.shared_weights();
+    let mut generator = block_on(&own, Generator::sharing(&own, &weights, &fine())).unwrap();
     generator.begin(&[1, 2, 3], &Sampling::default(), 4).unwrap();
     trainer.advance(&corpus(), Budget::dispatches(5)).unwrap();
     generator.advance(Budget::default()).unwrap();

@@ -202,7 +202,7 @@ fn others_do_not_suffer() {
 fn tickets_of_a_generator() {
     let host = Host::new(gpu());
     let trainer = trainer(&config(3), &fine());
-    let generator = || block_on(gpu(), Generator::sharing(gpu(), &config(3).model, &trainer.weight_buffers(), &fine())).unwrap();
+    let generator = || block_on(gpu(), Generator::sharing(gpu(), &trainer.shared_weights(), &fine())).unwrap();
     let (mut whole, mut generator) = (generator(), generator());
     let (ids, sampling) = ([1u32, 2, 3], Sampling::default());
     whole.prompt(&ids, &sampling).unwrap();
@@ -307,7 +307,7 @@ fn what_is_made_or_awaited_is_send() {
     send(&Trainer::new(gpu(), &config, &fine()));
     send(&Generator::new(gpu(), &config.model, &weights, &fine()));
     let mut trainer = trainer(&config, &fine());
-    send(&Generator::sharing(gpu(), &config.model, &trainer.weight_buffers(), &fine()));
+    send(&Generator::sharing(gpu(), &trainer.shared_weights(), &fine()));
     send(&trainer);
     send(&trainer.snapshot());
     send(&trainer.tap("wte", FORWARD));
@@ -326,9 +326,9 @@ fn timestamps_are_in_the_memory_plan() {
     let mut trainer = block_on(&own, Trainer::new(&own, &config(6), &fine())).unwrap();
     let made = own.created();
     assert_eq!((made.buffers - created.buffers, made.bytes - created.bytes), (memory.buffers, memory.total));
-    let weights = trainer.weight_buffers();
-    let memory = Generator::memory(&own, &config(6).model, &weights, &fine()).unwrap();
-    let mut generator = block_on(&own, Generator::sharing(&own, &config(6).model, &weights, &fine())).unwrap();
+    let weights = trainer.shared_weights();
+    let memory = Generator::memory_sharing(&own, &weights, &fine()).unwrap();
+    let mut generator = block_on(&own, Generator::sharing(&own, &weights, &fine())).unwrap();
     assert_eq!(own.created().bytes - made.bytes, memory);
     let made = own.created();
     trainer.advance(&corpus(), Budget::default()).unwrap();

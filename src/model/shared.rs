@@ -1,0 +1,81 @@
+//! The weights of a model on a device, lent by the plan that owns them to others.
+
+use super::config::ModelConfig;
+use super::params::{Pools, Slice};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::compile::{Compiled, Options};
+
+/// The buffers of a model's weights, with what says where in them each weight lies: the model's config and the cut of its pools. Cheap to
+/// clone; the buffers live as long as any clone does.
+#[derive(Clone)]
+pub struct SharedWeights {
+    gpu: Gpu,
+    config: ModelConfig,
+    slices: Vec<Slice>,
+    buffers: Vec<(String, wgpu::Buffer)>,
+}
+
+impl SharedWeights {
+    /// The weights that a compiled plan holds.
+    pub(crate) fn new(gpu: &Gpu, config: &ModelConfig, pools: &Pools, compiled: &Compiled) -> SharedWeights {
+        let buffer = |name: String| {
+            let buffer = compiled.buffer_named(&name).expect("the pools of weights have buffers of their own").clone();
+            (name, buffer)
+        };
+        let buffers = pools.weight_storages().map(buffer).collect();
+        SharedWeights { gpu: gpu.clone(), config: config.clone(), slices: pools.slices.clone(), buffers }
+    }
+
+    /// The model that they are of.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// `options` with the buffers for a plan whose weights lie in `pools`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a plan on another `Gpu`, or one that cuts its pools differently.
+    pub(crate) fn lend(&self, gpu: &Gpu, pools: &Pools, options: &Options) -> Result<Options> {
+        if !self.gpu.is(gpu) {
+            return Err(Error::usage(
+                "the shared weights lie on another device: share them on the trainer's own `Gpu` or a clone of it, or take its snapshot",
+            ));
+        }
+        same_cut(&self.slices, &pools.slices)?;
+        let mut options = options.clone();
+        options.existing.extend_from_slice(&self.buffers);
+        Ok(options)
+    }
+}
+
+/// # Errors
+/// [`Error::Usage`] that names the first weight which lies elsewhere.
+fn same_cut(lent: &[Slice], wanted: &[Slice]) -> Result<()> {
+    let differs = (0..lent.len().max(wanted.len())).find(|&i| lent.get(i) != wanted.get(i));
+    let Some(index) = differs else { return Ok(()) };
+    let tell = |slice: Option<&Slice>| slice.map_or_else(|| "no weight".to_owned(), Slice::to_string);
+    let (there, here) = (tell(lent.get(index)), tell(wanted.get(index)));
+    Err(Error::usage(format!("the shared weights are of another layout: they have {there} where this model needs {here}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slices(rows: usize, offset: u64) -> Vec<Slice> {
+        let slice = |param: &str, rows, offset| Slice { param: param.into(), shape: vec![rows, 8], segment: 0, offset };
+        vec![slice("wte", rows, 0), slice("lm_head", 3, offset)]
+    }
+
+    #[test]
+    fn another_cut_is_refused_by_the_weight_that_lies_elsewhere() {
+        same_cut(&slices(5, 256), &slices(5, 256)).unwrap();
+        let moved = same_cut(&slices(5, 512), &slices(5, 256)).unwrap_err().to_string();
+        assert!(moved.contains("`lm_head` [3, 8] at byte 512 of segment 0 where this model needs `lm_head` [3, 8] at byte 256"), "{moved}");
+        let larger = same_cut(&slices(6, 256), &slices(5, 256)).unwrap_err().to_string();
+        assert!(larger.contains("`wte` [6, 8] at byte 0 of segment 0 where this model needs `wte` [5, 8]"), "{larger}");
+        let fewer = same_cut(&slices(5, 256)[..1], &slices(5, 256)).unwrap_err().to_string();
+        assert!(fewer.contains("they have no weight where this model needs `lm_head`"), "{fewer}");
+    }
+}
