@@ -63,9 +63,16 @@ pub(crate) struct Recorder<'a> {
     pub config: &'a ModelConfig,
     pub inputs: &'a inputs::Inputs,
     pub batch: usize,
+    /// How activations are stored.
+    pub dtype: Dtype,
 }
 
 impl Recorder<'_> {
+    /// An activation of this model.
+    fn tensor(&self, plan: &mut Plan, name: &str, shape: &[usize]) -> Tensor {
+        plan.activation(name, shape, self.dtype)
+    }
+
     /// The attention of a layer; dropout streams are numbered 3 a layer, after the embedding's.
     pub fn attention(&self, layer: usize) -> Shape {
         let dropout = (self.config.dropout > 0.0).then_some(3 * layer as u32 + 1);
@@ -82,10 +89,10 @@ impl Model {
     pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, limits: &wgpu::Limits) -> Result<Model> {
         let mut model = Model::new(config, batch, Some(moments), None, activations, limits)?;
         let Model { plan, inputs, pools, records, ops, .. } = &mut model;
-        let recorder = Recorder { ops, config, inputs, batch };
+        let recorder = Recorder { ops, config, inputs, batch, dtype: activations };
         let weights = params::Weights::of(config, |name| pools.weights(name), |name| pools.operands(name));
         let grads = params::Weights::of(config, |name| pools.grads(name), |name| pools.grads(name));
-        let acts = acts::Acts::new(plan, config, batch);
+        let acts = acts::Acts::new(plan, config, batch, recorder.dtype);
 
         plan.begin(PREPARE);
         pools.clear_grads(plan);
@@ -110,9 +117,9 @@ impl Model {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         let mut model = Model::new(&config, batch, None, None, Dtype::F32, limits)?;
         let Model { plan, inputs, pools, records, ops, .. } = &mut model;
-        let recorder = Recorder { ops, config: &config, inputs, batch };
+        let recorder = Recorder { ops, config: &config, inputs, batch, dtype: Dtype::F32 };
         let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
-        let acts = acts::Acts::new(plan, &config, batch);
+        let acts = acts::Acts::new(plan, &config, batch, recorder.dtype);
         plan.begin(FORWARD);
         let hidden = recorder.forward(plan, &weights, &acts);
         plan.begin(EVALUATE);
@@ -128,9 +135,9 @@ impl Model {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         let mut model = Model::new(&config, 1, None, Some(picks), Dtype::F32, limits)?;
         let Model { plan, inputs, pools, ops, .. } = &mut model;
-        let recorder = Recorder { ops, config: &config, inputs, batch: 1 };
+        let recorder = Recorder { ops, config: &config, inputs, batch: 1, dtype: Dtype::F32 };
         let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
-        let acts = acts::Acts::new(plan, &config, 1);
+        let acts = acts::Acts::new(plan, &config, 1, recorder.dtype);
         plan.begin(FORWARD);
         let hidden = recorder.forward(plan, &weights, &acts);
         plan.begin(PREDICT);
@@ -150,7 +157,7 @@ impl Model {
     ) -> Result<Model> {
         config.validate()?;
         check_sizes(config, batch)?;
-        let mut plan = Plan::with_activations(activations);
+        let mut plan = Plan::new();
         let pools = params::Pools::new(&mut plan, config, moments, activations, limits)?;
         let inputs = inputs::Inputs::new(&mut plan, config, batch, picks);
         let records = plan.kept("records", &[RECORDS, 2], Dtype::F32, "results");

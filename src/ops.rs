@@ -124,10 +124,14 @@ const BY_ROW: &[Variant] = &[
 const BY_STRETCH: &[Variant] = &[BROADCAST, Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true }];
 
 /// What is appended to kernels that touch activations: `Quad`, `unpack` and `pack` of a storage type.
+///
+/// # Panics
+/// For a type that is none of numbers.
 pub fn storage(activations: Dtype) -> &'static str {
     match activations {
         Dtype::Bf16 => include_str!("../shaders/shared/store_bf16.wgsl"),
-        Dtype::F32 | Dtype::U32 => include_str!("../shaders/shared/store_f32.wgsl"),
+        Dtype::F32 => include_str!("../shaders/shared/store_f32.wgsl"),
+        Dtype::U32 => panic!("activations are numbers, not words"),
     }
 }
 

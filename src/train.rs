@@ -8,6 +8,8 @@ pub mod evaluate;
 pub mod folder;
 pub mod looks;
 pub mod metrics;
+#[cfg(test)]
+mod plan_tests;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod presets;

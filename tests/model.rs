@@ -205,6 +205,28 @@ fn bf16_is_close_to_f32() {
     }
 }
 
+/// A norm over several tiles of 16,384 gradients is that of all of them, in either storage.
+#[test]
+fn the_norm_is_of_every_gradient() {
+    for storage in [Storage::F32, Storage::Bf16] {
+        let model = ModelConfig { d_model: 80, n_head: 4, d_ff: 96, vocab_size: 1021, ..small() };
+        let count = model.parameters();
+        assert!(count > 2 * 65_536, "{count} parameters");
+        let train = TrainConfig { batch_size: 2, storage, ..TrainConfig::default() };
+        let (inputs, targets) = (ids(10, 1021, 1), ids(10, 1021, 2));
+        let mut trainer = block_on(gpu(), Trainer::new(gpu(), &run_config(model, train), &Options::default())).unwrap();
+        trainer.step_on(&inputs, &targets).unwrap();
+        let reported = f64::from(trainer.finish().unwrap()[0].grad_norm);
+        let session = &trainer.session;
+        let squares = |param: &params::Param| {
+            let values = block_on(gpu(), session.read(&session.model.pools.grads(&param.name))).unwrap();
+            values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+        };
+        let norm = session.model.pools.table.iter().map(squares).sum::<f64>().sqrt();
+        assert!((reported / norm - 1.0).abs() < 1e-5, "{storage:?}: the norm is {norm}, reported is {reported}");
+    }
+}
+
 /// Activations take half the bytes; sums and moments, which stay f32, are little beside them.
 #[test]
 fn bf16_halves_the_activations() {

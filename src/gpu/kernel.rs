@@ -11,6 +11,7 @@ use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 use super::Traits;
 use super::extent::Extent;
+use super::tensor::Dtype;
 
 /// A WGSL file with the files appended to it.
 #[derive(Clone, Copy)]
@@ -95,6 +96,8 @@ pub struct Binding {
     pub name: String,
     pub index: u32,
     pub access: Access,
+    /// What a tensor bound to it must hold.
+    pub dtype: Dtype,
     /// Bytes of one array element (or of the whole struct), to which bindings are padded.
     pub stride: u64,
 }
@@ -343,17 +346,37 @@ impl Interface {
                 _ if !used.contains(GlobalUse::READ) => Access::Write,
                 _ => Access::ReadWrite,
             };
-            let stride = match naga.types[variable.ty].inner {
-                naga::TypeInner::Array { stride, .. } => u64::from(stride),
-                ref other => u64::from(other.size(naga.to_ctx())),
+            let (element, stride) = match naga.types[variable.ty].inner {
+                naga::TypeInner::Array { base, stride, .. } => (base, u64::from(stride)),
+                ref other => (variable.ty, u64::from(other.size(naga.to_ctx()))),
             };
-            bindings.push(Binding { name, index: binding.binding, access, stride });
+            let dtype = dtype(&naga.types[element])
+                .unwrap_or_else(|| panic!("{label}: no tensor has the elements of `{name}`, {}", naga.to_ctx().type_to_string(element)));
+            bindings.push(Binding { name, index: binding.binding, access, dtype, stride });
         }
         let (dims_binding, dims_type) = dims.unwrap_or_else(|| panic!("{label}: `{entry}` does not use `dims`"));
         let (dims, dims_size) = fields(naga, dims_type, label);
         let tile = [parsed.constant("ROWS_PER_GROUP"), parsed.constant("COLS_PER_GROUP")];
         let workgroup_size = naga.entry_points[index].workgroup_size;
         Interface { module: module.clone(), bindings, dims_binding, dims, dims_size, tile, workgroup_size }
+    }
+}
+
+/// What a tensor must hold whose elements a shader declares so; a new storage of quads is one row here. `Quad` is the alias of
+/// shaders/shared/store_*.wgsl, whose name tells packed numbers from plain words.
+fn dtype(element: &naga::Type) -> Option<Dtype> {
+    use naga::{ScalarKind as Kind, TypeInner};
+    let scalar = match element.inner {
+        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar,
+        // A block that the host fills word by word.
+        TypeInner::Struct { .. } => return Some(Dtype::U32),
+        _ => return None,
+    };
+    match (element.name.as_deref() == Some("Quad"), scalar.kind, scalar.width) {
+        (true, Kind::Uint, 4) => Some(Dtype::Bf16),
+        (_, Kind::Float, 4) => Some(Dtype::F32),
+        (false, Kind::Uint, 4) => Some(Dtype::U32),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::extent::Extent;
-use super::kernel::{Access, Kernel, Value};
+use super::kernel::{Access, Binding, Kernel, Value};
 use super::tensor::{Dtype, Tensor, padded};
 
 /// A named stretch of a plan that is run as one: `forward`, `apply`.
@@ -66,18 +66,12 @@ pub struct Plan {
     pub(crate) works: Vec<Work>,
     phase: Option<Phase>,
     scope: Vec<String>,
-    activations: Dtype,
     stand_in: Option<Tensor>,
 }
 
 impl Plan {
     pub fn new() -> Plan {
         Plan::default()
-    }
-
-    /// A plan whose [`Plan::tensor`]s are stored so.
-    pub fn with_activations(activations: Dtype) -> Plan {
-        Plan { activations, ..Plan::default() }
     }
 
     /// What is pushed from now on belongs to this phase.
@@ -93,12 +87,12 @@ impl Plan {
         result
     }
 
-    /// A tensor that lives from its first write to its last read in a step.
-    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Tensor {
-        self.add(name, shape, self.activations, Keep::Step, "activations")
+    /// An activation, stored as `dtype`, that lives from its first write to its last read in a step.
+    pub fn activation(&mut self, name: &str, shape: &[usize], dtype: Dtype) -> Tensor {
+        self.add(name, shape, dtype, Keep::Step, "activations")
     }
 
-    /// The same in f32 whatever the storage of activations: sums and moments, which would lose too much.
+    /// The same for sums, moments and losses, which are f32 whatever the storage of activations: they would lose too much.
     pub fn statistic(&mut self, name: &str, shape: &[usize]) -> Tensor {
         self.add(name, shape, Dtype::F32, Keep::Step, "statistics")
     }
@@ -142,7 +136,8 @@ impl Plan {
     /// Records one dispatch. `bindings` are by name, in any order.
     ///
     /// # Panics
-    /// When a name of `dims` or `bindings` is missing, unknown or of the wrong type: a mistake of the calling operation.
+    /// When a name of `dims` or `bindings` is missing, unknown or of the wrong type, or when one range is bound twice and written: a mistake
+    /// of the calling operation.
     pub fn push(&mut self, kernel: &Kernel, extent: Extent, flops: u64, dims: &[(&str, Value)], bindings: &[(&str, &Tensor)]) {
         let dims = ordered_dims(kernel, dims);
         let tensors = ordered_tensors(kernel, bindings);
@@ -151,6 +146,8 @@ impl Plan {
 
     /// Records a dispatch whose dims and tensors are in the kernel's order already.
     pub(crate) fn push_dispatch(&mut self, dispatch: Dispatch) {
+        dispatch.check_types();
+        dispatch.check_overlaps();
         self.add_work(Action::Dispatch(dispatch));
     }
 
@@ -218,12 +215,39 @@ impl Work {
 }
 
 impl Dispatch {
-    /// Bytes that memory must move at least, as a copy counts them: what is read, and what is written. A tensor that stands in for a missing
-    /// one is bound twice and moved once; one that is added to is read and written.
+    fn bound(&self) -> impl Iterator<Item = (&Binding, &Tensor)> {
+        self.kernel.interfaces()[0].bindings.iter().zip(&self.tensors)
+    }
+
+    /// # Panics
+    /// When a tensor is not of the type that the shader declares.
+    fn check_types(&self) {
+        for (binding, tensor) in self.bound() {
+            let (declared, name) = (binding.dtype, self.kernel.name());
+            assert!(declared == tensor.dtype, "`{name}` declares `{}` as {declared:?} and is given {tensor:?}", binding.name);
+        }
+    }
+
+    /// # Panics
+    /// When it binds what WebGPU refuses, native wgpu only in part: a storage both to be read and to be written, or a range to be written
+    /// twice. A browser drops the whole command buffer.
+    fn check_overlaps(&self) {
+        let bound: Vec<_> = self.bound().collect();
+        for (i, (a, x)) in bound.iter().enumerate() {
+            for (b, y) in bound[..i].iter().filter(|(_, y)| y.storage == x.storage) {
+                let written = [a, b].map(|binding| matches!(binding.access, Access::Write | Access::ReadWrite));
+                let apart = written == [true, true] && (x.end() <= y.offset || y.end() <= x.offset);
+                let (kernel, one, other) = (self.kernel.name(), &b.name, &a.name);
+                assert!(written == [false, false] || apart, "`{kernel}` writes `{one}` and `{other}` in the same memory: {y:?}, {x:?}");
+            }
+        }
+    }
+
+    /// Bytes that memory must move at least, as a copy counts them: what is read, and what is written. A tensor that is bound twice is moved
+    /// once; one that is added to is read and written.
     pub fn bytes(&self) -> u64 {
-        let bindings = &self.kernel.interfaces()[0].bindings;
         let moved = |skipped: &[Access]| {
-            let bound = bindings.iter().zip(&self.tensors).filter(|(binding, _)| !skipped.contains(&binding.access));
+            let bound = self.bound().filter(|(binding, _)| !skipped.contains(&binding.access));
             let mut ranges: Vec<(usize, u64, u64)> = bound.map(|(_, tensor)| (tensor.storage, tensor.offset, tensor.bytes())).collect();
             ranges.sort_unstable();
             ranges.dedup();
@@ -274,5 +298,83 @@ impl fmt::Display for Plan {
             writeln!(f)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::kernel::{KernelFile, SINGLE, Source};
+
+    const PACKED: Source = Source {
+        file: "packed",
+        text: "alias Quad = vec2<u32>;\n\
+               struct Block { a: u32, b: f32 }\n\
+               struct Dims { first_group: u32 }\n\
+               @group(0) @binding(0) var<uniform> dims: Dims;\n\
+               @group(0) @binding(1) var<storage, read> x: array<Quad>;\n\
+               @group(0) @binding(2) var<storage, read> pairs: array<vec2<u32>>;\n\
+               @group(0) @binding(3) var<storage, read> block: Block;\n\
+               @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;\n\
+               @group(0) @binding(5) var<storage, read_write> z: array<vec2<f32>>;\n\
+               @compute @workgroup_size(1) fn forward() {\n\
+                   y[dims.first_group] = vec4<f32>(vec4(x[0], pairs[0]) + block.a);\n\
+                   z[dims.first_group] = vec2(block.b);\n\
+               }",
+        shared: &[],
+        variants: SINGLE,
+    };
+
+    /// What a dispatch over these tensors is refused with.
+    fn refusal(plan: &mut Plan, tensors: [&Tensor; 5]) -> String {
+        let kernel = KernelFile::load(&PACKED).kernel("forward");
+        plan.begin(Phase("test"));
+        let [x, pairs, block, y, z] = tensors;
+        let bindings = [("x", x), ("pairs", pairs), ("block", block), ("y", y), ("z", z)];
+        let push = std::panic::AssertUnwindSafe(|| plan.push(&kernel, Extent::rows(1), 0, &[], &bindings));
+        match std::panic::catch_unwind(push) {
+            Ok(()) => String::new(),
+            Err(message) => *message.downcast::<String>().expect("a message"),
+        }
+    }
+
+    fn tensors(plan: &mut Plan) -> [Tensor; 5] {
+        let types = [("x", Dtype::Bf16), ("pairs", Dtype::U32), ("block", Dtype::U32), ("y", Dtype::F32), ("z", Dtype::F32)];
+        types.map(|(name, dtype)| plan.kept(&format!("the_{name}"), &[64], dtype, "test"))
+    }
+
+    #[test]
+    fn a_tensor_of_another_type_than_the_shaders_is_refused_by_name() {
+        let mut plan = Plan::new();
+        let [x, pairs, block, y, z] = &tensors(&mut plan);
+        let wrong = plan.kept("wrong", &[64], Dtype::F32, "test");
+        assert_eq!(refusal(&mut plan, [x, pairs, block, y, z]), "");
+        for (found, binding, declared) in [
+            (refusal(&mut plan, [&wrong, pairs, block, y, z]), "x", "Bf16"),
+            (refusal(&mut plan, [x, &wrong, block, y, z]), "pairs", "U32"),
+            (refusal(&mut plan, [x, pairs, &wrong, y, z]), "block", "U32"),
+        ] {
+            assert_eq!(found, format!("`packed.forward` declares `{binding}` as {declared} and is given wrong F32 [64]"));
+        }
+        let found = refusal(&mut plan, [x, pairs, block, x, z]);
+        assert_eq!(found, "`packed.forward` declares `y` as F32 and is given the_x Bf16 [64]");
+        assert_eq!(plan.works().len(), 1);
+    }
+
+    #[test]
+    fn memory_that_is_bound_twice_and_written_is_refused_by_name() {
+        let mut plan = Plan::new();
+        let [x, pairs, block, y, z] = &tensors(&mut plan);
+        // Twice read is fine.
+        assert_eq!(refusal(&mut plan, [x, pairs, &Tensor { shape: vec![2], ..pairs.clone() }, y, z]), "");
+        let found = refusal(&mut plan, [x, pairs, block, y, &Tensor { shape: vec![2], ..y.clone() }]);
+        assert_eq!(found, "`packed.forward` writes `y` and `z` in the same memory: the_y F32 [64], the_y F32 [2]");
+        let storage = plan.storage("shared", 1024, Keep::Always, "test");
+        let view = |name: &str, dtype, offset| plan.view(storage, name, &[64], dtype, offset);
+        let (first, second, words) = (view("first", Dtype::F32, 0), view("second", Dtype::F32, 256), view("words", Dtype::U32, 512));
+        // Two ranges of one storage may be written, but a storage that is written may not be read.
+        assert_eq!(refusal(&mut plan, [x, pairs, block, &first, &second]), "");
+        let found = refusal(&mut plan, [x, &words, block, &first, z]);
+        assert_eq!(found, "`packed.forward` writes `pairs` and `y` in the same memory: words U32 [64], first F32 [64]");
     }
 }

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What a tensor's elements are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
-    #[default]
     F32,
     U32,
     /// The upper half of an f32, two in a word.
@@ -48,6 +47,11 @@ impl Tensor {
     /// Size in bytes, padded to the 16 that a `vec4<f32>` load may touch.
     pub fn bytes(&self) -> u64 {
         padded(self.len(), self.dtype)
+    }
+
+    /// The byte of its storage behind it.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + self.bytes()
     }
 
     /// Rows of a matrix: all axes but the last.

@@ -18,7 +18,7 @@ impl Recorder<'_> {
         let last = acts.h.last().map_or(&acts.embedded, |a| block_output(self.config.norm, a));
         let mut dx = match (&w.ln_f, &grads.ln_f, &acts.ln_f) {
             (Some(ln_f), Some(g), Some(a)) => {
-                let dx = plan.tensor("dx", &dhidden.shape);
+                let dx = self.tensor(plan, "dx", &dhidden.shape);
                 self.norm_backward(plan, (ln_f, g), &dhidden, last, a, &dx, false);
                 dx
             }
@@ -47,20 +47,20 @@ impl Recorder<'_> {
     }
 
     fn pre_norm_block_backward(&self, plan: &mut Plan, l: usize, h: Both, a: &BlockActs, x: &Tensor, dx: Tensor) -> Tensor {
-        let dbranch = plan.tensor("dbranch", &dx.shape);
+        let dbranch = self.tensor(plan, "dbranch", &dx.shape);
         self.feed_forward_backward(plan, l, h, a, &a.ln_2.y, &dx, &dbranch, false);
         self.norm_backward(plan, (&h.0.ln_2, &h.1.ln_2), &dbranch, &a.sum_1, &a.ln_2, &dx, true);
-        let dbranch = plan.tensor("dbranch", &dx.shape);
+        let dbranch = self.tensor(plan, "dbranch", &dx.shape);
         self.attend_backward(plan, l, h, a, &a.ln_1.y, &dx, &dbranch, false);
         self.norm_backward(plan, (&h.0.ln_1, &h.1.ln_1), &dbranch, x, &a.ln_1, &dx, true);
         dx
     }
 
     fn post_norm_block_backward(&self, plan: &mut Plan, l: usize, h: Both, a: &BlockActs, x: &Tensor, dx: Tensor) -> Tensor {
-        let dsum_2 = plan.tensor("dsum_2", &dx.shape);
+        let dsum_2 = self.tensor(plan, "dsum_2", &dx.shape);
         self.norm_backward(plan, (&h.0.ln_2, &h.1.ln_2), &dx, &a.sum_2, &a.ln_2, &dsum_2, false);
         self.feed_forward_backward(plan, l, h, a, &a.ln_1.y, &dsum_2, &dsum_2, true);
-        let dsum_1 = plan.tensor("dsum_1", &dx.shape);
+        let dsum_1 = self.tensor(plan, "dsum_1", &dx.shape);
         self.norm_backward(plan, (&h.0.ln_1, &h.1.ln_1), &dsum_2, &a.sum_1, &a.ln_1, &dsum_1, false);
         self.attend_backward(plan, l, h, a, x, &dsum_1, &dsum_1, true);
         dsum_1
@@ -71,7 +71,7 @@ impl Recorder<'_> {
     fn feed_forward_backward(&self, plan: &mut Plan, l: usize, h: Both, a: &BlockActs, x: &Tensor, dy: &Tensor, dx: &Tensor, add: bool) {
         plan.scoped("mlp", |plan| {
             let dy = self.dropped_gradient(plan, 3 * l as u32 + 3, dy);
-            let (act, dfc) = (plan.tensor("act", &a.fc.shape), plan.tensor("dfc", &a.fc.shape));
+            let (act, dfc) = (self.tensor(plan, "act", &a.fc.shape), self.tensor(plan, "dfc", &a.fc.shape));
             let (w, g) = (&h.0.mlp_proj, &h.1.mlp_proj);
             self.ops.matmul.backward_input_activate(plan, self.activation(), &dy, &w.weight, &a.fc, &act, &dfc);
             self.ops.matmul.backward_weight(plan, Block::whole(&dy), Block::whole(&act), &g.weight, g.bias.as_ref());
@@ -84,9 +84,9 @@ impl Recorder<'_> {
     fn attend_backward(&self, plan: &mut Plan, l: usize, h: Both, a: &BlockActs, x: &Tensor, dy: &Tensor, dx: &Tensor, add: bool) {
         plan.scoped("attn", |plan| {
             let dy = self.dropped_gradient(plan, 3 * l as u32 + 2, dy);
-            let dattn = plan.tensor("dattn", &a.attn.shape);
+            let dattn = self.tensor(plan, "dattn", &a.attn.shape);
             self.linear_backward(plan, (&h.0.attn_proj, &h.1.attn_proj), &dy, &a.attn, &dattn, false);
-            let dqkv = plan.tensor("dqkv", &a.qkv.shape);
+            let dqkv = self.tensor(plan, "dqkv", &a.qkv.shape);
             self.ops.attention.backward(plan, self.attention(l), &self.inputs.step, &dattn, &a.qkv, &a.attn, &a.lse, &dqkv);
             self.linear_backward(plan, (&h.0.qkv, &h.1.qkv), &dqkv, x, dx, add);
         });
@@ -110,7 +110,7 @@ impl Recorder<'_> {
         if self.config.dropout == 0.0 {
             return dy.clone();
         }
-        let dx = plan.tensor("ddropped", &dy.shape);
+        let dx = self.tensor(plan, "ddropped", &dy.shape);
         self.dropped(plan, stream, dy, &dx);
         dx
     }

@@ -92,7 +92,7 @@ impl Decoder {
         plan.begin(PREFILL);
         let hidden = recorder.rows(&mut plan, &weights, &feed.ids);
         plan.begin(PICK);
-        let picked = plan.tensor("picked", &[1, config.d_model]);
+        let picked = recorder.tensor(&mut plan, "picked", &[1, config.d_model]);
         recorder.ops.embedding.forward(&mut plan, &feed.pick, std::slice::from_ref(&hidden), 1.0, &picked);
         recorder.head(&mut plan, &weights, &picked, &logits);
         plan.begin(TOKEN);
@@ -170,9 +170,14 @@ impl Feed {
 }
 
 impl Recorder<'_> {
+    /// Activations of single rows are little memory: they are never packed.
+    fn tensor(&self, plan: &mut Plan, name: &str, shape: &[usize]) -> Tensor {
+        plan.activation(name, shape, Dtype::F32)
+    }
+
     /// Embedding and blocks of new rows; the result (rows, C) goes to the head.
     fn rows(&self, plan: &mut Plan, w: &Weights, ids: &Tensor) -> Tensor {
-        let mut x = plan.tensor("embedded", &[ids.len(), self.config.d_model]);
+        let mut x = self.tensor(plan, "embedded", &[ids.len(), self.config.d_model]);
         plan.scoped("embed", |plan| {
             let positions = match (&w.wpe, &self.feed.frequencies) {
                 (Some(wpe), _) => Positions::Learned(wpe),
@@ -220,9 +225,9 @@ impl Recorder<'_> {
     /// residual + the attention of x.
     fn attend(&self, plan: &mut Plan, l: usize, h: &BlockWeights, x: &Tensor, residual: &Tensor) -> Tensor {
         plan.scoped("attn", |plan| {
-            let qkv = plan.tensor("qkv", &[x.rows(), 3 * x.cols()]);
+            let qkv = self.tensor(plan, "qkv", &[x.rows(), 3 * x.cols()]);
             self.linear(plan, &h.qkv, x, &qkv);
-            let y = plan.tensor("attn.y", &x.shape);
+            let y = self.tensor(plan, "attn.y", &x.shape);
             self.attention.forward(plan, &self.feed.cursor, &qkv, &self.caches[l], &y);
             self.linear_residual(plan, &h.attn_proj, &y, residual)
         })
@@ -231,14 +236,15 @@ impl Recorder<'_> {
     /// residual + the feed-forward of x.
     fn feed_forward(&self, plan: &mut Plan, h: &BlockWeights, x: &Tensor, residual: &Tensor) -> Tensor {
         plan.scoped("mlp", |plan| {
-            let (fc, act) = (plan.tensor("fc", &[x.rows(), self.config.d_ff()]), plan.tensor("act", &[x.rows(), self.config.d_ff()]));
+            let (fc, act) =
+                (self.tensor(plan, "fc", &[x.rows(), self.config.d_ff()]), self.tensor(plan, "act", &[x.rows(), self.config.d_ff()]));
             self.ops.matmul.forward_activate(plan, self.activation(), x, &h.fc.weight, h.fc.bias.as_ref(), &fc, &act);
             self.linear_residual(plan, &h.mlp_proj, &act, residual)
         })
     }
 
     fn norm(&self, plan: &mut Plan, layer: &Layer, x: &Tensor) -> Tensor {
-        let (y, moments) = (plan.tensor("normal", &x.shape), plan.statistic("moments", &[x.rows(), 2]));
+        let (y, moments) = (self.tensor(plan, "normal", &x.shape), plan.statistic("moments", &[x.rows(), 2]));
         self.ops.layer_norm.forward(plan, x, &layer.weight, layer.bias.as_ref(), &y, &moments);
         y
     }
@@ -248,7 +254,7 @@ impl Recorder<'_> {
     }
 
     fn linear_residual(&self, plan: &mut Plan, layer: &Layer, x: &Tensor, residual: &Tensor) -> Tensor {
-        let sum = plan.tensor("sum", &residual.shape);
+        let sum = self.tensor(plan, "sum", &residual.shape);
         let dropout = Drop { stream: 0, samples: 1, step: &self.feed.step, on: false };
         self.ops.matmul.forward_residual(plan, dropout, x, &layer.weight, layer.bias.as_ref(), residual, &sum);
         sum

@@ -29,7 +29,7 @@ impl Recorder<'_> {
     }
 
     fn embed(&self, plan: &mut Plan, w: &Weights, acts: &Acts) -> Tensor {
-        let x = if self.config.dropout > 0.0 { plan.tensor("undropped", &acts.embedded.shape) } else { acts.embedded.clone() };
+        let x = if self.config.dropout > 0.0 { self.tensor(plan, "undropped", &acts.embedded.shape) } else { acts.embedded.clone() };
         self.ops.embedding.forward(plan, &self.inputs.ids, &w.wte, self.config.embedding_scale(), &x);
         match (&w.wpe, &self.inputs.frequencies) {
             (Some(wpe), _) => self.ops.position.learned(plan, &x, wpe),
@@ -66,7 +66,7 @@ impl Recorder<'_> {
     /// sum_2 = residual + the feed-forward of x.
     fn feed_forward(&self, plan: &mut Plan, l: usize, h: &BlockWeights, a: &BlockActs, x: &Tensor, residual: &Tensor) {
         plan.scoped("mlp", |plan| {
-            let act = plan.tensor("act", &a.fc.shape);
+            let act = self.tensor(plan, "act", &a.fc.shape);
             self.ops.matmul.forward_activate(plan, self.activation(), x, &h.fc.weight, h.fc.bias.as_ref(), &a.fc, &act);
             self.linear_residual(plan, 3 * l as u32 + 3, &h.mlp_proj, &act, residual, &a.sum_2);
         });

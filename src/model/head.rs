@@ -16,7 +16,7 @@ impl Recorder<'_> {
         plan.scoped("head", |plan| {
             let losses = plan.statistic("losses", &[hidden.rows()]);
             for (first, rows) in self.chunks(hidden) {
-                let logits = plan.tensor("logits", &[rows, self.padded_vocab()]);
+                let logits = self.tensor(plan, "logits", &[rows, self.padded_vocab()]);
                 self.logits(plan, w, Block::rows(hidden, first, rows), &logits);
                 let chunk = Chunk { rows, first, vocab: self.config.vocab_size, logits: &logits };
                 self.ops.cross_entropy.forward(plan, chunk, self.targets(), &losses);
@@ -29,9 +29,9 @@ impl Recorder<'_> {
     pub(crate) fn head(&self, plan: &mut Plan, w: &Weights, grads: &Weights, hidden: &Tensor, records: &Tensor) -> Tensor {
         plan.scoped("head", |plan| {
             let losses = plan.statistic("losses", &[hidden.rows()]);
-            let dhidden = plan.tensor("dhidden", &hidden.shape);
+            let dhidden = self.tensor(plan, "dhidden", &hidden.shape);
             for (first, rows) in self.chunks(hidden) {
-                let logits = plan.tensor("logits", &[rows, self.padded_vocab()]);
+                let logits = self.tensor(plan, "logits", &[rows, self.padded_vocab()]);
                 let x = Block::rows(hidden, first, rows);
                 self.logits(plan, w, x.clone(), &logits);
                 let chunk = Chunk { rows, first, vocab: self.config.vocab_size, logits: &logits };
@@ -53,7 +53,7 @@ impl Recorder<'_> {
     /// Logits (picks, V, padded to whole quads) of the rows of `hidden` that the inputs pick.
     pub(crate) fn predict(&self, plan: &mut Plan, w: &Weights, hidden: &Tensor, picks: usize) -> Tensor {
         plan.scoped("head", |plan| {
-            let picked = plan.tensor("picked", &[picks, self.config.d_model]);
+            let picked = self.tensor(plan, "picked", &[picks, self.config.d_model]);
             let rows = self.inputs.picks.as_ref().expect("an inference plan has picks");
             self.ops.embedding.forward(plan, rows, std::slice::from_ref(hidden), 1.0, &picked);
             let logits = plan.kept("logits", &[picks, self.padded_vocab()], crate::gpu::tensor::Dtype::F32, "results");

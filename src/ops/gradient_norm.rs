@@ -26,7 +26,7 @@ impl GradientNorm {
     /// Records the norm of all segments of the gradients and sets `state` up for the optimizer; `max_norm` 0 clips nothing.
     pub fn forward(&self, plan: &mut Plan, step: &Tensor, grads: &[Tensor], max_norm: f32, records: &Tensor, state: &Tensor) {
         let total: usize = grads.iter().map(|segment| segment.len().div_ceil(TILE)).sum();
-        let partials = plan.tensor("norm_partials", &[total]);
+        let partials = plan.statistic("norm_partials", &[total]);
         let dims = |quads: usize, first: usize| -> [(&'static str, Value); 4] {
             [("quads", quads.into()), ("first", first.into()), ("partials", total.into()), ("max_norm", max_norm.into())]
         };

@@ -18,7 +18,7 @@ fn blocks(t: &mut Trial, loss: f64) -> [Tensor; 3] {
     let step = t.step("step", Step { record: RECORD as u32, ..Step::default() });
     let mut records = vec![POISON; RECORDS * 2];
     records[RECORD * 2] = bits(&[loss])[0];
-    let records = t.words("records", &[RECORDS, 2], &records);
+    let records = t.numbers("records", &[RECORDS, 2], &records);
     let state = t.state("state", BEFORE);
     t.expect_words(&records, 0, &[POISON; RECORD * 2]);
     t.expect_words(&records, RECORD * 2, &bits(&[loss]));

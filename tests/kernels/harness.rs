@@ -156,6 +156,12 @@ impl Trial {
         self.add(name, shape, Dtype::U32, data.to_vec())
     }
 
+    /// A tensor of numbers given by their bits, poison among them.
+    pub fn numbers(&mut self, name: &str, shape: &[usize], words: &[u32]) -> Tensor {
+        assert_eq!(words.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
+        self.add(name, shape, Dtype::F32, words.to_vec())
+    }
+
     /// The host's block of a micro-batch.
     pub fn step(&mut self, name: &str, step: Step) -> Tensor {
         self.words(name, &[Step::WORDS], bytemuck::cast_slice(&[step]))

@@ -18,7 +18,7 @@ fn trial(rows: usize, before: Option<f64>) {
     }
     let tstep = t.step("step", step);
     let tlosses = t.input("losses", &[rows], &losses);
-    let trecords = t.words("records", &[3, 2], &records);
+    let trecords = t.numbers("records", &[3, 2], &records);
     Loss::new().sum(&mut t.plan, &tstep, &tlosses, &trecords);
     let want = before.unwrap_or(0.0) + losses.iter().sum::<f64>() * f64::from(step.target_scale);
     t.expect_part(&trecords, RECORD * 2, &[want], 1e-7, 2e-7);
