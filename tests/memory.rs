@@ -7,7 +7,7 @@ use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::ModelConfig;
 use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
-use wgpt::train::{RunConfig, TrainConfig, Trainer, evaluate};
+use wgpt::train::{RunConfig, TrainConfig, Trainer, evaluate, presets};
 
 #[test]
 fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
@@ -49,4 +49,32 @@ fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
     trainer.finish().unwrap();
     evaluate(&mut trainer.session, &data, 0, &|| false).unwrap();
     assert_eq!(gpu().created(), after, "buffers created by a hundred steps and an evaluation");
+    saving_creates_nothing();
+}
+
+/// Weights and moments come back whole, or in pieces of the size that [`wgpt::model::session::Memory`] counts for saving.
+fn saving_creates_nothing() {
+    let model = ModelConfig { n_layer: 1, n_head: 1, d_model: 4, seq_len: 2, vocab_size: 65_601, ..ModelConfig::default() };
+    let config = RunConfig { model, train: TrainConfig { batch_size: 1, ..TrainConfig::default() }, ..presets::preset("toy").unwrap() };
+    let memory = Trainer::memory(gpu(), &config, &Options::default()).unwrap();
+    let (_, saving) = *memory.classes.iter().find(|(class, _)| *class == "saving").unwrap();
+    let trainer = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap();
+    let (created, counted) = (gpu().created(), || gpu().device().get_internal_counters().hal.buffers.read());
+    let buffers = counted();
+    let snapshot = block_on(gpu(), trainer.snapshot()).unwrap();
+    let pools = &trainer.session.model.pools;
+    let mut largest = 0;
+    for (param, whole) in pools.table.iter().zip(&snapshot.weights) {
+        let mut read = vec![];
+        let keep = &mut |piece: &[f32]| {
+            largest = largest.max(size_of_val(piece));
+            read.extend_from_slice(piece);
+            assert_eq!(counted(), buffers, "buffers that wgpu counts while `{}` comes back", param.name);
+            Ok(())
+        };
+        block_on(gpu(), trainer.session.read_pieces(&pools.weights(&param.name), keep)).unwrap();
+        assert!(read == *whole, "`{}` in pieces is another than whole", param.name);
+    }
+    assert_eq!(largest as u64 * 2, saving, "one piece down and one up");
+    assert_eq!(gpu().created(), created, "buffers created by saving");
 }

@@ -340,18 +340,43 @@ impl Compiled {
     }
 
     /// Writes a tensor; `data` is as long as the tensor.
+    ///
+    /// # Panics
+    /// When it is not, or when one's elements or the other's are no words of 4 bytes.
     pub async fn write<T: bytemuck::Pod>(&self, tensor: &Tensor, data: &[T]) -> Result<()> {
+        check_words::<T>(tensor);
         assert_eq!(data.len(), tensor.len(), "`{}` has shape {:?}", tensor.name, tensor.shape);
         let (buffer, offset) = self.place(tensor);
         self.transfer.write(&self.gpu, buffer, offset, bytemuck::cast_slice(data)).await
     }
 
     /// Reads a tensor back.
+    ///
+    /// # Panics
+    /// When `T` or the tensor's elements are no words of 4 bytes.
     pub async fn read<T: bytemuck::Pod>(&self, tensor: &Tensor) -> Result<Vec<T>> {
+        self.read_part(tensor, 0..tensor.len()).await
+    }
+
+    /// Reads a stretch of a tensor's elements back.
+    ///
+    /// # Panics
+    /// As [`Compiled::read`], and when the stretch reaches past the end.
+    pub async fn read_part<T: bytemuck::Pod>(&self, tensor: &Tensor, elements: Range<usize>) -> Result<Vec<T>> {
+        check_words::<T>(tensor);
+        assert!(elements.end <= tensor.len(), "`{}` has shape {:?}, not {elements:?}", tensor.name, tensor.shape);
         let (buffer, offset) = self.place(tensor);
-        let bytes = self.transfer.read(&self.gpu, buffer, offset, tensor.len() as u64 * 4).await?;
+        let [first, length] = [elements.start, elements.len()].map(|n| n as u64 * 4);
+        let bytes = self.transfer.read(&self.gpu, buffer, offset + first, length).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
+}
+
+/// # Panics
+/// When elements of either side are not of 4 bytes: as many of the other size would reach into what lies behind the tensor.
+fn check_words<T>(tensor: &Tensor) {
+    let sizes = [size_of::<T>() as u64, tensor.dtype.size()];
+    assert!(sizes == [4, 4], "{tensor:?} and the host's list have elements of {sizes:?} bytes, and both must have 4");
 }
 
 fn begin(encoder: &mut wgpu::CommandEncoder, timestamp_writes: Option<wgpu::ComputePassTimestampWrites>) -> wgpu::ComputePass<'static> {

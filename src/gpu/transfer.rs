@@ -43,7 +43,7 @@ enum Mapping {
 }
 
 /// Longer transfers go in pieces of this many bytes.
-const PIECE: u64 = 1 << 20;
+pub(crate) const PIECE: u64 = 1 << 20;
 
 impl Transfer {
     /// Staging buffers of a compiled plan.

@@ -10,6 +10,7 @@ use crate::gpu::plan::Phase;
 use crate::gpu::profile::Profiler;
 use crate::gpu::slots::Readback;
 use crate::gpu::tensor::Tensor;
+use crate::gpu::transfer;
 
 /// A model ready to run.
 pub struct Session {
@@ -62,7 +63,7 @@ impl Passes for Once<'_> {
 /// What a session will allocate, to the byte.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging.
+    /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging, and saving, which takes nothing beyond it.
     pub classes: Vec<(&'static str, u64)>,
     pub total: u64,
     /// Number of buffers.
@@ -77,10 +78,11 @@ impl Session {
     pub fn memory(gpu: &Gpu, model: &Model, options: &Options) -> Result<Memory> {
         let Needs { layout, dims_bytes, transfer_bytes, buffers } = model.plan.needs(gpu, options)?;
         let (guest_bytes, guest_buffers) = Guest::<Place>::needs(gpu, model.inputs.bytes);
-        let staging = transfer_bytes + dims_bytes + guest_bytes + model.records.bytes();
-        let total = layout.total() + staging;
+        let staging = dims_bytes + guest_bytes + model.records.bytes();
+        let total = layout.total() + staging + transfer_bytes;
         let mut classes = layout.classes;
         classes.push(("staging", staging));
+        classes.push(("saving", transfer_bytes));
         Ok(Memory { classes, total, buffers: buffers + guest_buffers + 1 })
     }
 
@@ -116,6 +118,22 @@ impl Session {
             values.extend(self.compiled.read::<f32>(tensor).await?);
         }
         Ok(values)
+    }
+
+    /// Reads the tensors of a parameter back in pieces of a mebibyte at most, in order, through the staging buffer that is there for all
+    /// transfers: neither device nor host needs memory for the whole.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost, and those of `each`, which end it.
+    pub async fn read_pieces(&self, tensors: &[Tensor], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let most = transfer::PIECE as usize / 4;
+        for tensor in tensors {
+            for first in (0..tensor.len()).step_by(most) {
+                let end = tensor.len().min(first + most);
+                each(&self.compiled.read_part::<f32>(tensor, first..end).await?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes every weight from `values`, by name.
