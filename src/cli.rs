@@ -8,6 +8,7 @@ mod devices;
 mod environment;
 mod eval;
 mod generate;
+mod host_memory;
 mod interrupt;
 mod output;
 mod pipeline_cache;

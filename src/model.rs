@@ -92,6 +92,7 @@ impl Model {
         let recorder = Recorder { ops, config, inputs, batch, dtype: activations };
         let weights = params::Weights::of(config, |name| pools.weights(name), |name| pools.operands(name));
         let grads = params::Weights::of(config, |name| pools.grads(name), |name| pools.grads(name));
+        recorder.check_head(&weights)?;
         let acts = acts::Acts::new(plan, config, batch, recorder.dtype);
 
         plan.begin(PREPARE);
@@ -119,6 +120,7 @@ impl Model {
         let Model { plan, inputs, pools, records, ops, .. } = &mut model;
         let recorder = Recorder { ops, config: &config, inputs, batch, dtype: Dtype::F32 };
         let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
+        recorder.check_head(&weights)?;
         let acts = acts::Acts::new(plan, &config, batch, recorder.dtype);
         plan.begin(FORWARD);
         let hidden = recorder.forward(plan, &weights, &acts);

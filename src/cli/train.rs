@@ -6,8 +6,9 @@ use super::data_report::Unknown;
 use super::train_config::{Plan, claim, out, resolve};
 use super::train_report::{self as report, Before};
 use super::variants::VariantArgs;
-use super::{Context, Ended, interrupt, progress::Progress, tune};
+use super::{Context, Ended, host_memory, interrupt, progress::Progress, tune};
 use crate::error::{Error, Result};
+use crate::gpu::compile::Options;
 use crate::text::{Corpus, Tokenizer};
 use crate::train::checkpoint::{self, Which};
 use crate::train::config::RunConfig;
@@ -101,6 +102,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     unknown.check(args.allow_unknown || start == Start::Resume)?;
     let gpu = context.gpu()?;
     if args.tune {
+        host_memory::check(&gpu, &Trainer::memory(&gpu, &config, &Options::default())?)?;
         let file = tune::file(None, &gpu)?;
         tune::tune_to(&file, &gpu, &config, (&[], tune::ROUNDS), &mut |line| context.out.notice(line))?;
         args.variants.take(&file);
@@ -114,6 +116,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         Start::Fresh | Start::Overwrite => args.variants.options(&gpu, &context.out)?,
     };
     let memory = Trainer::memory(&gpu, &config, &options)?;
+    host_memory::check(&gpu, &memory)?;
     let bigram = report::bigram(&config, &corpus)?;
     let data = (&corpus, &tokenizer, &unknown);
     let before = Before { config: &config, gpu: &gpu, memory: &memory, data, bigram, out: folder.path() };

@@ -13,6 +13,9 @@ pub const MAX_HEAD_SIZE: usize = 128;
 /// No size may be larger: shaders count in u32, and a product of two sizes must fit a u64 with room to spare.
 pub const MAX_SIZE: usize = 1 << 24;
 
+/// The deepest model, in layers: a plan has some sixty dispatches a layer, which the host records and binds before the first step.
+pub const MAX_LAYERS: usize = 4096;
+
 /// Where a token stands, added to its embedding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,7 +99,8 @@ impl ModelConfig {
     /// # Errors
     /// [`Error::Usage`] that names the key, its value and what is needed.
     pub fn validate(&self) -> Result<()> {
-        for (key, size) in [("n_layer", self.n_layer), ("n_head", self.n_head), ("d_model", self.d_model), ("seq_len", self.seq_len)] {
+        need((1..=MAX_LAYERS).contains(&self.n_layer), "model.n_layer", self.n_layer, format!("needs 1 to {MAX_LAYERS}"))?;
+        for (key, size) in [("n_head", self.n_head), ("d_model", self.d_model), ("seq_len", self.seq_len)] {
             need((1..=MAX_SIZE).contains(&size), &format!("model.{key}"), size, format!("needs 1 to {MAX_SIZE}"))?;
         }
         need(self.d_ff <= MAX_SIZE, "model.d_ff", self.d_ff, format!("needs at most {MAX_SIZE}, or 0 for 4 times model.d_model"))?;
@@ -290,13 +294,20 @@ mod tests {
 
     #[test]
     fn largest_sizes_do_not_overflow() {
-        for (n, valid) in [(MAX_SIZE, true), (usize::MAX, false)] {
-            let huge =
-                ModelConfig { n_layer: n, n_head: n / 128, d_model: n, d_ff: n, seq_len: n, vocab_size: n, ..ModelConfig::default() };
-            assert_eq!(huge.validate().is_ok(), valid);
-            assert_eq!(huge.parameters(), u64::MAX);
-            assert_eq!(huge.flops_per_token(), u64::MAX);
-        }
+        let of = |layers, n: usize| ModelConfig {
+            n_layer: layers,
+            n_head: n / 128,
+            d_model: n,
+            d_ff: n,
+            seq_len: n,
+            vocab_size: n,
+            ..ModelConfig::default()
+        };
+        assert!(of(MAX_LAYERS, MAX_SIZE).validate().is_ok());
+        assert!(of(MAX_LAYERS, MAX_SIZE).parameters() > 1 << 62);
+        assert_eq!(of(usize::MAX, usize::MAX).parameters(), u64::MAX);
+        assert_eq!(of(usize::MAX, usize::MAX).flops_per_token(), u64::MAX);
+        assert_eq!(refusal(of(1 << 24, MAX_SIZE)), "model.n_layer = 16777216: needs 1 to 4096");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Recorder;
 use super::params::Weights;
+use crate::error::{Error, Result};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 use crate::ops::cross_entropy::Chunk;
@@ -9,6 +10,9 @@ use crate::ops::matmul::Block;
 
 /// Bytes of logits that one chunk may take.
 const CHUNK_BYTES: usize = 32 << 20;
+
+/// Matrix products that the head of one micro-batch may take: each is a kilobyte of plan and bindings, and a launch of its own.
+const MOST_PRODUCTS: usize = 1 << 16;
 
 impl Recorder<'_> {
     /// Losses of all rows, without gradients, into this step's record.
@@ -81,10 +85,32 @@ impl Recorder<'_> {
         self.config.vocab_size.next_multiple_of(4)
     }
 
+    /// Whether the head can be recorded: before that, since it would take as much memory as it has products.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the numbers that make it too many.
+    pub(crate) fn check_head(&self, w: &Weights) -> Result<()> {
+        let (rows, parts) = (self.batch * self.config.seq_len, w.lm_head.len());
+        // Forward, and backward to the weights and to the input.
+        let products = rows.div_ceil(self.rows_per_chunk()).saturating_mul(3 * parts);
+        if products <= MOST_PRODUCTS {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "the logits of {} x {} tokens over model.vocab_size = {}, whose table lies in {parts} bindings, take {products} matrix products, \
+             at most {MOST_PRODUCTS} are possible: take a smaller train.batch_size (with more train.grad_accumulation), model.seq_len or \
+             vocabulary",
+            self.batch, self.config.seq_len, self.config.vocab_size
+        )))
+    }
+
+    fn rows_per_chunk(&self) -> usize {
+        (CHUNK_BYTES / 4 / self.padded_vocab()).max(1)
+    }
+
     /// (first row, rows) of each chunk.
-    fn chunks(&self, hidden: &Tensor) -> Vec<(usize, usize)> {
-        let most = (CHUNK_BYTES / 4 / self.padded_vocab()).max(1);
-        let rows = hidden.rows();
-        (0..rows).step_by(most).map(|first| (first, most.min(rows - first))).collect()
+    fn chunks(&self, hidden: &Tensor) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (rows, most) = (hidden.rows(), self.rows_per_chunk());
+        (0..rows).step_by(most).map(move |first| (first, most.min(rows - first)))
     }
 }

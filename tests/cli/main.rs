@@ -12,6 +12,7 @@ mod shaders;
 mod start;
 mod support;
 mod texts;
+mod too_large;
 mod use_it;
 mod variants;
 mod words;

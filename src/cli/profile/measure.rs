@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::capture;
+use crate::cli::host_memory;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
@@ -75,6 +76,7 @@ pub fn layer(row: &Row) -> String {
 const WARM_UP: usize = 3;
 
 pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted) -> Result<Measured> {
+    host_memory::check(gpu, &Trainer::memory(gpu, config, options)?)?;
     let mut trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
     let data = tokens(config);
     let run = |trainer: &mut Trainer| -> Result<f64> {
