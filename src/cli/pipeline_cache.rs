@@ -1,7 +1,6 @@
 //! Pipelines that the driver compiled, kept in the user's cache folder between commands. Whatever goes wrong here costs time only.
 
 use std::cell::Cell;
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -27,7 +26,7 @@ impl PipelineCache {
     #[allow(unsafe_code)]
     pub fn open(gpu: &Gpu) -> PipelineCache {
         let path = cache_folder().zip(wgpu::util::pipeline_cache_key(gpu.info())).map(|(folder, key)| folder.join(key));
-        let found = path.as_ref().and_then(|path| fs::read(path).ok());
+        let found = path.as_ref().and_then(|path| files::read(path).ok());
         let whole = found.as_deref().and_then(content);
         if path.is_some() {
             // SAFETY: the file is written by `save` alone, from the same function of the same library, and its checksum is right.

@@ -1,13 +1,13 @@
 //! `wgpt train`: a run from its settings to its loss curve.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::data_report::Unknown;
 use super::train_config::{Plan, claim, out, resolve};
 use super::train_report::{self as report, Before};
 use super::variants::VariantArgs;
 use super::{Context, Ended, host_memory, interrupt, progress::Progress, tune};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_word};
 use crate::gpu::compile::Options;
 use crate::text::{Corpus, Tokenizer};
 use crate::train::checkpoint::{self, Which};
@@ -140,8 +140,10 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let outcome = run.train(&mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
     let trained = progress.finish();
     // Even of a run that failed the curve tells something; what it failed of is the error to show.
-    let curve = report::draw(run.setup.folder.path(), &run.setup.config, bigram);
-    let (outcome, best_val_loss) = (outcome?, run.best_val_loss());
+    let folder = &run.setup.folder;
+    let curve = if folder.is_there() { report::draw(folder.path(), &run.setup.config, bigram) } else { Ok(None) };
+    let outcome = outcome.map_err(|e| after_divergence(e, run.setup.folder.path(), run.setup.start))?;
+    let best_val_loss = run.best_val_loss();
     let curve = curve.unwrap_or_else(|e| {
         context.out.notice(&format!("WARNING   no loss curve: {e}"));
         None
@@ -163,8 +165,20 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     }
 }
 
+/// How to begin again, where the run's own folder is in the way.
+fn after_divergence(error: Error, out: &Path, start: Start) -> Error {
+    match (error, start) {
+        (Error::Diverged(problem), Start::Resume) => {
+            let out = shell_word(out);
+            Error::Diverged(format!("{problem}; a run keeps its settings: start another in another --out, with --init {out}"))
+        }
+        (Error::Diverged(problem), _) => Error::Diverged(format!("{problem}; with --overwrite, another try takes this one's place")),
+        (other, _) => other,
+    }
+}
+
 /// The run's text as tokens: a resumed run's own tokenizer, or the one whose weights are taken over, or a new one.
-pub fn corpus(config: &RunConfig, init: Option<&std::path::Path>, out: &std::path::Path, start: &Start) -> Result<(Tokenizer, Corpus)> {
+pub fn corpus(config: &RunConfig, init: Option<&Path>, out: &Path, start: &Start) -> Result<(Tokenizer, Corpus)> {
     let existing = match (start, init) {
         (Start::Resume, _) => Some(checkpoint::read_tokenizer(&checkpoint::find(out, Which::Latest)?)?),
         (_, Some(init)) => Some(checkpoint::read_tokenizer(init)?),

@@ -1,14 +1,14 @@
 //! Locks between processes. The system releases them when the process dies, however it dies.
 
 use std::fs::TryLockError;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::disk;
-use super::read::{is_at, read};
+use super::read::{is_at, open, read};
 use crate::error::{Error, Result};
 
 /// Who holds a lock.
@@ -40,10 +40,9 @@ impl std::fmt::Display for Holder {
 pub struct Lock {
     /// Open as long as the lock is held.
     file: disk::File,
-    /// False where the file system has no locks.
-    locked: bool,
     path: PathBuf,
-    holder: PathBuf,
+    /// The file that says so, once it is written: never where the file system has no locks.
+    holder: Option<PathBuf>,
 }
 
 /// Takes the lock at `path`, a file that stays there empty; who holds it stands beside it, since Windows lets nobody read a locked file.
@@ -54,25 +53,27 @@ pub struct Lock {
 pub fn lock(path: &Path) -> Result<Lock> {
     let holder = path.with_extension("holder");
     let (file, locked) = loop {
-        let file = disk::File::open_or_create(path).map_err(|e| Error::file(path, format!("cannot be made: {e}")))?;
+        let cannot = |e: io::Error| Error::file(path, format!("cannot be made: {e}"));
+        open(path).map(drop).or_else(|e| if e.kind() == ErrorKind::InvalidInput { Err(cannot(e)) } else { Ok(()) })?;
+        let file = disk::File::open_or_create(path).map_err(cannot)?;
         match file.inner().try_lock() {
             // The one who held it may have removed the file since it was opened: a lock on that keeps nobody out.
             Ok(()) if !is_at(file.inner(), path) => {}
             Ok(()) => break (file, true),
             Err(TryLockError::Error(_)) => break (file, false),
             Err(TryLockError::WouldBlock) => {
-                let by = Holder::read(&holder).map_or("another process".to_owned(), |by| by.to_string());
+                let by = Holder::wait_for(&holder).map_or("another process".to_owned(), |by| by.to_string());
                 let folder = super::parent(path).display();
                 return Err(Error::usage(format!("{folder} is in use by {by}: wait until it has ended, or stop it")));
             }
         }
     };
-    let lock = Lock { file, locked, path: path.to_path_buf(), holder };
-    if !locked {
-        return Ok(lock);
+    let mut lock = Lock { file, path: path.to_path_buf(), holder: None };
+    if locked {
+        let json = serde_json::to_string(&Holder::me()).map_err(|e| Error::file(&holder, e))?;
+        super::write(&holder, |out| out.write_all(json.as_bytes()))?;
+        lock.holder = Some(holder);
     }
-    let json = serde_json::to_string(&Holder::me()).map_err(|e| Error::file(&lock.holder, e))?;
-    super::write(&lock.holder, |out| out.write_all(json.as_bytes()))?;
     Ok(lock)
 }
 
@@ -80,6 +81,17 @@ impl Holder {
     /// Who wrote the file of a holder last.
     fn read(path: &Path) -> Option<Holder> {
         serde_json::from_slice(&read(path).ok()?).ok()
+    }
+
+    /// As [`read`](Holder::read), of one who has just taken the lock and may not have said so yet.
+    fn wait_for(path: &Path) -> Option<Holder> {
+        for _ in 0..100 {
+            if let Some(holder) = Holder::read(path) {
+                return Some(holder);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
     }
 }
 
@@ -90,9 +102,9 @@ impl Lock {
     }
 
     /// Removes the lock's file and what says who holds it, and then releases the lock.
-    pub fn remove(self) {
+    pub fn remove(mut self) {
         if self.is_in_place() {
-            let _ = disk::remove_file(&self.holder);
+            self.holder.take().map(|holder| disk::remove_file(&holder));
             let _ = disk::remove_file(&self.path);
         }
     }
@@ -100,9 +112,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.locked && self.is_in_place() {
+        if let Some(holder) = self.holder.take().filter(|_| self.is_in_place()) {
             // While the lock is held: the next holder writes its own.
-            let _ = disk::remove_file(&self.holder);
+            let _ = disk::remove_file(&holder);
         }
     }
 }

@@ -130,8 +130,11 @@ pub fn find(out: &Path, which: Which) -> Result<PathBuf> {
         return Err(Error::file(out, format!("is a checkpoint of the run in {}: name that", shell_word(run))));
     }
     let parent = folder(out);
-    let best = if which == Which::Best { named(&parent, "best") } else { None };
-    if let Some(found) = best.or_else(|| named(&parent, "latest")) {
+    let latest = named(&parent, "latest");
+    // A run that has not validated yet has none: what is named so is of a run whose place it takes.
+    let none_yet = || latest.as_deref().is_some_and(|latest| read_meta(latest).is_ok_and(|meta| meta.best_val_loss.is_none()));
+    let best = if which == Which::Best { named(&parent, "best").filter(|_| !none_yet()) } else { None };
+    if let Some(found) = best.or(latest) {
         return Ok(found);
     }
     if let Some(name) = steps(&parent).first().and_then(|(_, path)| path.file_name()) {
@@ -172,14 +175,12 @@ fn run_of(out: &Path) -> Option<PathBuf> {
 pub fn save(out: &Path, owner: &str, content: &Content, naming: Naming, keep: u64) -> Result<PathBuf> {
     let (parent, name) = (folder(out), format!("step-{}", content.meta.step));
     let path = write_folder(NewFolder::begin(&parent, &name, FILES)?, content)?.put(owner)?;
-    let name = path.file_name().unwrap_or_default().display().to_string();
-    match naming {
-        Naming::Latest => {}
-        Naming::Best => point(&parent, "best", &name)?,
-        // That of the run before: it is whole without, by its `latest`.
-        Naming::First => remove_pointer(&parent, "best")?,
+    if let Err(e) = give_name(&parent, &path, naming) {
+        if !POINTERS.iter().any(|pointer| named(&parent, pointer).as_ref() == Some(&path)) {
+            let _ = files::remove_made(&path, owner);
+        }
+        return Err(e);
     }
-    point(&parent, "latest", &name)?;
     let stays = if naming == Naming::First { 1 } else { keep.max(1) };
     remove_old(&parent, owner, content.meta.step, stays);
     Ok(path)
@@ -234,19 +235,28 @@ fn point(parent: &Path, pointer: &str, name: &str) -> Result<()> {
     files::write(&parent.join(pointer), |out| writeln!(out, "{name}"))
 }
 
-fn remove_pointer(parent: &Path, pointer: &str) -> Result<()> {
-    let path = parent.join(pointer);
-    match disk::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::file(&path, format!("cannot be removed: {e}"))),
-        _ => Ok(()),
+/// Names a checkpoint in the one-line files that are to name it.
+fn give_name(parent: &Path, checkpoint: &Path, naming: Naming) -> Result<()> {
+    let name = checkpoint.file_name().unwrap_or_default().display().to_string();
+    if naming == Naming::Best {
+        point(parent, "best", &name)?;
     }
+    point(parent, "latest", &name)?;
+    if naming == Naming::First {
+        // That of the run before; if it stays, `find` knows better.
+        let _ = disk::remove_file(&parent.join("best"));
+    }
+    Ok(())
 }
+
+/// The one-line files that name checkpoints.
+const POINTERS: [&str; 2] = ["latest", "best"];
 
 /// Removes checkpoints that this run wrote and that neither `latest` nor `best` names: all that are of later steps than this one, left
 /// from what this run has made again or taken the place of, and of the others all but the `keep` newest. Step 0 can be made again at any
 /// time. What cannot be removed does no harm.
 fn remove_old(parent: &Path, owner: &str, step: u64, keep: u64) {
-    let named = ["latest", "best"].map(|pointer| named(parent, pointer));
+    let named = POINTERS.map(|pointer| named(parent, pointer));
     let mut kept = 0;
     for (of, path) in steps(parent) {
         let is_named = named.iter().flatten().any(|name| *name == path);

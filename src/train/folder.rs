@@ -81,17 +81,21 @@ fn check(out: &Path, found: Found, start: Start) -> Result<()> {
         | (Found::Run, Start::Overwrite | Start::Resume)
         | (Found::Unmarked, Start::Resume) => Ok(()),
         (Found::Run | Found::Unmarked, Start::Fresh) => Err(Error::usage(format!(
-            "{shown} holds a run: go on with --resume, replace it with --overwrite, or name another folder with --out"
+            "{shown} holds a run: add --resume to go on, --overwrite to replace it, or --next-free or --out for another folder"
         ))),
         (Found::Unmarked, Start::Overwrite) => Err(Error::usage(format!(
-            "{shown} holds a run without the marker {MARKER}, which is not replaced: go on with --resume, remove it yourself, \
-             or name another folder with --out"
+            "{shown} holds a run without the marker {MARKER}, which is not replaced: go on with --resume in place of --overwrite, \
+             remove it yourself, or name another folder with --out"
         ))),
         (Found::Foreign(name), Start::Fresh | Start::Overwrite) => Err(Error::file(
             out,
             format!("is neither empty nor a run, `{name}` is in it: name another folder with --out, or move that away"),
         )),
-        (Found::Free | Found::Begun | Found::Foreign(_), Start::Resume) => checkpoint::find(out, checkpoint::Which::Latest).map(|_| ()),
+        (Found::Free | Found::Begun, Start::Resume) => {
+            let what = if out.exists() { "has no checkpoint to go on from" } else { "there is no such run" };
+            Err(Error::file(out, format!("{what}: leave --resume away to begin it")))
+        }
+        (Found::Foreign(_), Start::Resume) => checkpoint::find(out, checkpoint::Which::Latest).map(|_| ()),
     }
 }
 
@@ -149,7 +153,8 @@ impl RunFolder {
             path.with_file_name(name)
         });
         for path in std::iter::once(path.to_path_buf()).chain(numbered) {
-            if path.exists() && !(path.is_dir() && look(&path)? == Found::Free) {
+            // One that cannot be read is not free either.
+            if path.exists() && !look(&path).is_ok_and(|found| found == Found::Free) {
                 continue;
             }
             match RunFolder::claim(&path, Start::Fresh) {

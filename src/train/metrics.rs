@@ -71,8 +71,17 @@ mod file {
         /// # Errors
         /// [`Error::File`] when it cannot be written, for example to a full disk; the line is kept for the next call.
         pub fn append(&mut self, record: &Record) -> Result<()> {
-            self.waiting.extend(line(record, &self.path)?);
+            self.keep(record)?;
             self.flush()
+        }
+
+        /// Keeps one line for the next call that writes.
+        ///
+        /// # Errors
+        /// [`Error::File`] for a number that JSON cannot hold.
+        pub fn keep(&mut self, record: &Record) -> Result<()> {
+            self.waiting.extend(line(record, &self.path)?);
+            Ok(())
         }
 
         /// Writes the lines that are waiting. A file that was removed is made again with all its lines.

@@ -42,8 +42,8 @@ pub struct Run {
     owner: String,
     metrics: MetricsFile,
     best: Best,
-    /// Of the last validation, if it was at the present step.
-    val_loss: Option<(u64, f64)>,
+    /// The last validation, of this step or an earlier one.
+    validated: Option<Validated>,
     /// The record of a validated step, until its validation is done.
     held: Option<Record>,
     /// The run was stopped in the validation of the step that it resumes at: an undisturbed run has it.
@@ -57,16 +57,23 @@ pub struct Run {
 /// The lowest validation loss, and the lowest that has a checkpoint.
 #[derive(Default)]
 struct Best {
-    found: Option<f64>,
-    saved: Option<f64>,
+    found: Option<Validated>,
+    saved: Option<Validated>,
+}
+
+/// A validation loss, and the step that it belongs to.
+#[derive(Clone, Copy, PartialEq)]
+struct Validated {
+    step: u64,
+    loss: f64,
 }
 
 /// What could not be written, until it was.
 #[derive(Default)]
 struct Trouble {
     metrics: bool,
-    /// When a checkpoint was last tried in vain, and why.
-    checkpoint: Option<(Instant, Error)>,
+    /// When a checkpoint was last tried in vain, and why; none was tried yet where it is to be made at once.
+    checkpoint: Option<(Option<Instant>, Error)>,
 }
 
 /// A checkpoint that could not be written is tried again after this, if none is due before.
@@ -164,7 +171,9 @@ impl Run {
         setup.folder.settle();
         let metrics = open_files(&setup)?;
         let mut run = Run::with(trainer, setup, owner, metrics);
-        run.best = Best { found: meta.best_val_loss, saved: meta.best_val_loss };
+        // Of which step does not matter: it was an earlier one, or has its checkpoint.
+        let best = meta.best_val_loss.map(|loss| Validated { step: 0, loss });
+        run.best = Best { found: best, saved: best };
         run.saved = meta.step;
         run.owed = meta.step > 0 && meta.val_loss.is_none() && run.validates(meta.step);
         run.held = held.filter(|_| run.owed);
@@ -179,7 +188,7 @@ impl Run {
             owner,
             metrics,
             best: Best::default(),
-            val_loss: None,
+            validated: None,
             held: None,
             owed: false,
             saved: 0,
@@ -195,21 +204,24 @@ impl Run {
     /// run had to be saved in another folder.
     pub fn train(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let outcome = self.steps(observe, stop)?;
-        if outcome == Outcome::Interrupted && self.saved != self.trainer.step_count() {
-            self.save(false, observe)?;
+        let unsaved = self.saved != self.trainer.step_count() || self.trouble.checkpoint.is_some();
+        if outcome == Outcome::Interrupted && unsaved {
+            self.save(observe)?;
         }
         if let Some((_, why)) = self.trouble.checkpoint.take() {
             return Err(self.rescue(why));
         }
-        self.metrics.flush()?;
+        self.metrics.flush().or_else(|why| self.rescue_metrics(why))?;
         Ok(outcome)
     }
 
     fn steps(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let train = self.setup.config.train.clone();
         if self.owed {
-            let Some(best) = self.validate(observe, stop)? else { return Ok(Outcome::Interrupted) };
-            self.save(best, observe)?;
+            if self.validate(observe, stop)?.is_none() {
+                return Ok(Outcome::Interrupted);
+            }
+            self.save(observe)?;
         }
         self.clock.rest();
         while self.trainer.step_count() < train.steps {
@@ -229,7 +241,7 @@ impl Run {
                 }
             }
             if save_due || best || self.retries() {
-                self.save(best, observe)?;
+                self.save(observe)?;
             }
         }
         let reports = self.trainer.finish()?;
@@ -239,7 +251,7 @@ impl Run {
 
     /// Whether it is time to try a failed checkpoint again.
     fn retries(&self) -> bool {
-        self.trouble.checkpoint.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY)
+        self.trouble.checkpoint.as_ref().is_some_and(|(when, _)| when.is_none_or(|when| when.elapsed() >= RETRY))
     }
 
     /// Writes and shows what has come; the record of a validated step waits for its validation.
@@ -265,6 +277,10 @@ impl Run {
     fn record(&mut self, row: &Record, observe: &mut dyn FnMut(Event)) -> Result<()> {
         observe(Event::Recorded { line: serde_json::to_string(row).map_err(|e| Error::file(METRICS, e))? });
         self.stand(observe);
+        if !self.setup.folder.is_there() {
+            // Whatever is at its place now is somebody else's.
+            return self.metrics.keep(row);
+        }
         // The validation that was owed belongs to a step that has its record.
         let written = if self.owed { self.metrics.amend(row) } else { self.metrics.append(row) };
         let shown = self.setup.folder.path().join(METRICS);
@@ -301,9 +317,9 @@ impl Run {
         match again() {
             Ok((folder, owner)) => {
                 (self.setup.folder, self.owner) = (folder, owner);
-                // Its checkpoints are gone: the next one must not wait until it is due.
-                let why = Error::file(&path, "was moved or removed");
-                self.trouble.checkpoint.get_or_insert((Instant::now() - RETRY, why));
+                // Its checkpoints are gone, the best one too: the next one must not wait until it is due.
+                self.trouble.checkpoint = Some((None, Error::file(&path, "was moved or removed")));
+                self.best = Best { found: self.validated_now(), saved: None };
                 let moved = self.metrics.move_to(&path.join(METRICS));
                 let rest = moved.map_or_else(|e| format!("without metrics: {e}"), |()| "with its metrics".to_owned());
                 let problem = format!("{} was moved or removed: it is made again, {rest}; a checkpoint follows", path.display());
@@ -312,10 +328,15 @@ impl Run {
             Err(e) if self.trouble.checkpoint.is_none() => {
                 let why = Error::file(&path, "was moved or removed");
                 observe(Event::Trouble { problem: format!("{why}, and cannot be made again ({e}): the run goes on and tries again") });
-                self.trouble.checkpoint = Some((Instant::now(), why));
+                self.trouble.checkpoint = Some((Some(Instant::now()), why));
             }
             Err(_) => {}
         }
+    }
+
+    /// The validation at the present step, if there was one.
+    fn validated_now(&self) -> Option<Validated> {
+        self.validated.filter(|validated| validated.step == self.trainer.step_count())
     }
 
     fn validates(&self, step: u64) -> bool {
@@ -341,11 +362,12 @@ impl Run {
         if !found.loss.is_finite() {
             return Err(Error::Diverged(format!("step {step}: the validation loss is {}: try a smaller train.learning_rate", found.loss)));
         }
-        let best = self.best.found.is_none_or(|best| found.loss < best);
+        let validated = Validated { step, loss: found.loss };
+        let best = self.best.found.is_none_or(|best| found.loss < best.loss);
         if best {
-            self.best.found = Some(found.loss);
+            self.best.found = Some(validated);
         }
-        self.val_loss = Some((step, found.loss));
+        self.validated = Some(validated);
         if self.owed && self.held.is_none() {
             // A run that was not to record this step, or lost it: what is known of it now.
             self.held = Some(Record { step, ..Record::default() });
@@ -357,12 +379,13 @@ impl Run {
     }
 
     /// Waits for all steps and writes a checkpoint, unless one of them went wrong. One that cannot be written is tried again later.
-    fn save(&mut self, best: bool, observe: &mut dyn FnMut(Event)) -> Result<()> {
+    fn save(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let reports = self.trainer.finish()?;
         self.take(reports, observe)?;
         self.stand(observe);
-        let content = content(&self.trainer, &self.setup, self.val_loss, self.best.found)?;
-        let naming = if best { Naming::Best } else { Naming::Latest };
+        let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
+        let is_best = self.best.found.is_some_and(|best| best.step == content.meta.step);
+        let naming = if is_best { Naming::Best } else { Naming::Latest };
         // A folder that another process has taken meanwhile is not ours to write to.
         let saved = match &self.trouble.checkpoint {
             Some((_, why)) if !self.setup.folder.is_there() => Err(why.clone()),
@@ -373,9 +396,7 @@ impl Run {
         match saved {
             Ok(path) => {
                 self.saved = step;
-                if best {
-                    self.best.saved = self.best.found;
-                }
+                self.best.saved = self.best.found;
                 if self.trouble.checkpoint.take().is_some() {
                     observe(Event::Trouble { problem: format!("step {step} is saved in {}", path.display()) });
                 }
@@ -388,7 +409,7 @@ impl Run {
                 if self.trouble.checkpoint.is_none() {
                     observe(Event::Trouble { problem: format!("step {step} is not saved: {e}; the run goes on and tries again") });
                 }
-                self.trouble.checkpoint = Some((Instant::now(), e));
+                self.trouble.checkpoint = Some((Some(Instant::now()), e));
                 Ok(())
             }
             Err(other) => Err(other),
@@ -424,17 +445,33 @@ impl Run {
     fn save_at(&mut self, place: &Path) -> Result<PathBuf> {
         let mut folder = RunFolder::claim_next(place)?;
         let owner = folder.mark()?;
-        let content = content(&self.trainer, &self.setup, self.val_loss, self.best.found)?;
-        content.save(&self.setup, folder.path(), &owner, Naming::Latest)?;
+        // The best of those that are there.
+        self.best.found = self.validated_now();
+        let naming = if self.best.found.is_some() { Naming::Best } else { Naming::Latest };
+        let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
+        content.save(&self.setup, folder.path(), &owner, naming)?;
         folder.settle();
         write_config(&folder, &self.setup.config)?;
         self.metrics.move_to(&folder.path().join(METRICS))?;
         Ok(folder.path().to_path_buf())
     }
 
+    /// Writes the records that the run's folder does not take somewhere else; what there is to say at its end.
+    fn rescue_metrics(&mut self, why: Error) -> Result<()> {
+        let Error::File { path, problem } = why else { return Err(why) };
+        let name = self.setup.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let free = |n: u32| Some(std::env::temp_dir().join(format!("wgpt-{name}-metrics-{n}.jsonl"))).filter(|place| !place.exists());
+        let place = (1..).find_map(free).unwrap_or_default();
+        let step = self.trainer.step_count();
+        Err(match self.metrics.move_to(&place) {
+            Ok(()) => Error::file(path, format!("{problem}; step {step} is saved, and all records are in {}", place.display())),
+            Err(e) => Error::file(path, format!("{problem}; step {step} is saved, but some of its records are lost ({e})")),
+        })
+    }
+
     /// The lowest validation loss so far.
     pub fn best_val_loss(&self) -> Option<f64> {
-        self.best.found
+        self.best.found.map(|best| best.loss)
     }
 }
 
@@ -446,7 +483,7 @@ struct State {
 }
 
 /// Reads what a checkpoint holds from the device.
-fn content(trainer: &Trainer, setup: &Setup, val_loss: Option<(u64, f64)>, best_val_loss: Option<f64>) -> Result<State> {
+fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best: Option<Validated>) -> Result<State> {
     let gpu = trainer.session.gpu.clone();
     let snapshot = block_on(&gpu, trainer.snapshot())?;
     let step = snapshot.step;
@@ -460,8 +497,8 @@ fn content(trainer: &Trainer, setup: &Setup, val_loss: Option<(u64, f64)>, best_
         adapter: gpu.info().name.clone(),
         driver: format!("{} {}", gpu.info().driver, gpu.info().driver_info).trim().to_owned(),
         variants: trainer.session.compiled.variants.clone(),
-        val_loss: val_loss.filter(|(at, _)| *at == step).map(|(_, loss)| loss),
-        best_val_loss,
+        val_loss: validated.filter(|validated| validated.step == step).map(|validated| validated.loss),
+        best_val_loss: best.map(|best| best.loss),
     };
     Ok(State { snapshot, meta, tokenizer: setup.tokenizer.to_json() })
 }

@@ -130,7 +130,8 @@ fn stdout_that_is_full_or_gone() {
     }
 }
 
-/// On a disk of 160 KiB a first run fits; with most of the rest taken, going on cannot save, and what was saved stays.
+/// On a disk of 400 KiB a first run fits; with most of the rest taken, going on cannot save there: what was saved stays, and the run is
+/// saved elsewhere.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_keeps_the_last_checkpoint() {
@@ -141,16 +142,18 @@ fn a_full_disk_keeps_the_last_checkpoint() {
     folder.write(
         "script",
         format!(
-            "set -u; export XDG_RUNTIME_DIR=${{XDG_RUNTIME_DIR:-/tmp}} # without it Mesa prints errors of its own\n\
+            "set -u; export TMPDIR=$PWD XDG_RUNTIME_DIR=${{XDG_RUNTIME_DIR:-/tmp}} # without it Mesa prints errors of its own\n\
              mkdir disk; mount -t tmpfs -o size=400k tmpfs disk || exit 90\n\
              {wgpt} {train} >first.out 2>first.err; echo $? >first.rc\n\
              head -c 100000000 /dev/zero >disk/ballast 2>/dev/null; truncate -s -40000 disk/ballast\n\
              cat disk/run/checkpoints/latest >latest.before\n\
              {wgpt} train --out disk/run --resume --steps 20 --quiet >second.out 2>second.err; echo $? >second.rc\n\
-             ls disk/run/checkpoints >after; cat disk/run/checkpoints/latest >latest.after\n\
+             ls disk >beside; ls disk/run/checkpoints >after; cat disk/run/checkpoints/latest >latest.after\n\
              {wgpt} predict --run disk/run the --quiet >predict.out 2>predict.err; echo $? >predict.rc\n\
              rm disk/ballast\n\
              {wgpt} train --out disk/run --resume --steps 20 --quiet >third.out 2>third.err; echo $? >third.rc\n\
+             {wgpt} train --out wgpt-run-rescued --resume --quiet >fourth.out 2>fourth.err; echo $? >fourth.rc\n\
+             cmp wgpt-run-rescued/checkpoints/step-20/optimizer.safetensors disk/run/checkpoints/step-20/optimizer.safetensors >cmp 2>&1\n\
              wc -l <disk/run/metrics.jsonl >lines; df -k disk >df; umount disk\n"
         ),
     );
@@ -174,11 +177,47 @@ fn a_full_disk_keeps_the_last_checkpoint() {
     assert_eq!(rc("second"), "1", "{}", folder.read("second.out"));
     let error = folder.read("second.err");
     assert!(error.trim_end().lines().filter(|line| line.starts_with("error: ")).count() == 1 && error.contains("No space left"), "{error}");
-    assert!(error.contains("disk/run/"), "{error}");
+    assert!(error.contains("disk/run: step 20 cannot be saved here (disk/run/checkpoints"), "{error}");
+    let word = format!("wgpt train --out {}/wgpt-run-rescued --resume", folder.0.display());
+    assert!(error.trim_end().ends_with(&word), "{error}");
+    assert_eq!((rc("fourth"), folder.read("cmp")), ("0".to_owned(), String::new()), "{}", folder.read("fourth.err"));
+    assert_eq!(folder.read("beside"), "ballast\nrun\n", "no half of a run");
     assert_eq!(folder.read("latest.before"), "step-10\n");
     assert_eq!(folder.read("latest.after"), "step-10\n");
     assert_eq!(folder.read("after"), "best\nlatest\nstep-10\n", "no half of a checkpoint");
     assert_eq!(rc("predict"), "0", "{}", folder.read("predict.err"));
     assert_eq!(rc("third"), "0", "{}", folder.read("third.err"));
     assert_eq!(folder.read("lines").trim(), "4", "each record once");
+}
+
+/// An append that fails half way leaves a torn line: it is cut off, and the record is written with the next one.
+#[test]
+fn a_record_that_was_torn_is_written_again() {
+    let folder = Folder::new("torn");
+    folder.write("text.txt", text());
+    let train = small(&["--out", "a", "--steps", "30"]);
+    let log = folder.path("log");
+    // Once before, for the caches.
+    folder.ok(&small(&["--out", "b", "--steps", "1"]));
+    assert_eq!(Done::from(folder.command(&train).env("WGPT_FAULT_LOG", &log).output().unwrap()).code, 0);
+    let steps = |metrics: &str| -> Vec<String> {
+        let records = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+        records.map(|record| format!("{} {} {}", record["step"], record["loss"], record["val_loss"])).collect()
+    };
+    let whole = steps(&folder.read("a/metrics.jsonl"));
+    let operations = folder.read("log");
+    let is_append = |line: &&str| line.ends_with("write a/metrics.jsonl");
+    let appends: Vec<&str> = operations.lines().filter(is_append).map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!((appends.len(), whole.len()), (6, 6), "{operations}");
+    for at in [appends[0], appends[3]] {
+        fs::remove_dir_all(folder.path("a")).unwrap();
+        let loud: Vec<&str> = train.iter().copied().filter(|arg| *arg != "--quiet").collect();
+        let done = Done::from(folder.command(&loud).env("WGPT_FAULT", format!("error:{at}")).output().unwrap());
+        assert_eq!(done.code, 0, "{done:?}");
+        assert!(
+            done.stderr.contains("WARNING   a/metrics.jsonl: cannot be written: ") && done.stderr.contains("is written again"),
+            "{done:?}"
+        );
+        assert_eq!(steps(&folder.read("a/metrics.jsonl")), whole);
+    }
 }

@@ -2,9 +2,13 @@
 
 #![cfg(feature = "cli")]
 
+mod advice;
 mod bad_input;
 mod bad_places;
 mod files;
+mod folders;
+#[cfg(unix)]
+mod no_files;
 mod paths;
 mod profile;
 mod runs;

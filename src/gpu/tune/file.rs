@@ -1,6 +1,5 @@
 //! The file that tuning writes and runs read: which adapter, driver and shaders it is good for, and the choices.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -85,7 +84,7 @@ impl Tuning {
     /// # Errors
     /// [`Error::File`] for what cannot be read or is no such file.
     pub fn read(path: &Path) -> Result<Tuning> {
-        let text = fs::read_to_string(path).map_err(|e| match e.kind() {
+        let text = files::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::file(path, "no such file: `wgpt tune` makes one"),
             _ => Error::file(path, e),
         })?;
@@ -112,6 +111,8 @@ impl Tuning {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn key() -> Key {

@@ -1,9 +1,13 @@
-//! The same seed gives the same weights to the last bit: twice, and when the run is killed at random moments and gone on with.
+//! The same seed gives the same weights to the last bit: twice, and when the run is killed, stopped or loses its folder, and goes on.
 
 #![cfg(feature = "cli")]
 
-#[path = "cli/support.rs"]
+mod small_run;
+mod stopped;
+#[path = "../cli/support.rs"]
 mod support;
+#[cfg(unix)]
+mod trouble;
 
 use std::fs;
 use std::process::Stdio;

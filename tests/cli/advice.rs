@@ -1,0 +1,159 @@
+//! Every message that names a way out names one that works: the way is gone here.
+
+use std::fs;
+
+use crate::support::{Done, Folder, small, text};
+
+/// The commands that a message names, as a shell would get them.
+fn commands(message: &str) -> Vec<String> {
+    let quoted = message.split('`').skip(1).step_by(2).filter(|command| ["wgpt ", "echo "].iter().any(|name| command.starts_with(name)));
+    let ends = message.split("go on with: ").skip(1).filter_map(|rest| rest.lines().next());
+    quoted.chain(ends).map(str::to_owned).collect()
+}
+
+/// Runs a command line as a user types it.
+fn shell(folder: &Folder, line: &str) -> Done {
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_wgpt")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", line]).current_dir(&folder.0).env("PATH", path).env("WGPT_CACHE", folder.path("cache"));
+    Done::from(command.output().unwrap())
+}
+
+fn refusal(folder: &Folder, args: &[&str]) -> String {
+    let done = folder.run(args);
+    assert!(done.code == 1 || done.code == 2, "{args:?}: {done:?}");
+    done.stderr
+}
+
+/// The one command that a refusal names, and `more`, must succeed.
+fn follow(folder: &Folder, args: &[&str], more: &str) {
+    let message = refusal(folder, args);
+    let [command] = &commands(&message)[..] else { panic!("no command in {message}") };
+    let done = shell(folder, &format!("{command}{more}"));
+    assert_eq!(done.code, 0, "{command}{more}: {done:?}");
+}
+
+#[test]
+fn a_run_that_is_there() {
+    let folder = Folder::with_toy("advice_there");
+    let train = ["train", "--quiet", "--preset", "toy"];
+    let message = refusal(&folder, &train);
+    for more in [&["--resume"][..], &["--overwrite"], &["--next-free"], &["--out", "other"]] {
+        assert!(message.contains(more[0]), "{message}");
+        folder.ok(&[&train[..], more].concat());
+    }
+    let seed = [&train[..], &["--set=train.seed=1"]].concat();
+    let message = refusal(&folder, &[&seed[..], &["--resume"]].concat());
+    assert!(message.contains("train.seed = 1 (the run has 1337)") && message.contains("--init runs/toy"), "{message}");
+    folder.ok(&[&seed[..], &["--out", "from", "--init", "runs/toy"]].concat());
+    let other = ["train", "--quiet", "--preset", "shakespeare-char", "--out", "runs/toy", "--resume"];
+    let message = refusal(&folder, &other);
+    assert!(message.contains("model.n_layer = 4 (the run has 1)") && message.contains("leave --preset shakespeare-char away"), "{message}");
+    folder.ok(&["train", "--quiet", "--out", "runs/toy", "--resume"]);
+}
+
+#[test]
+fn a_run_that_is_not_there() {
+    let folder = Folder::new("advice_not_there");
+    let message = refusal(&folder, &["train", "--preset", "toy", "--out", "new", "--resume"]);
+    assert!(message.contains("new: there is no such run: leave --resume away to begin it"), "{message}");
+    folder.ok(&["train", "--quiet", "--preset", "toy", "--out", "new"]);
+    follow(&folder, &["predict", "hello"], " --quiet --preset toy --steps 1");
+    follow(&folder, &["predict", "--run", "no where", "hello"], " --quiet --preset toy --steps 1");
+    assert!(folder.path("no where/checkpoints/step-1").is_dir());
+
+    // A run that was killed before its first checkpoint.
+    let begin = ["train", "--quiet", "--preset", "toy", "--steps", "1", "--out", "begun"];
+    let log = folder.path("log");
+    assert_eq!(Done::from(folder.command(&begin).env("WGPT_FAULT_LOG", &log).output().unwrap()).code, 0);
+    fs::remove_dir_all(folder.path("begun")).unwrap();
+    let operations = folder.read("log");
+    let first = 1 + operations.lines().position(|line| line.ends_with("rename to begun/checkpoints/step-0")).expect(&operations);
+    assert!(!folder.command(&begin).env("WGPT_FAULT", format!("kill:{first}")).output().unwrap().status.success());
+    assert!(folder.path("begun/.wgpt.json").exists(), "it had a marker");
+    let message = refusal(&folder, &[&begin[..], &["--resume"]].concat());
+    assert!(message.contains("begun: has no checkpoint to go on from: leave --resume away to begin it"), "{message}");
+    follow(&folder, &["predict", "--run", "begun", "hello"], " --quiet --preset toy --steps 1");
+}
+
+#[test]
+fn a_run_whose_files_were_moved() {
+    let folder = Folder::with_toy("advice_moved");
+    fs::remove_file(folder.path("runs/toy/checkpoints/latest")).unwrap();
+    follow(&folder, &["predict", "--run", "runs/toy", "hello"], "");
+    folder.ok(&["predict", "hello"]);
+    fs::create_dir(folder.path("mine")).unwrap();
+    folder.write("mine/notes.txt", "mine");
+    let train = ["train", "--quiet", "--preset", "toy", "--steps", "1", "--out", "mine"];
+    assert!(refusal(&folder, &train).contains("move that away"));
+    fs::rename(folder.path("mine/notes.txt"), folder.path("notes.txt")).unwrap();
+    folder.ok(&train);
+    follow_name(&folder);
+}
+
+/// A checkpoint named in the place of its run.
+fn follow_name(folder: &Folder) {
+    let message = refusal(folder, &["train", "--resume", "--out", "runs/toy/checkpoints/step-300"]);
+    assert!(message.contains("is a checkpoint of the run in runs/toy: name that"), "{message}");
+    folder.ok(&["train", "--quiet", "--resume", "--out", "runs/toy"]);
+}
+
+#[test]
+fn a_run_that_diverged() {
+    let folder = Folder::new("advice_diverged");
+    let train = ["train", "--quiet", "--preset", "toy", "--set", "train.learning_rate=1e30"];
+    let message = refusal(&folder, &train);
+    assert!(message.contains("smaller train.learning_rate") && message.contains("--overwrite"), "{message}");
+    folder.ok(&[&train[..], &["--overwrite", "--set", "train.learning_rate=0.01"]].concat());
+}
+
+#[test]
+fn a_run_that_ended() {
+    let folder = Folder::new("advice_ended");
+    folder.write("text.txt", text());
+    let done = folder.ok(&["train", "--preset", "toy", "--out", "it's mine", "--steps", "3"]);
+    let after = |name: &str| {
+        let line = done.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no `{name}` in {done}"));
+        line[name.len()..].trim().replace("...", "hello")
+    };
+    for name in ["next word", "more text", "train on"] {
+        let done = shell(&folder, &format!("{} --quiet", after(name)));
+        assert_eq!(done.code, 0, "{}: {done:?}", after(name));
+    }
+    assert_eq!(folder.read("it's mine/checkpoints/latest"), "step-6\n");
+}
+
+/// The command line that began a run says nothing new; what differs is refused by name, with both values.
+#[test]
+fn the_same_command_line_goes_on() {
+    let folder = Folder::new("same_line");
+    folder.write("text.txt", text());
+    folder.write("mine.toml", "[train]\nbeta2 = 0.98\n");
+    // The end of the schedule follows a peak that is below it.
+    let line = small(&["--config=mine.toml", "--out=a", "--steps=4", "--set=train.learning_rate=1e-5"]);
+    folder.ok(&line);
+    folder.ok(&[&line[..], &["--resume"]].concat());
+    folder.ok(&[&line[..], &["--resume", "--steps=6", "--set=train.log_every=1", "--keep=5"]]
+        .concat()
+        .into_iter()
+        .filter(|arg| *arg != "--steps=4")
+        .collect::<Vec<_>>());
+    assert_eq!(folder.read("a/checkpoints/latest"), "step-6\n");
+    folder.write("other.txt", text().replace("star", "tars"));
+    folder.write("other.toml", "[train]\nbeta2 = 0.97\n");
+    let refused = |more: &str, words: &[&str]| folder.refused(2, &["train", "--quiet", "--out=a", "--resume", more], words);
+    refused("--set=train.batch_size=5", &["train.batch_size = 5 (the run has 4)"]);
+    refused("--set=model.d_model=32", &["model.d_model = 32 (the run has 16)"]);
+    refused("--config=other.toml", &["train.beta2 = 0.97 (the run has 0.98)"]);
+    folder.refused(1, &["train", "--quiet", "--out=a", "--resume", "--data=other.txt"], &["other.txt is not what the run was trained on"]);
+    refused(
+        "--preset=shakespeare-char",
+        &["model.n_layer = 4 (the run has 1)", "train.batch_size = ", "leave --preset shakespeare-char away"],
+    );
+    refused("--steps=5", &["train.steps = 5", "6 steps already"]);
+    // Weights to start with are what the run had at its start.
+    let line = small(&["--init=a", "--out=b", "--steps=2"]);
+    folder.ok(&line);
+    folder.ok(&[&line[..], &["--resume"]].concat());
+}
