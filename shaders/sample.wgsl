@@ -34,6 +34,7 @@ const RING: u32 = 64u;
 const NONE: u32 = 0xffffffffu;
 
 var<workgroup> held: Cursor;
+var<workgroup> first: vec3<u32>;
 var<workgroup> counts: array<vec4<u32>, LANES>;
 var<workgroup> masses: array<vec4<f32>, LANES>;
 
@@ -50,7 +51,7 @@ fn logits_of(keys: vec4<u32>) -> vec4<f32> {
 fn ranked_keys(quad: u32) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(unpack(logits[quad]));
     let mask = vec4(allowed[quad / 8u] >> (quad % 8u * 4u)) >> vec4(0u, 1u, 2u, 3u);
-    let ranked = (mask & vec4(1u)) == vec4(1u) & (quad * 4u + vec4(0u, 1u, 2u, 3u) < vec4(dims.ids));
+    let ranked = ((mask & vec4(1u)) == vec4(1u)) & (quad * 4u + vec4(0u, 1u, 2u, 3u) < vec4(dims.ids));
     return select(vec4(0u), keys_of(bits), ranked);
 }
 
@@ -77,7 +78,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var quad = begin; quad < end; quad++) {
         let id = quad * 4u + vec4(0u, 1u, 2u, 3u);
         let bits = bitcast<vec4<u32>>(unpack(logits[quad]));
-        let broken = (bits & vec4(0x7f800000u)) == vec4(0x7f800000u) & (id < vec4(dims.ids));
+        let broken = ((bits & vec4(0x7f800000u)) == vec4(0x7f800000u)) & (id < vec4(dims.ids));
         best.z = min(best.z, least(select(vec4(NONE), id, broken)));
         let keys = ranked_keys(quad);
         let highest = max(max(keys.x, keys.y), max(keys.z, keys.w));
@@ -87,16 +88,19 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     counts[lane] = vec4(best, 0u);
     workgroupBarrier();
-    best = counts[0].xyz;
-    for (var i = 1u; i < LANES; i++) {
-        let other = counts[i];
-        if other.x > best.x {
-            best.x = other.x;
-            best.y = other.y;
+    if lane == 0u {
+        for (var i = 1u; i < LANES; i++) {
+            let other = counts[i];
+            if other.x > best.x {
+                best.x = other.x;
+                best.y = other.y;
+            }
+            best.z = min(best.z, other.z);
         }
-        best.z = min(best.z, other.z);
+        first = best;
     }
-    workgroupBarrier();
+    // What decides whether a barrier is reached must be uniform by WGSL's rules, which a plain read of workgroup memory is not.
+    best = workgroupUniformLoad(&first);
     if now.failed != 0u || best.z != NONE {
         if lane == 0u && now.failed == 0u {
             cursor.failed = best.z + 1u;
@@ -157,7 +161,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var quad = begin; quad < end; quad++) {
         let keys = ranked_keys(quad);
         let higher = keys > vec4(last);
-        let same = keys == vec4(last) & vec4(last > 0u);
+        let same = (keys == vec4(last)) & vec4(last > 0u);
         let weights = select(vec4(0.0), weights_of(keys, top, now.sharpness), higher);
         let ones = select(vec4(0u), vec4(1u), higher);
         let twos = select(vec4(0u), vec4(1u), same);
@@ -233,7 +237,7 @@ fn least(v: vec4<u32>) -> u32 {
 }
 
 fn add_above(count: ptr<function, vec4<u32>>, mass: ptr<function, vec4<f32>>, threshold: vec4<u32>, key: u32, weight: f32) {
-    let reached = vec4(key) >= threshold & vec4(key > 0u);
+    let reached = (vec4(key) >= threshold) & vec4(key > 0u);
     *count += select(vec4(0u), vec4(1u), reached);
     *mass += select(vec4(0.0), vec4(weight), reached);
 }

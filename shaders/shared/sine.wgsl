@@ -5,7 +5,7 @@
 // Channel c of position t < 65,536, whose pair of channels turns f · 2⁻⁶⁴ times per position (high and low word).
 fn sinusoid(t: u32, c: u32, f: vec2<u32>) -> f32 {
     // t < 65,536, so that t · low >> 32 fits 16-bit halves.
-    let carry = ((f.y >> 16u) * t + ((f.y & 0xffffu) * t >> 16u)) >> 16u;
+    let carry = ((f.y >> 16u) * t + (((f.y & 0xffffu) * t) >> 16u)) >> 16u;
     let turns = f.x * t + carry;
     return sine(turns + (c & 1u) * 0x40000000u);
 }

@@ -11,8 +11,8 @@ fn unpack(quad: Quad) -> vec4<f32> {
 // To the nearest, ties to even; a NaN stays one.
 fn pack(values: vec4<f32>) -> Quad {
     let bits = bitcast<vec4<u32>>(values);
-    let nearest = (bits + 0x7fffu + (bits >> vec4(16u) & vec4(1u))) >> vec4(16u);
+    let nearest = (bits + 0x7fffu + ((bits >> vec4(16u)) & vec4(1u))) >> vec4(16u);
     let is_nan = (bits & vec4(0x7fffffffu)) > vec4(0x7f800000u);
-    let half = select(nearest, bits >> vec4(16u) | vec4(0x40u), is_nan);
-    return half.xz | half.yw << vec2(16u);
+    let half = select(nearest, (bits >> vec4(16u)) | vec4(0x40u), is_nan);
+    return half.xz | (half.yw << vec2(16u));
 }

@@ -45,7 +45,7 @@ pub struct Shaders {
     /// Replace files in that folder
     #[arg(long, requires = "out")]
     overwrite: bool,
-    /// The size of an attention head, which sizes registers: a multiple of 4 up to 256
+    /// The size of an attention head, which sizes registers: a multiple of 4 up to 128
     #[arg(long, value_name = "D", default_value_t = 64)]
     head_size: usize,
     /// How activations are stored
