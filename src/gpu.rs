@@ -55,6 +55,7 @@ struct Inner {
     failure: Arc<Mutex<Option<Error>>>,
     created: Mutex<Created>,
     pipeline_cache: OnceLock<wgpu::PipelineCache>,
+    pipelines: pipelines::Made,
 }
 
 /// What comes of mapping a buffer.
@@ -124,7 +125,8 @@ impl Gpu {
             limits: device.limits(),
         };
         let failure = Arc::default();
-        Gpu(Arc::new(Inner { device, queue, info, traits, failure, created: Mutex::default(), pipeline_cache: OnceLock::new() }))
+        let (created, pipeline_cache, pipelines) = (Mutex::default(), OnceLock::new(), pipelines::Made::default());
+        Gpu(Arc::new(Inner { device, queue, info, traits, failure, created, pipeline_cache, pipelines }))
     }
 
     /// Keeps errors of a device of our own from panicking; they come out of [`Gpu::check`].
@@ -193,6 +195,11 @@ impl Gpu {
     /// Whether both are clones of one. Devices themselves compare equal where two instances number theirs alike.
     pub(crate) fn is(&self, other: &Gpu) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What was compiled on this device.
+    pub(crate) fn pipelines(&self) -> &pipelines::Made {
+        &self.0.pipelines
     }
 
     pub fn device(&self) -> &wgpu::Device {

@@ -50,6 +50,7 @@ fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
     evaluate(&mut trainer.session, &data, 0, &|| false).unwrap();
     assert_eq!(gpu().created(), after, "buffers created by a hundred steps and an evaluation");
     saving_creates_nothing();
+    engines_of_one_kind_compile_once(&config);
 }
 
 /// Weights and moments come back whole, or in pieces of the size that [`wgpt::model::session::Memory`] counts for saving.
@@ -77,4 +78,18 @@ fn saving_creates_nothing() {
     }
     assert_eq!(largest as u64 * 2, saving, "one piece down and one up");
     assert_eq!(gpu().created(), created, "buffers created by saving");
+}
+
+/// What was compiled on a device is there for every engine on it, and for those with wgpu's checks another time.
+fn engines_of_one_kind_compile_once(config: &RunConfig) {
+    let pipelines = || gpu().device().get_internal_counters().hal.compute_pipelines.read();
+    let before = pipelines();
+    let make = |checked: bool| block_on(gpu(), Trainer::new(gpu(), config, &Options { checked, ..Options::default() })).unwrap();
+    let twins = (make(false), make(false));
+    assert_eq!(pipelines(), before, "they were compiled again");
+    drop(twins);
+    make(false);
+    assert_eq!(pipelines(), before, "they were thrown away");
+    make(true);
+    assert!(pipelines() > before, "checked kernels are others");
 }

@@ -1,16 +1,18 @@
-//! The pipelines of a plan: one for each kernel and variant that it uses.
+//! The pipelines of a plan: one for each kernel and variant that it uses. A device keeps what was made on it, for the next plan.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::Gpu;
 use super::compile::Options;
-use super::kernel::{Access, Interface, Kernel};
+use super::kernel::{Access, Interface, Kernel, Module};
 use crate::error::Result;
 
-/// A pipeline, with the layout its bind groups need.
+/// A pipeline, with the layout its bind groups need. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
@@ -21,16 +23,63 @@ type Key = (&'static str, usize);
 
 pub(crate) struct Pipelines(HashMap<Key, Pipeline>);
 
+/// All pipelines that were made on a device: engines of one kind compile once. They live as long as the device is used.
+#[derive(Default)]
+pub(crate) struct Made(Mutex<HashMap<Content, Pipeline>>);
+
+/// What makes a pipeline what it is: the same in two plans if the texts are equal, though each plan has its own.
+#[derive(Clone)]
+struct Content {
+    entry: &'static str,
+    checked: bool,
+    module: Arc<Module>,
+}
+
+impl Content {
+    fn parts(&self) -> (&'static str, bool, &str) {
+        (self.entry, self.checked, &self.module.text)
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Content) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Content {}
+
+impl Hash for Content {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl Made {
+    fn find(&self, content: &Content) -> Option<Pipeline> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).get(content).cloned()
+    }
+
+    fn keep(&self, content: Content, pipeline: &Pipeline) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).insert(content, pipeline.clone());
+    }
+}
+
 impl Pipelines {
-    /// Makes what is wanted, each once; entry points of one text share its module.
+    /// Makes what is wanted and not yet made on this device, each once; entry points of one text share its module.
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] when the driver refuses a shader.
     pub async fn build<'a>(gpu: &Gpu, wanted: impl Iterator<Item = (&'a Kernel, &'a Interface)>, options: &Options) -> Result<Pipelines> {
         let (checked, threads) = (options.checked, options.threads);
-        let (mut keys, mut wants, mut texts) = (vec![], vec![], vec![]);
+        let (mut found, mut keys, mut wants, mut texts) = (HashMap::new(), vec![], vec![], vec![]);
+        let content = |kernel: &Kernel, interface: &Interface| Content { entry: kernel.entry(), checked, module: interface.module.clone() };
         for (kernel, interface) in wanted {
-            if keys.contains(&key(kernel, interface)) {
+            if keys.contains(&key(kernel, interface)) || found.contains_key(&key(kernel, interface)) {
+                continue;
+            }
+            if let Some(made) = gpu.pipelines().find(&content(kernel, interface)) {
+                found.insert(key(kernel, interface), made);
                 continue;
             }
             keys.push(key(kernel, interface));
@@ -43,7 +92,9 @@ impl Pipelines {
         let modules = each(gpu, threads, "reading shaders", &texts, |interface| shader_module(gpu, interface, checked)).await?;
         let make = |(kernel, interface, text): &(&Kernel, &Interface, usize)| pipeline(gpu, kernel, interface, &modules[*text]);
         let made = each(gpu, threads, "building pipelines", &wants, make).await?;
-        Ok(Pipelines(keys.into_iter().zip(made).collect()))
+        wants.iter().zip(&made).for_each(|((kernel, interface, _), made)| gpu.pipelines().keep(content(kernel, interface), made));
+        found.extend(keys.into_iter().zip(made));
+        Ok(Pipelines(found))
     }
 
     /// # Panics
