@@ -55,7 +55,7 @@ pub fn train_bpe_files<P: AsRef<std::path::Path>>(paths: &[P], size: usize) -> R
     );
     match failure {
         Some(e) => Err(e),
-        None => Ok(super::Tokenizer::Bpe(Box::new(bpe?))),
+        None => Ok(super::Tokenizer::Bpe(std::sync::Arc::new(bpe?))),
     }
 }
 

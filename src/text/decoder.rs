@@ -6,16 +6,16 @@ use crate::error::Result;
 
 /// Turns ids into text one by one; what it has handed out never changes.
 #[derive(Debug, Clone)]
-pub struct Decoder<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct Decoder {
+    tokenizer: Tokenizer,
     joiner: Joiner,
     /// The beginning of a UTF-8 character whose other bytes have not come yet.
     bytes: Vec<u8>,
 }
 
-impl<'a> Decoder<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer) -> Decoder<'a> {
-        let joiner = match tokenizer {
+impl Decoder {
+    pub(crate) fn new(tokenizer: Tokenizer) -> Decoder {
+        let joiner = match &tokenizer {
             Tokenizer::Word(word) => word.joiner(),
             _ => Joiner::default(),
         };
@@ -24,7 +24,7 @@ impl<'a> Decoder<'a> {
 
     /// The text that may be shown now; empty while a character is incomplete. `Err` on an id out of range, which changes nothing.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        match self.tokenizer {
+        match &self.tokenizer {
             Tokenizer::Word(word) => Ok(self.joiner.push(word.vocabulary().token(id)?)),
             Tokenizer::Character(character) => character.vocabulary().token(id).map(str::to_string),
             #[cfg(feature = "bpe")]
@@ -61,6 +61,25 @@ fn take_utf8(bytes: &mut Vec<u8>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::TokenizerConfig;
+
+    /// What an application keeps of a character that speaks.
+    struct Speaker {
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+    }
+
+    #[test]
+    fn a_decoder_is_kept_beside_its_tokenizer_and_after_it() {
+        let config = TokenizerConfig { kind: "word".into(), ..TokenizerConfig::default() };
+        let tokenizer = Tokenizer::train(&config, "so it goes").unwrap();
+        let mut speaker = Speaker { decoder: tokenizer.decoder(), tokenizer };
+        assert_eq!(speaker.decoder.push(0).unwrap() + &speaker.decoder.push(1).unwrap(), "so it");
+        assert!(speaker.decoder.push(4).is_err());
+        let Speaker { mut decoder, tokenizer } = speaker;
+        drop(tokenizer);
+        assert_eq!(std::thread::spawn(move || decoder.push(2).unwrap()).join().unwrap(), " goes");
+    }
 
     #[test]
     fn utf8_is_held_back_until_whole_and_equals_lossy() {

@@ -92,6 +92,10 @@ fn samples(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[cfg(test)]
+#[path = "fit_tests.rs"]
+mod kinds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::text::AUTO;

@@ -1,6 +1,7 @@
 //! One tokenizer type for the three kinds, its file, and a decoder that streams.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::character::Character;
 use super::config::{AUTO, TokenizerConfig};
@@ -9,14 +10,14 @@ use super::fit::fit;
 use super::word::Word;
 use crate::error::{Error, Result};
 
-/// Text to token ids and back. Ids are 0 .. [`vocab_size`](Tokenizer::vocab_size).
+/// Text to token ids and back. Ids are 0 .. [`vocab_size`](Tokenizer::vocab_size). Cheap to clone.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Tokenizer {
-    Word(Word),
-    Character(Character),
+    Word(Arc<Word>),
+    Character(Arc<Character>),
     #[cfg(feature = "bpe")]
-    Bpe(Box<super::bpe::Bpe>),
+    Bpe(Arc<super::bpe::Bpe>),
 }
 
 impl Tokenizer {
@@ -26,10 +27,10 @@ impl Tokenizer {
         match config.kind.as_str() {
             _ if !config.path.is_empty() => Tokenizer::from_config_path(config),
             AUTO => Tokenizer::train(&fit(config, text).config, text),
-            "word" => Ok(Tokenizer::Word(Word::train(config, text)?)),
-            "character" => Ok(Tokenizer::Character(Character::train(config, text)?)),
+            "word" => Ok(Tokenizer::Word(Arc::new(Word::train(config, text)?))),
+            "character" => Ok(Tokenizer::Character(Arc::new(Character::train(config, text)?))),
             #[cfg(feature = "bpe")]
-            _ => Ok(Tokenizer::Bpe(Box::new(super::bpe_train::train(config, text)?))),
+            _ => Ok(Tokenizer::Bpe(Arc::new(super::bpe_train::train(config, text)?))),
             #[cfg(not(feature = "bpe"))]
             _ => Err(no_bpe()),
         }
@@ -59,7 +60,7 @@ impl Tokenizer {
             return Tokenizer::from_json(&super::reader::read_text(&json)?, &json.to_string_lossy());
         }
         #[cfg(feature = "bpe")]
-        return Ok(Tokenizer::Bpe(Box::new(super::bpe_train::open_gpt2(path)?)));
+        return Ok(Tokenizer::Bpe(Arc::new(super::bpe_train::open_gpt2(path)?)));
         #[cfg(not(feature = "bpe"))]
         return Err(Error::file(path, no_bpe()));
     }
@@ -104,9 +105,9 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// A decoder that hands out text as ids arrive.
-    pub fn decoder(&self) -> Decoder<'_> {
-        Decoder::new(self)
+    /// A decoder that hands out text as ids arrive. It shares the vocabulary with this tokenizer, so it may be kept beside it.
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(self.clone())
     }
 
     /// One token as text, for lists and tables. Bytes that are no UTF-8 by themselves read `<0xE2>`.
@@ -177,11 +178,11 @@ impl Tokenizer {
     pub fn from_json(json: &str, origin: &str) -> Result<Tokenizer> {
         let value: serde_json::Value = serde_json::from_str(json).map_err(|e| Error::file(origin, format!("is not whole JSON: {e}")))?;
         match value.get("type").and_then(|tag| tag.as_str()) {
-            Some(Word::TYPE) => Ok(Tokenizer::Word(Word::from_json(value, origin)?)),
-            Some(Character::TYPE) => Ok(Tokenizer::Character(Character::from_json(value, origin)?)),
+            Some(Word::TYPE) => Ok(Tokenizer::Word(Arc::new(Word::from_json(value, origin)?))),
+            Some(Character::TYPE) => Ok(Tokenizer::Character(Arc::new(Character::from_json(value, origin)?))),
             Some(tag) => Err(Error::file(origin, format!("has type `{tag}`, this version reads `wgpt-word`, `wgpt-character` and BPE"))),
             #[cfg(feature = "bpe")]
-            None if value.get("model").is_some() => Ok(Tokenizer::Bpe(Box::new(super::bpe::Bpe::from_json(json, value, origin)?))),
+            None if value.get("model").is_some() => Ok(Tokenizer::Bpe(Arc::new(super::bpe::Bpe::from_json(json, value, origin)?))),
             #[cfg(not(feature = "bpe"))]
             None if value.get("model").is_some() => Err(Error::file(origin, no_bpe())),
             None => Err(Error::file(origin, "has neither `type` nor `model`: it is no tokenizer.json")),
