@@ -156,6 +156,20 @@ impl Generator {
         Generator::compile(gpu, decoder, &options).await
     }
 
+    /// The weights of this generator, for others on the same [`Gpu`]: one copy serves any number of them.
+    pub fn shared_weights(&self) -> SharedWeights {
+        SharedWeights::new(&self.gpu, &self.decoder.config, &self.decoder.pools, &self.compiled)
+    }
+
+    /// Writes other weights of the same model, for this generator and for all that share its weights. What is under way was begun with the
+    /// old ones: begin again.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for weights of another model.
+    pub async fn write_weights(&mut self, weights: &[Vec<f32>]) -> Result<()> {
+        self.decoder.write_weights(&self.compiled, weights).await
+    }
+
     async fn compile(gpu: &Gpu, decoder: Decoder, options: &Options) -> Result<Generator> {
         let compiled = decoder.plan.compile(gpu, options).await?;
         let guest = Guest::new(gpu, &decoder.feed.cursor, decoder.feed.down, Place::default()).await?;

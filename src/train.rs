@@ -16,6 +16,8 @@ pub mod presets;
 mod reports;
 #[cfg(feature = "files")]
 pub mod run;
+#[cfg(feature = "files")]
+pub mod saved;
 pub mod schedule;
 pub mod slices;
 mod steps;
@@ -25,5 +27,7 @@ pub use config::{RunConfig, TrainConfig};
 pub use evaluate::{Evaluation, evaluate};
 pub use looks::AttentionAt;
 pub use reports::StepReport;
+#[cfg(feature = "files")]
+pub use saved::{Trained, save_run};
 pub use steps::Batch;
 pub use trainer::{Snapshot, Trainer};

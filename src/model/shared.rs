@@ -17,7 +17,7 @@ pub struct SharedWeights {
 }
 
 impl SharedWeights {
-    /// The weights that a compiled plan holds.
+    /// The weights that a compiled plan holds, which may itself have them from another.
     pub(crate) fn new(gpu: &Gpu, config: &ModelConfig, pools: &Pools, compiled: &Compiled) -> SharedWeights {
         let buffer = |name: String| {
             let buffer = compiled.buffer_named(&name).expect("the pools of weights have buffers of their own").clone();

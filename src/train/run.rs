@@ -12,6 +12,7 @@ use super::evaluate::evaluate_shown;
 use super::folder::{RunFolder, Start};
 use super::metrics::{self, MetricsFile, Record};
 use super::reports::StepReport;
+use super::saved;
 use super::trainer::{Snapshot, Trainer};
 use crate::error::{Error, Result, shell_word};
 use crate::files;
@@ -487,19 +488,8 @@ fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best:
     let gpu = trainer.session.gpu.clone();
     let snapshot = block_on(&gpu, trainer.snapshot())?;
     let step = snapshot.step;
-    let meta = Meta {
-        version: checkpoint::VERSION,
-        step,
-        samples: step * trainer.samples_per_step(),
-        data_fingerprint: checkpoint::fingerprint(&setup.corpus.train)?,
-        sources: setup.corpus.sources.clone(),
-        device_state: snapshot.state,
-        adapter: gpu.info().name.clone(),
-        driver: format!("{} {}", gpu.info().driver, gpu.info().driver_info).trim().to_owned(),
-        variants: trainer.session.compiled.variants.clone(),
-        val_loss: validated.filter(|validated| validated.step == step).map(|validated| validated.loss),
-        best_val_loss: best.map(|best| best.loss),
-    };
+    let val_loss = validated.filter(|validated| validated.step == step).map(|validated| validated.loss);
+    let meta = Meta { val_loss, best_val_loss: best.map(|best| best.loss), ..saved::meta(trainer, &snapshot, &setup.corpus)? };
     Ok(State { snapshot, meta, tokenizer: setup.tokenizer.to_json() })
 }
 

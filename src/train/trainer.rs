@@ -79,7 +79,8 @@ pub fn record(config: &RunConfig, limits: &wgpu::Limits) -> Result<Model> {
 }
 
 impl Trainer {
-    /// What [`Trainer::new`] will allocate, without allocating.
+    /// What [`Trainer::new`] will allocate, without allocating. It checks what the adapter allows in one buffer or binding, not what is
+    /// free: no graphics API tells that.
     ///
     /// # Errors
     /// As [`record`].

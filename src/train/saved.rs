@@ -1,0 +1,146 @@
+//! For applications: a trained model as they take it, and a training of their own as `wgpt train --resume` goes on with it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+
+use super::checkpoint::{self, Content, Meta, Naming, Which};
+use super::config::{RunConfig, may_change_on_resume};
+use super::folder::{RunFolder, Start};
+use super::trainer::{Snapshot, Trainer};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::generate::Generator;
+use crate::gpu::Gpu;
+use crate::gpu::compile::Options;
+use crate::model::params::{self, Param};
+use crate::text::{Corpus, Tokenizer};
+
+/// A trained model in memory.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    pub config: RunConfig,
+    pub tokenizer: Tokenizer,
+    /// In the parameter table's order.
+    pub weights: Vec<Vec<f32>>,
+}
+
+impl Trained {
+    /// The best checkpoint of the run in a folder, or a checkpoint itself.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a run without checkpoint, or one that is damaged.
+    pub fn open(run: impl AsRef<Path>) -> Result<Trained> {
+        let found = checkpoint::find_or_take(run.as_ref(), Which::Best)?;
+        let (config, tokenizer) = (checkpoint::read_config(&found)?, checkpoint::read_tokenizer(&found)?);
+        let weights = checkpoint::read_weights(&found, &params::table(&config.model))?;
+        Trained { config, tokenizer, weights }.checked()
+    }
+
+    /// From the contents of a checkpoint's `config.toml`, `tokenizer.json` and `model.safetensors`, which an application may carry in
+    /// itself by `include_str!` and `include_bytes!`. Errors name these three.
+    ///
+    /// # Errors
+    /// [`Error::File`] for contents that are damaged or do not belong together, [`Error::Usage`] for settings that cannot be.
+    pub fn from_bytes(config: &str, tokenizer: &str, weights: &[u8]) -> Result<Trained> {
+        let config = RunConfig::from_toml(config, Path::new("config.toml"))?;
+        config.validate()?;
+        let tokenizer = Tokenizer::from_json(tokenizer, "tokenizer.json")?;
+        let weights = read_weights(weights, &params::table(&config.model))?;
+        Trained { config, tokenizer, weights }.checked()
+    }
+
+    fn checked(self) -> Result<Trained> {
+        let (tokens, rows) = (self.tokenizer.vocab_size(), self.config.model.vocab_size);
+        if tokens > rows {
+            return Err(Error::file("tokenizer.json", format!("its tokenizer has {tokens} tokens, its model only {rows}")));
+        }
+        Ok(self)
+    }
+
+    /// What no text should get: `<UNK>`, and ids that the model has beyond those of its tokenizer.
+    pub fn wordless(&self) -> Vec<u32> {
+        let nameless = (0..self.config.model.vocab_size as u32).filter(|&id| self.tokenizer.token(id).is_err());
+        self.tokenizer.unknown().into_iter().chain(nameless).collect()
+    }
+
+    /// A generator of its own with these weights, which never draws what is [`wordless`](Trained::wordless).
+    ///
+    /// # Errors
+    /// As [`Generator::new`].
+    pub async fn generator(&self, gpu: &Gpu, options: &Options) -> Result<Generator> {
+        let mut generator = Generator::new(gpu, &self.config.model, &self.weights, options).await?;
+        generator.forbid(&self.wordless()).await?;
+        Ok(generator)
+    }
+}
+
+/// The weights in the bytes of a safetensors file, in the table's order.
+fn read_weights(bytes: &[u8], table: &[Param]) -> Result<Vec<Vec<f32>>> {
+    let problem = |problem: String| Error::file("model.safetensors", problem);
+    let file = SafeTensors::deserialize(bytes).map_err(|e| problem(format!("is cut short or no safetensors file: {e}")))?;
+    let read = |param: &Param| {
+        let (name, shape) = (&param.name, &param.shape);
+        let tensor = file.tensor(name).map_err(|_| problem(format!("has no tensor `{name}` of shape {shape:?}")))?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+            return Err(problem(format!("`{name}` is {:?} {:?}, this model needs F32 {shape:?}", tensor.dtype(), tensor.shape())));
+        }
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => Err(problem(format!("`{name}` has the value {} at element {index}, not a finite number", values[index]))),
+            None => Ok(values),
+        }
+    };
+    table.iter().map(read).collect()
+}
+
+/// Saves a training of one's own as the run in `out`: `wgpt train --out OUT --resume` goes on with it, and so may an application.
+///
+/// `snapshot` is of `trainer`, whose config should name in `data.files` what `corpus` was built from. A folder that holds an earlier
+/// checkpoint of the same training gets another one; `train.keep_checkpoints` of them stay. The checkpoint's path.
+///
+/// # Errors
+/// [`Error::Usage`] when the folder holds the run of another training or somebody else trains in it; [`Error::File`] when it holds anything
+/// else, or cannot be written to.
+pub fn save_run(out: &Path, trainer: &Trainer, snapshot: &Snapshot, tokenizer: &Tokenizer, corpus: &Corpus) -> Result<PathBuf> {
+    let config = RunConfig { tokenizer: corpus.tokenizer.clone(), ..trainer.config().clone() };
+    let goes_on = checkpoint::any(out);
+    let mut folder = RunFolder::claim(out, if goes_on { Start::Resume } else { Start::Fresh })?;
+    if goes_on {
+        let own = checkpoint::read_config(&checkpoint::find(out, Which::Latest)?)?;
+        let differences = own.differences(&config)?;
+        if let Some((key, old, new)) = differences.iter().find(|(key, ..)| !may_change_on_resume(key)) {
+            let problem = format!("{} holds a run of another training: {key} = {old} there, {new} here", out.display());
+            return Err(Error::usage(problem + ": name another folder"));
+        }
+    }
+    let owner = folder.mark()?;
+    let meta = meta(trainer, snapshot, corpus)?;
+    let (table, tokenizer) = (params::table(&config.model), tokenizer.to_json());
+    let content = Content { config: &config, tokenizer: &tokenizer, table: &table, snapshot, meta: &meta };
+    let naming = if goes_on { Naming::Latest } else { Naming::First };
+    let path = checkpoint::save(out, &owner, &content, naming, config.train.keep_checkpoints)?;
+    folder.settle();
+    let text = config.to_toml()?;
+    files::write(&out.join("config.toml"), |file| file.write_all(text.as_bytes()))?;
+    Ok(path)
+}
+
+/// What a checkpoint says of a trainer at the moment of a snapshot; nothing was validated.
+pub(super) fn meta(trainer: &Trainer, snapshot: &Snapshot, corpus: &Corpus) -> Result<Meta> {
+    let info = trainer.session.gpu.info();
+    Ok(Meta {
+        version: checkpoint::VERSION,
+        step: snapshot.step,
+        samples: snapshot.step * trainer.samples_per_step(),
+        data_fingerprint: checkpoint::fingerprint(&corpus.train)?,
+        sources: corpus.sources.clone(),
+        device_state: snapshot.state,
+        adapter: info.name.clone(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        variants: trainer.session.compiled.variants.clone(),
+        val_loss: None,
+        best_val_loss: None,
+    })
+}
