@@ -207,7 +207,8 @@ fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
     let (before, text) = (args.get(at - 1)?, args.get(at)?);
     let word = shell_word(text);
     match before.as_str() {
-        option @ ("--prompt" | "--seed" | "--temperature" | "--top-p" | "--run" | "--out" | "--data") => {
+        option @ ("--prompt" | "--seed" | "--temperature" | "--top-p" | "--run" | "--out" | "--data" | "--init" | "--config" | "--set"
+        | "--file" | "--tokenizer" | "--trace" | "--plot" | "--tuning" | "--adapter") => {
             Some(format!("; a value that begins with a hyphen is written {option}={word}"))
         }
         _ if text.contains(' ') => Some(format!("; a text that begins with a hyphen goes behind two of them, last: -- {word}")),
@@ -224,7 +225,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
         let broken: Vec<String> =
             std::env::args_os().filter(|arg| arg.to_str().is_none()).map(|arg| arg.to_string_lossy().into_owned()).collect();
-        output::error(&format!("{}: is not UTF-8, which is needed here: give the file another name", broken.join(", ")));
+        output::error(&format!("{}: is not UTF-8, which is needed here; a file can be given another name", broken.join(", ")));
         return ExitCode::from(2);
     }
     let text = error.to_string();

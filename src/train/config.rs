@@ -154,7 +154,9 @@ impl TrainConfig {
     /// The samples of a step are counted in a u32 on the device, those of a run in an i64 in its checkpoints.
     fn check_samples(&self) -> Result<()> {
         let (batch, accumulation) = (self.batch_size, self.grad_accumulation);
-        let samples = (batch as u64).checked_mul(accumulation as u64).filter(|samples| u32::try_from(*samples).is_ok());
+        let fits = |samples: &u64| u32::try_from(*samples).is_ok();
+        need(fits(&(batch as u64)), "train.batch_size", batch, format!("needs at most {} sequences", u32::MAX))?;
+        let samples = (batch as u64).checked_mul(accumulation as u64).filter(fits);
         let advice = format!("needs at most {} sequences a step, with train.batch_size = {batch}", u32::MAX);
         need(samples.is_some(), "train.grad_accumulation", accumulation, advice)?;
         let samples = samples.unwrap_or(1).max(1);
