@@ -66,6 +66,7 @@ pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     let (tokenizer, _) = corpus(&config, None, &out, &start)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     let gpu = context.gpu()?;
+    check_kernels(&args.kernels, &gpu, &config)?;
     let file = file(args.out, &gpu)?;
     context.out.notice(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, gpu.info().driver_info));
     let rows = tune_to(&file, &gpu, &config, (&args.kernels, args.rounds), &mut |line| context.out.line(line))?;
@@ -89,6 +90,20 @@ pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Said before any folder is made.
+fn check_kernels(kernels: &[String], gpu: &Gpu, config: &RunConfig) -> Result<()> {
+    if kernels.is_empty() {
+        return Ok(());
+    }
+    let (training, decoder) = (trainer::record(config, gpu.limits())?, Decoder::new(&config.model, gpu.limits())?);
+    let groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
+    let Some(unknown) = kernels.iter().find(|wanted| !groups.iter().any(|group| group.is_of(wanted))) else { return Ok(()) };
+    let mut names: Vec<&str> = groups.iter().map(tune::Group::kernel).collect();
+    names.dedup();
+    let problem = "no kernel of this name and model has several variants here";
+    Err(Error::usage(format!("--kernel {unknown}: {problem}; these have: {}", names.join(", "))))
+}
+
 /// Times the variants of the kernels named, or of all, that training and decoding by `config` may take, so many times each; shows a table
 /// line by line, and writes `file`. Ctrl-C ends the program as usual: there is nothing to save.
 pub fn tune_to(
@@ -98,15 +113,8 @@ pub fn tune_to(
     (kernels, rounds): (&[String], u32),
     show: &mut dyn FnMut(&str),
 ) -> Result<Vec<Row>> {
-    let training = trainer::record(config, gpu.limits())?;
-    let decoder = Decoder::new(&config.model, gpu.limits())?;
+    let (training, decoder) = (trainer::record(config, gpu.limits())?, Decoder::new(&config.model, gpu.limits())?);
     let mut groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
-    if let Some(unknown) = kernels.iter().find(|wanted| !groups.iter().any(|group| group.is_of(wanted))) {
-        let mut names: Vec<&str> = groups.iter().map(tune::Group::kernel).collect();
-        names.dedup();
-        let problem = "no kernel of this name and model has several variants here";
-        return Err(Error::usage(format!("--kernel {unknown}: {problem}; these have: {}", names.join(", "))));
-    }
     groups.retain(|group| kernels.is_empty() || kernels.iter().any(|wanted| group.is_of(wanted)));
     let mut rows = vec![];
     show(&format!("{:<30} {:<20} {:>5}  time of a dispatch by variant (* is taken)", "kernel", "class", "calls"));
