@@ -147,6 +147,11 @@ impl TrainConfig {
         for (key, value, number) in numbers {
             number.check(&format!("train.{key}"), value)?;
         }
+        // A step takes off this share of a weight.
+        let most = f64::from(f32::MAX) / lr;
+        let decay =
+            format!("needs at most {most:.1e} at train.learning_rate = {}, as the device multiplies them in 32-bit floats", Shown(lr));
+        need(self.weight_decay <= most, "train.weight_decay", Shown(self.weight_decay), decay)?;
         let advice = format!("needs 0 to train.learning_rate = {}; set both, or train.schedule = constant", Shown(lr));
         need(low <= lr || self.schedule == Schedule::Constant, "train.min_learning_rate", Shown(low), advice)
     }
