@@ -76,14 +76,6 @@ pub struct Guest<P> {
 /// How often to wait for the work that was submitted before a slice counts as not submitted.
 const FENCES: usize = 3;
 
-/// Who submits a slice.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    Host,
-    /// A blocking call, which waits for room.
-    Itself,
-}
-
 impl<P: Place> Guest<P> {
     /// An engine at `place`, whose passes take along so many bytes of inputs, to the start of the storage of `inputs`.
     ///
@@ -287,7 +279,9 @@ impl<P: Place> Guest<P> {
         let halved = !self.runner.has_clock() && self.slices.is_multiple_of(4) && budget.time < Duration::MAX;
         let time = if halved { budget.time / 2 } else { budget.time };
         let mut slice = self.runner.begin(encoder, Budget { time, ..budget });
-        let (at, slots) = self.fill(compiled, encoder, work, &mut slice, By::Host)?;
+        let mut into = Filling::new(compiled, encoder, Slots::COUNT as usize);
+        let at = self.fill(work, &mut slice, &mut into)?;
+        let slots = into.slots;
         if slice.is_empty() && slots == 0 {
             // Passes of no commands, if any.
             self.at = at;
@@ -324,20 +318,12 @@ impl<P: Place> Guest<P> {
         self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgpt") })
     }
 
-    /// Encodes until the slice is full, the work has no next pass, or no slot is free for its inputs; the place behind that, and the slots
-    /// that were taken.
-    fn fill(
-        &mut self,
-        compiled: &Compiled,
-        encoder: &mut wgpu::CommandEncoder,
-        work: &mut impl Passes<Place = P>,
-        slice: &mut Slice,
-        by: By,
-    ) -> Result<(At<P>, usize)> {
-        let (mut at, mut slots) = (self.at.clone(), 0);
+    /// Encodes until the slice is full, the work has no next pass, or no slot is free for its inputs; the place behind that.
+    fn fill(&mut self, work: &mut impl Passes<Place = P>, slice: &mut Slice, into: &mut Filling<'_>) -> Result<At<P>> {
+        let mut at = self.at.clone();
         while !slice.is_full() {
             if at.rest.is_empty() {
-                match self.begin(compiled, encoder, work, &mut at, &mut slots, Some((&*slice, by))) {
+                match self.begin(work, &mut at, Some(slice), into) {
                     Ok(true) => {}
                     Err(error) if slice.is_empty() => return Err(error),
                     // What is encoded already is good; the error comes again with the next slice.
@@ -349,43 +335,66 @@ impl<P: Place> Guest<P> {
             if slice.ends_before(phase) {
                 break;
             }
-            self.runner.encode(encoder, compiled, slice, range);
+            into.taken.push(self.runner.take(into.compiled, slice, range));
             if range.start == range.end {
                 at.rest.pop_front();
-                work.behind(encoder, phase, &at.place);
+                if work.watches(phase) {
+                    into.encode();
+                    work.behind(into.encoder, phase, &at.place);
+                }
                 if at.rest.is_empty() {
                     work.end(&mut at.place);
                 }
             }
         }
-        Ok((at, slots))
+        into.encode();
+        Ok(at)
     }
 
     /// Begins the next pass; false if there is none, no slot is free for its inputs, or the slice ends in front of it.
-    fn begin(
-        &mut self,
-        compiled: &Compiled,
-        encoder: &mut wgpu::CommandEncoder,
-        work: &mut impl Passes<Place = P>,
-        at: &mut At<P>,
-        slots: &mut usize,
-        slice: Option<(&Slice, By)>,
-    ) -> Result<bool> {
+    fn begin(&mut self, work: &mut impl Passes<Place = P>, at: &mut At<P>, slice: Option<&Slice>, into: &mut Filling<'_>) -> Result<bool> {
         let Some(Pass { inputs, phases }) = work.next(&at.place) else { return Ok(false) };
-        let rest: VecDeque<_> = phases.into_iter().map(|phase| (phase, compiled.phase(phase))).collect();
+        let rest: VecDeque<_> = phases.into_iter().map(|phase| (phase, into.compiled.phase(phase))).collect();
         // A phase without commands is passed over with the next one that has some.
         let first = rest.iter().take_while(|(_, range)| range.is_empty()).count();
-        let ends = slice.is_some_and(|(slice, _)| rest.iter().take(first + 1).any(|(phase, _)| slice.ends_before(*phase)));
-        let taken = slice.is_some_and(|(_, by)| by == By::Itself && *slots > 0);
-        if ends || inputs && (taken || !self.slots.ready(*slots)?) {
+        let ends = slice.is_some_and(|slice| rest.iter().take(first + 1).any(|(phase, _)| slice.ends_before(*phase)));
+        if ends || inputs && (into.slots == into.most_slots || !self.slots.ready(into.slots)?) {
             return Ok(false);
         }
-        if let Some(data) = work.begin(&mut at.place)? {
-            self.slots.fill(*slots, &data)?;
-            self.slots.encode(*slots, encoder, compiled.place(&self.inputs).0);
-            *slots += 1;
+        let begun = Instant::now();
+        let data = work.begin(&mut at.place)?;
+        into.drawing += begun.elapsed();
+        if let Some(data) = data {
+            into.encode();
+            self.slots.fill(into.slots, &data)?;
+            self.slots.encode(into.slots, into.encoder, into.compiled.place(&self.inputs).0);
+            into.slots += 1;
         }
         at.rest = rest;
         Ok(true)
+    }
+}
+
+/// The encoder that a slice goes into.
+struct Filling<'a> {
+    compiled: &'a Compiled,
+    encoder: &'a mut wgpu::CommandEncoder,
+    /// Commands of the slice that are not encoded yet: as many as can be go into one pass of the encoder.
+    taken: Vec<Range<usize>>,
+    /// Slots of inputs that it takes along, and the most that it may.
+    slots: usize,
+    most_slots: usize,
+    /// The time that the inputs took.
+    drawing: Duration,
+}
+
+impl<'a> Filling<'a> {
+    fn new(compiled: &'a Compiled, encoder: &'a mut wgpu::CommandEncoder, most_slots: usize) -> Filling<'a> {
+        Filling { compiled, encoder, taken: vec![], slots: 0, most_slots, drawing: Duration::ZERO }
+    }
+
+    fn encode(&mut self) {
+        self.compiled.encode_all(self.encoder, &self.taken);
+        self.taken.clear();
     }
 }

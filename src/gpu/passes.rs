@@ -22,7 +22,12 @@ pub trait Passes {
     /// Those of the data; the place is then as before.
     fn begin(&mut self, place: &mut Self::Place) -> Result<Option<Vec<u8>>>;
 
-    /// Encodes what follows a phase of the pass under way.
+    /// Whether something follows a phase. Phases that nothing follows go into one pass of the encoder with the next.
+    fn watches(&self, _phase: Phase) -> bool {
+        false
+    }
+
+    /// Encodes what follows a phase of the pass under way that it [`watches`](Passes::watches).
     fn behind(&mut self, _encoder: &mut wgpu::CommandEncoder, _phase: Phase, _place: &Self::Place) {}
 
     /// Moves the place behind the pass under way.

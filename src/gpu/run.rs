@@ -180,10 +180,9 @@ impl Runner {
         Slice::new(budget, pair)
     }
 
-    /// Moves commands from the front of `range` into the slice, as its budget allows, and encodes them.
-    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, compiled: &Compiled, slice: &mut Slice, range: &mut Range<usize>) {
-        let taken = slice.take(compiled, &self.pace, range);
-        compiled.encode(encoder, taken);
+    /// Moves commands from the front of `range` into the slice, as its budget allows, and says which.
+    pub(super) fn take(&self, compiled: &Compiled, slice: &mut Slice, range: &mut Range<usize>) -> Range<usize> {
+        slice.take(compiled, &self.pace, range)
     }
 
     /// Ends a slice in a host's encoder.

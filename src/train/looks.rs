@@ -31,6 +31,11 @@ struct Tap {
 }
 
 impl Looks {
+    /// Whether something is wanted at the end of a phase.
+    pub fn watch(&self, phase: Phase) -> bool {
+        phase == FORWARD && self.shown.is_some() || self.taps.iter().any(|tap| tap.phase == phase)
+    }
+
     /// Encodes what is wanted at the end of a phase.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, phase: Phase) {
         if let (Some(maps), Some(at), true) = (&self.maps, self.shown, phase == FORWARD) {

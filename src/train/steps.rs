@@ -74,6 +74,10 @@ impl Passes for Steps<'_> {
         Ok(Some(self.slot(place)))
     }
 
+    fn watches(&self, phase: Phase) -> bool {
+        self.looks.watch(phase) || phase == APPLY && self.report.is_some()
+    }
+
     fn behind(&mut self, encoder: &mut wgpu::CommandEncoder, phase: Phase, place: &Place) {
         self.looks.encode(encoder, phase);
         if let Some((readback, records)) = self.report.as_mut().filter(|(readback, _)| phase == APPLY && readback.idle()) {

@@ -2,7 +2,7 @@
 
 use web_time::Instant;
 
-use super::{By, Guest};
+use super::{Filling, Guest};
 use crate::error::Result;
 use crate::gpu::compile::Compiled;
 use crate::gpu::passes::{Passes, Place};
@@ -54,13 +54,15 @@ impl<P: Place> Guest<P> {
         self.wait_for_slot(work)?;
         let begun = Instant::now();
         let (mut encoder, mut slice) = (self.encoder(), Slice::new(budget, None));
-        let (at, slots) = self.fill(compiled, &mut encoder, work, &mut slice, By::Itself)?;
+        let mut into = Filling::new(compiled, &mut encoder, 1);
+        let at = self.fill(work, &mut slice, &mut into)?;
+        let (slots, drawing) = (into.slots, into.drawing);
         if slice.is_empty() && slots == 0 {
             self.at = at;
             return Ok(false);
         }
         let submitted = self.runner.submit(encoder, slice);
-        self.runner.done.host += begun.elapsed();
+        self.runner.done.host += begun.elapsed() - drawing;
         self.slots.commit(slots);
         self.at = at;
         submitted.map(|()| true)
@@ -79,18 +81,22 @@ impl<P: Place> Guest<P> {
     /// Blocks until the rest of the pass under way, or the next one, has run and was timed.
     fn profiled(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, profiler: &mut Profiler) -> Result<()> {
         self.wait_for_slot(work)?;
-        let (mut encoder, mut at, mut slots) = (self.encoder(), self.at.clone(), 0);
-        if at.rest.is_empty() && !self.begin(compiled, &mut encoder, work, &mut at, &mut slots, None)? {
+        let (mut encoder, mut at) = (self.encoder(), self.at.clone());
+        let mut into = Filling::new(compiled, &mut encoder, 1);
+        if at.rest.is_empty() && !self.begin(work, &mut at, None, &mut into)? {
             return Ok(());
         }
+        let slots = into.slots;
         self.runner.submit(encoder, Slice::default())?;
         self.slots.commit(slots);
         self.runner.wait_for_all()?;
         while let Some((phase, range)) = at.rest.pop_front() {
             profiler.run(compiled, range)?;
             let mut encoder = self.encoder();
-            work.behind(&mut encoder, phase, &at.place);
-            self.gpu.queue().submit([encoder.finish()]);
+            if work.watches(phase) {
+                work.behind(&mut encoder, phase, &at.place);
+                self.gpu.queue().submit([encoder.finish()]);
+            }
         }
         work.end(&mut at.place);
         self.at = at;
