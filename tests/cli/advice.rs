@@ -80,7 +80,10 @@ fn a_run_that_is_not_there() {
 #[test]
 fn a_run_whose_files_were_moved() {
     let folder = Folder::with_toy("advice_moved");
-    fs::remove_file(folder.path("runs/toy/checkpoints/latest")).unwrap();
+    for name in ["checkpoints/latest", "config.toml"] {
+        fs::remove_file(folder.path("runs/toy").join(name)).unwrap();
+    }
+    folder.refused(2, &["train", "--preset", "toy"], &["runs/toy holds a run"]);
     follow(&folder, &["predict", "--run", "runs/toy", "hello"], "");
     folder.ok(&["predict", "hello"]);
     fs::create_dir(folder.path("mine")).unwrap();
