@@ -73,6 +73,9 @@ struct Global {
     /// `baseline` uses only what every WebGPU device has
     #[arg(long, global = true, value_name = "SET")]
     limits: Option<Limits>,
+    /// Take a checkpoint's files as they are, without comparing them with their checksums: for who has edited one on purpose
+    #[arg(long, global = true)]
+    no_verify: bool,
     /// One JSON object or line per result on stdout, and nothing else there
     #[arg(long, global = true)]
     json: bool,
@@ -116,6 +119,8 @@ struct Context {
     request: Request,
     out: Output,
     pipelines: OnceCell<PipelineCache>,
+    /// Whether checkpoints are compared with their checksums.
+    verify: bool,
 }
 
 /// How a command that did not fail came to its end.
@@ -135,7 +140,7 @@ impl Context {
         });
         let baseline = matches!(global.limits, Some(Limits::Baseline));
         let request = Request { adapter: global.adapter, backend, baseline, timestamps: false, experimental: false };
-        Context { request, out: Output::new(global.json, global.quiet), pipelines: OnceCell::new() }
+        Context { request, out: Output::new(global.json, global.quiet), pipelines: OnceCell::new(), verify: !global.no_verify }
     }
 
     /// The adapter that the user asked for, or the best, with the pipelines that earlier commands compiled on it.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`write`](fn@write), [`Replacement`] | a file that is written beside its place, synced, and renamed over it |
 //! | [`disk`] | every single operation that changes a file; in debug builds each can be made to fail, or to end the process |
-//! | [`NewFolder`], [`remove_made`] | a folder of files with a manifest, whole or absent; removed only if it is what was written |
+//! | [`NewFolder`], [`remove_made`], [`remove_unfinished`] | a folder of files with a manifest, whole or absent; removed only if it is what was written |
 //! | [`Manifest`] | which files a folder has, with their lengths and checksums |
 //! | [`Marker`] | says that this program made a folder, and which one it is |
 //! | [`Lock`] | one process at a time, released by the system when the process dies |
@@ -23,7 +23,7 @@ mod marker;
 mod read;
 mod replace;
 
-pub use folder::{NewFolder, remove_made};
+pub use folder::{NewFolder, remove_made, remove_unfinished};
 pub use hash::{Hash, Hasher};
 pub use lock::{Holder, Lock, lock};
 pub use manifest::{Entry, MANIFEST, Manifest};

@@ -59,7 +59,7 @@ const BATCH_TOKENS: usize = 4096;
 const SILENCE: Duration = Duration::from_secs(10);
 
 pub fn run(args: Eval, context: &Context) -> Result<Ended> {
-    let loaded = load(args.run.as_deref())?;
+    let loaded = load(args.run.as_deref(), context.verify)?;
     let corpus = own_corpus(&loaded);
     let text = match (&args.data, &corpus) {
         (Some(file), _) => open(&loaded, file)?,

@@ -61,7 +61,7 @@ pub fn run(args: Generate, context: &Context) -> Result<Ended> {
     let drawn = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let sampling = if args.greedy { Sampling::greedy() } else { drawn };
     sampling.validate()?;
-    let loaded = load(args.run.as_deref())?;
+    let loaded = load(args.run.as_deref(), context.verify)?;
     let prompt = loaded.prompt(context, args.prompt.as_deref(), &args.ids)?;
     let gpu = context.gpu()?;
     let mut model = loaded.generator(&gpu, &args.variants.options(&gpu, &context.out)?)?;

@@ -44,7 +44,7 @@ pub struct Prediction {
 }
 
 pub fn run(args: Predict, context: &Context) -> Result<Ended> {
-    let loaded = load(args.run.as_deref())?;
+    let loaded = load(args.run.as_deref(), context.verify)?;
     let tokens = loaded.tokenizer.vocab_size();
     let top = args.top.unwrap_or(tokens.min(5));
     if top == 0 || top > tokens {

@@ -54,17 +54,18 @@ fn newest(runs: &Path) -> Result<PathBuf> {
 }
 
 /// Reads the checkpoint with the lowest validation loss of the run that `--run` names, or of the newest; or the checkpoint that it names.
+/// Its files are compared with its manifest if `verify`.
 ///
 /// # Errors
 /// [`Error::File`] for a run without checkpoint, or one that is damaged.
-pub fn load(run: Option<&Path>) -> Result<Loaded> {
+pub fn load(run: Option<&Path>, verify: bool) -> Result<Loaded> {
     let run = named_or_newest(run)?;
-    let path = checkpoint::find_or_take(&run, Which::Best)?;
+    let path = checkpoint::find_or_take(&run, Which::Best)?.verify(verify);
     let meta = checkpoint::read_meta(&path)?;
     let (config, tokenizer) = (checkpoint::read_config(&path)?, checkpoint::read_tokenizer(&path)?);
     if tokenizer.vocab_size() > config.model.vocab_size {
         let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
-        return Err(Error::file(&path, format!("its tokenizer has {tokens} tokens, its model only {rows}")));
+        return Err(Error::file(path.path(), format!("its tokenizer has {tokens} tokens, its model only {rows}")));
     }
     let weights = checkpoint::read_weights(&path, &params::table(&config.model))?;
     Ok(Loaded { run, step: meta.step, config, tokenizer, weights, sources: meta.sources })

@@ -116,10 +116,13 @@ fn train(args: &TrainBpe, context: &Context) -> Result<()> {
 }
 
 impl Source {
-    fn open(&self) -> Result<Tokenizer> {
+    fn open(&self, verify: bool) -> Result<Tokenizer> {
         match &self.tokenizer {
             Some(path) => Tokenizer::open(path),
-            None => checkpoint::read_tokenizer(&checkpoint::find_or_take(&named_or_newest(self.run.as_deref())?, Which::Latest)?),
+            None => {
+                let run = named_or_newest(self.run.as_deref())?;
+                checkpoint::read_tokenizer(&checkpoint::find_or_take(&run, Which::Latest)?.verify(verify))
+            }
         }
     }
 }
@@ -128,7 +131,7 @@ fn encode(args: &Encode, context: &Context) -> Result<()> {
     if let Some(to) = &args.out {
         place::check(to, "another file with --out", args.overwrite)?;
     }
-    let tokenizer = args.source.open()?;
+    let tokenizer = args.source.open(context.verify)?;
     if let (Some(from), Some(to)) = (&args.file, &args.out) {
         let tokens = encode_file_to_tokens(&tokenizer, from, to)?;
         context.out.object(&json!({ "path": output::path(to), "tokens": tokens }));
@@ -147,7 +150,7 @@ fn encode(args: &Encode, context: &Context) -> Result<()> {
 }
 
 fn decode(args: &Decode, context: &Context) -> Result<()> {
-    let text = args.source.open()?.decode(&args.ids)?;
+    let text = args.source.open(context.verify)?.decode(&args.ids)?;
     context.out.object(&json!({ "text": text }));
     context.out.line(&text);
     Ok(())

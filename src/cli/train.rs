@@ -10,7 +10,7 @@ use super::{Context, Ended, host_memory, interrupt, progress::Progress, tune};
 use crate::error::{Error, Result, shell_word};
 use crate::gpu::compile::Options;
 use crate::text::{Corpus, Tokenizer};
-use crate::train::checkpoint::{self, Which};
+use crate::train::checkpoint::{self, Checkpoint, Which};
 use crate::train::config::RunConfig;
 use crate::train::folder::{RunFolder, Start};
 use crate::train::presets::{self, PRESETS};
@@ -89,12 +89,16 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let out = out(&args);
     // What --resume reads must not change meanwhile; whatever else is refused must leave no folder behind.
     let locked = args.resume.then(|| RunFolder::claim(&out, Start::Resume)).transpose()?;
-    let Plan { mut config, start, init, notes } = resolve(&args, &out)?;
+    let Plan { mut config, start, init, notes } = resolve(&args, &out, context.verify)?;
     let folder = match locked {
         Some(folder) => folder,
         None => claim(&args, &out, start)?,
     };
-    let (tokenizer, corpus) = corpus(&config, init.as_deref(), folder.path(), &start)?;
+    let saved = match start {
+        Start::Resume => Some(checkpoint::find(folder.path(), Which::Latest)?.verify(context.verify)),
+        Start::Fresh | Start::Overwrite => init.clone(),
+    };
+    let (tokenizer, corpus) = corpus(&config, saved.as_ref())?;
     config.tokenizer = corpus.tokenizer.clone();
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     corpus.check_windows(config.model.seq_len)?;
@@ -107,9 +111,9 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         tune::tune_to(&file, &gpu, &config, (&[], tune::ROUNDS), &mut |line| context.out.notice(line))?;
         args.variants.take(&file);
     }
-    let recorded = match start {
-        Start::Resume => checkpoint::read_meta(&checkpoint::find(folder.path(), Which::Latest)?)?.variants,
-        Start::Fresh | Start::Overwrite => vec![],
+    let recorded = match (start, &saved) {
+        (Start::Resume, Some(saved)) => checkpoint::read_meta(saved)?.variants,
+        _ => vec![],
     };
     let options = match start {
         Start::Resume => args.variants.resumed(&recorded, &gpu, &context.out)?,
@@ -123,7 +127,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     before.show(&context.out);
     notes.iter().for_each(|note| context.out.notice(&format!("note: {note}")));
 
-    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, folder, start, init }, &options)?;
+    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, folder, start, init, verify: context.verify }, &options)?;
     context.save_pipelines();
     let first = run.trainer.step_count();
     if run.setup.start == Start::Resume {
@@ -178,13 +182,8 @@ fn after_divergence(error: Error, out: &Path, start: Start) -> Error {
 }
 
 /// The run's text as tokens: a resumed run's own tokenizer, or the one whose weights are taken over, or a new one.
-pub fn corpus(config: &RunConfig, init: Option<&Path>, out: &Path, start: &Start) -> Result<(Tokenizer, Corpus)> {
-    let existing = match (start, init) {
-        (Start::Resume, _) => Some(checkpoint::read_tokenizer(&checkpoint::find(out, Which::Latest)?)?),
-        (_, Some(init)) => Some(checkpoint::read_tokenizer(init)?),
-        _ => None,
-    };
-    open_corpus(config, existing)
+pub fn corpus(config: &RunConfig, saved: Option<&Checkpoint>) -> Result<(Tokenizer, Corpus)> {
+    open_corpus(config, saved.map(checkpoint::read_tokenizer).transpose()?)
 }
 
 /// The text that a config names, within the program or in files, as tokens.

@@ -6,7 +6,7 @@ use super::run_folder::RUNS;
 use super::train::Train;
 use crate::error::{Error, Result, shell_word};
 use crate::text::{AUTO, TokenizerConfig, absolute, read_text};
-use crate::train::checkpoint::{self, Which};
+use crate::train::checkpoint::{self, Checkpoint, Which};
 use crate::train::config::{RunConfig, may_change_on_resume};
 use crate::train::folder::{RunFolder, Start};
 use crate::train::presets::{self, PRESETS, TOY_FILE};
@@ -16,20 +16,20 @@ pub struct Plan {
     pub config: RunConfig,
     pub start: Start,
     /// The checkpoint whose weights are the first.
-    pub init: Option<PathBuf>,
+    pub init: Option<Checkpoint>,
     /// What was done to settings that nobody named.
     pub notes: Vec<String>,
 }
 
-/// The settings of a run in `out`, which for --resume must be locked: its checkpoint is read.
+/// The settings of a run in `out`, which for --resume must be locked: its checkpoint is read, and compared with its manifest if `verify`.
 ///
 /// # Errors
 /// [`Error::Usage`] for settings that cannot be, [`Error::File`] for a run or a file that is not there.
-pub fn resolve(args: &Train, out: &Path) -> Result<Plan> {
+pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<Plan> {
     if args.resume {
-        return Ok(Plan { config: resumed(args, out)?, start: Start::Resume, init: None, notes: vec![] });
+        return Ok(Plan { config: resumed(args, out, verify)?, start: Start::Resume, init: None, notes: vec![] });
     }
-    let init = args.init.as_deref().map(|run| checkpoint::find_or_take(run, Which::Best)).transpose()?;
+    let init = args.init.as_deref().map(|run| Ok(checkpoint::find_or_take(run, Which::Best)?.verify(verify))).transpose()?;
     let base = match (&args.preset, &init) {
         (None, Some(init)) => checkpoint::read_config(init)?,
         (name, _) => presets::preset(name.as_deref().unwrap_or(PRESETS[0].0))?,
@@ -93,7 +93,7 @@ fn with_fitting_tokenizer(base: &RunConfig, args: &Train) -> Result<(RunConfig, 
 }
 
 /// The settings with the tokenizer of the run whose weights are taken over: they mean nothing without it.
-fn with_tokenizer_of(init: &Path, base: RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
+fn with_tokenizer_of(init: &Checkpoint, base: RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
     let own = checkpoint::read_config(init)?;
     let (mut config, notes) = overlaid(&RunConfig { tokenizer: own.tokenizer.clone(), ..base }, args)?;
     if config.tokenizer.kind == AUTO {
@@ -116,8 +116,8 @@ fn with_tokenizer_of(init: &Path, base: RunConfig, args: &Train) -> Result<(RunC
 
 /// The run's own settings with those that the arguments change. The command line that began the run says nothing new: a preset is
 /// compared, what it says of things that may change is not taken over, and --init has had its effect.
-fn resumed(args: &Train, out: &Path) -> Result<RunConfig> {
-    let path = checkpoint::find(out, Which::Latest)?;
+fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
+    let path = checkpoint::find(out, Which::Latest)?.verify(verify);
     let own = checkpoint::read_config(&path)?;
     if let Some(name) = &args.preset {
         let (mut named, _) = with_fitting_tokenizer(&presets::preset(name)?, args)?;

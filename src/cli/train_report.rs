@@ -115,7 +115,7 @@ fn memory(memory: &Memory) -> String {
 
 /// Where a resumed run goes on, and whether on another adapter than before.
 pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
-    let path = checkpoint::find(run.setup.folder.path(), Which::Latest)?;
+    let path = checkpoint::find(run.setup.folder.path(), Which::Latest)?.verify(run.setup.verify);
     let meta = checkpoint::read_meta(&path)?;
     let (name, train) = (&gpu.info().name, &run.setup.config.train);
     let steps = train.steps;
@@ -243,7 +243,7 @@ impl After<'_> {
 
     /// A few predictions and a sample of the best checkpoint.
     fn show_model(&self, context: &Context) -> Result<()> {
-        let loaded = load(Some(self.setup.folder.path()))?;
+        let loaded = load(Some(self.setup.folder.path()), self.setup.verify)?;
         let mut model = loaded.generator(self.gpu, self.options)?;
         let val = &self.setup.corpus.val;
         let part = if val.len() > 1 { val } else { &self.setup.corpus.train };

@@ -62,8 +62,8 @@ pub const ROUNDS: u32 = 7;
 pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     let train = Train { preset: args.preset, config: args.config, data: args.data, set: args.set, ..Train::default() };
     let out = out(&train);
-    let Plan { mut config, start, .. } = resolve(&train, &out)?;
-    let (tokenizer, _) = corpus(&config, None, &out, &start)?;
+    let Plan { mut config, .. } = resolve(&train, &out, context.verify)?;
+    let (tokenizer, _) = corpus(&config, None)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     let gpu = context.gpu()?;
     check_kernels(&args.kernels, &gpu, &config)?;

@@ -34,12 +34,17 @@ impl NewFolder {
         Ok(NewFolder { parent: parent.to_path_buf(), name: name.to_owned(), temporary, files: BTreeMap::new(), done: false })
     }
 
+    /// Where a file of this name is while the folder is in the making, for messages.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.temporary.join(name)
+    }
+
     /// Has `fill` write one file, and syncs it.
     ///
     /// # Errors
     /// That of `fill`, or [`Error::File`].
     pub fn write(&mut self, name: &str, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-        let path = self.temporary.join(name);
+        let path = self.path(name);
         let failed = |e: io::Error| Error::file(&path, format!("cannot be written: {e}"));
         let file = disk::File::create_new(&path).map_err(failed)?;
         self.files.insert(name.to_owned(), Entry { bytes: 0, xxh3: Hasher::default().hash() });
@@ -57,7 +62,7 @@ impl NewFolder {
     /// # Errors
     /// [`Error::File`].
     pub fn write_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.temporary.join(name);
+        let path = self.path(name);
         self.write(name, |out| out.write_all(bytes).map_err(|e| Error::file(&path, format!("cannot be written: {e}"))))
     }
 
@@ -116,6 +121,14 @@ pub fn remove_made(folder: &Path, owner: &str) -> Result<bool> {
     disk::rename(folder, &temporary).map_err(|e| Error::file(folder, format!("cannot be removed: {e}")))?;
     remove_left(&temporary, &names)?;
     Ok(true)
+}
+
+/// Removes `folder`, a `NAME.tmp` that a killed process left half made or half removed, if all that it holds are files of `names` and a
+/// manifest. What cannot be removed does no harm.
+pub fn remove_unfinished(folder: &Path, names: &[&str]) {
+    if fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
+        let _ = remove_left(folder, names);
+    }
 }
 
 /// Whether all that a folder holds are regular files with these names, and a manifest.
@@ -205,7 +218,12 @@ mod tests {
         drop(NewFolder::begin(place.path(), "one", NAMES).unwrap());
         assert!(!left.exists());
         fs::create_dir(&left).unwrap();
+        fs::write(left.join("a"), "half").unwrap();
+        remove_unfinished(&left, NAMES);
+        assert!(!left.exists());
+        fs::create_dir(&left).unwrap();
         fs::write(left.join("mine.txt"), "mine").unwrap();
+        remove_unfinished(&left, NAMES);
         let e = NewFolder::begin(place.path(), "one", NAMES).unwrap_err().to_string();
         assert!(e.contains("one.tmp") && e.contains("did not write"), "{e}");
         assert_eq!(fs::read(left.join("mine.txt")).unwrap(), b"mine");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-use super::checkpoint::{self, Content, Meta, Naming, Which};
+use super::checkpoint::{self, Checkpoint, Content, Meta, Naming, Tensors, Which};
 use super::config::RunConfig;
 use super::evaluate::evaluate_shown;
 use super::folder::{RunFolder, Start};
@@ -19,7 +19,7 @@ use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::gpu::wait::block_on;
-use crate::model::{STEP_RECORDS, params};
+use crate::model::STEP_RECORDS;
 use crate::text::{Corpus, Tokenizer};
 
 /// What a run is made of before the device comes in.
@@ -31,8 +31,10 @@ pub struct Setup {
     /// Claimed by this process.
     pub folder: RunFolder,
     pub start: Start,
-    /// Weights to begin with instead of random ones: a checkpoint's folder.
-    pub init: Option<PathBuf>,
+    /// Whose weights to begin with instead of random ones.
+    pub init: Option<Checkpoint>,
+    /// Whether the checkpoint that a resumed run goes on from is compared with its manifest.
+    pub verify: bool,
 }
 
 /// A run in progress.
@@ -157,7 +159,7 @@ impl Run {
     fn begin(trainer: Trainer, mut setup: Setup) -> Result<Run> {
         let owner = setup.folder.mark()?;
         let content = content(&trainer, &setup, None, None)?;
-        content.save(&setup, setup.folder.path(), &owner, Naming::First)?;
+        content.save(&trainer, &setup, setup.folder.path(), &owner, Naming::First)?;
         setup.folder.settle();
         setup.folder.remove_left()?;
         let metrics = open_files(&setup)?;
@@ -390,7 +392,7 @@ impl Run {
         // A folder that another process has taken meanwhile is not ours to write to.
         let saved = match &self.trouble.checkpoint {
             Some((_, why)) if !self.setup.folder.is_there() => Err(why.clone()),
-            _ => content.save(&self.setup, self.setup.folder.path(), &self.owner, naming),
+            _ => content.save(&self.trainer, &self.setup, self.setup.folder.path(), &self.owner, naming),
         };
         self.clock.rest();
         let step = content.meta.step;
@@ -450,7 +452,7 @@ impl Run {
         self.best.found = self.validated_now();
         let naming = if self.best.found.is_some() { Naming::Best } else { Naming::Latest };
         let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
-        content.save(&self.setup, folder.path(), &owner, naming)?;
+        content.save(&self.trainer, &self.setup, folder.path(), &owner, naming)?;
         folder.settle();
         write_config(&folder, &self.setup.config)?;
         self.metrics.move_to(&folder.path().join(METRICS))?;
@@ -476,28 +478,42 @@ impl Run {
     }
 }
 
-/// What goes into a checkpoint.
+/// What goes into a checkpoint beside the tensors.
 struct State {
-    snapshot: Snapshot,
     meta: Meta,
     tokenizer: String,
 }
 
-/// Reads what a checkpoint holds from the device.
+/// The tensors of a trainer, read from the device while they are written.
+struct OnDevice<'a>(&'a Trainer);
+
+impl Tensors for OnDevice<'_> {
+    fn moments(&self) -> usize {
+        self.0.session.model.pools.moments()
+    }
+
+    fn read(&self, param: usize, moment: Option<usize>, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let (session, pools) = (&self.0.session, &self.0.session.model.pools);
+        let name = &pools.table[param].name;
+        let tensor = moment.map_or_else(|| pools.weights(name), |moment| pools.moment(moment, name));
+        block_on(&session.gpu, session.read_pieces(&tensor, each))
+    }
+}
+
+/// What a checkpoint of this moment says.
 fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best: Option<Validated>) -> Result<State> {
     let gpu = trainer.session.gpu.clone();
-    let snapshot = block_on(&gpu, trainer.snapshot())?;
-    let step = snapshot.step;
+    let (step, device_state) = block_on(&gpu, trainer.progress())?;
     let val_loss = validated.filter(|validated| validated.step == step).map(|validated| validated.loss);
-    let meta = Meta { val_loss, best_val_loss: best.map(|best| best.loss), ..saved::meta(trainer, &snapshot, &setup.corpus)? };
-    Ok(State { snapshot, meta, tokenizer: setup.tokenizer.to_json() })
+    let meta = saved::meta(trainer, step, device_state, &setup.corpus)?;
+    let meta = Meta { val_loss, best_val_loss: best.map(|best| best.loss), ..meta };
+    Ok(State { meta, tokenizer: setup.tokenizer.to_json() })
 }
 
 impl State {
-    fn save(&self, setup: &Setup, out: &Path, owner: &str, naming: Naming) -> Result<PathBuf> {
-        let State { snapshot, meta, tokenizer } = self;
-        let table = params::table(&setup.config.model);
-        let content = Content { config: &setup.config, tokenizer, table: &table, snapshot, meta };
+    fn save(&self, trainer: &Trainer, setup: &Setup, out: &Path, owner: &str, naming: Naming) -> Result<PathBuf> {
+        let (State { meta, tokenizer }, table) = (self, &trainer.session.model.pools.table);
+        let content = Content { config: &setup.config, tokenizer, table, tensors: &OnDevice(trainer), meta };
         checkpoint::save(out, owner, &content, naming, setup.config.train.keep_checkpoints)
     }
 }
@@ -530,7 +546,7 @@ fn record(report: &StepReport, tokens_per_second: f64, ms: f64) -> Record {
 
 /// Restores the latest checkpoint, after checking that the data is what the run saw.
 fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
-    let path = checkpoint::find(setup.folder.path(), Which::Latest)?;
+    let path = checkpoint::find(setup.folder.path(), Which::Latest)?.verify(setup.verify);
     let meta = checkpoint::read_meta(&path)?;
     checkpoint::check_data(&path, &meta, &setup.corpus)?;
     let pools = &trainer.session.model.pools;

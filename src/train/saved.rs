@@ -15,6 +15,7 @@ use crate::generate::Generator;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
 use crate::model::params::{self, Param};
+use crate::ops::step::State;
 use crate::text::{Corpus, Tokenizer};
 
 /// A trained model in memory.
@@ -116,9 +117,9 @@ pub fn save_run(out: &Path, trainer: &Trainer, snapshot: &Snapshot, tokenizer: &
         }
     }
     let owner = folder.mark()?;
-    let meta = meta(trainer, snapshot, corpus)?;
+    let meta = meta(trainer, snapshot.step, snapshot.state, corpus)?;
     let (table, tokenizer) = (params::table(&config.model), tokenizer.to_json());
-    let content = Content { config: &config, tokenizer: &tokenizer, table: &table, snapshot, meta: &meta };
+    let content = Content { config: &config, tokenizer: &tokenizer, table: &table, tensors: snapshot, meta: &meta };
     let naming = if goes_on { Naming::Latest } else { Naming::First };
     let path = checkpoint::save(out, &owner, &content, naming, config.train.keep_checkpoints)?;
     folder.settle();
@@ -127,16 +128,16 @@ pub fn save_run(out: &Path, trainer: &Trainer, snapshot: &Snapshot, tokenizer: &
     Ok(path)
 }
 
-/// What a checkpoint says of a trainer at the moment of a snapshot; nothing was validated.
-pub(super) fn meta(trainer: &Trainer, snapshot: &Snapshot, corpus: &Corpus) -> Result<Meta> {
+/// What a checkpoint says of a trainer after `step` steps; nothing was validated.
+pub(super) fn meta(trainer: &Trainer, step: u64, device_state: State, corpus: &Corpus) -> Result<Meta> {
     let info = trainer.session.gpu.info();
     Ok(Meta {
         version: checkpoint::VERSION,
-        step: snapshot.step,
-        samples: snapshot.step * trainer.samples_per_step(),
+        step,
+        samples: step * trainer.samples_per_step(),
         data_fingerprint: checkpoint::fingerprint(&corpus.train)?,
         sources: corpus.sources.clone(),
-        device_state: snapshot.state,
+        device_state,
         adapter: info.name.clone(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         variants: trainer.session.compiled.variants.clone(),

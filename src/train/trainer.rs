@@ -237,19 +237,9 @@ impl Trainer {
     /// # Errors
     /// [`Error::Usage`] while slices have made a part of an update, or a host has a slice: it might submit that at any time.
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        self.session.guest.check_ran().await?;
-        self.session.guest.check_whole()?;
-        if self.session.guest.next_phase(&self.session.compiled) == Some((APPLY, true)) {
-            return Err(Error::usage("the weights are half updated: take the snapshot when the step under way has ended"));
-        }
+        let (step, state) = self.progress().await?;
         let (session, pools) = (&self.session, &self.session.model.pools);
-        let words = session.compiled.read::<u32>(&session.model.state).await?;
-        let mut snapshot = Snapshot {
-            step: self.step_count(),
-            state: bytemuck::cast_slice(&words)[0],
-            weights: vec![],
-            moments: vec![vec![]; pools.moments()],
-        };
+        let mut snapshot = Snapshot { step, state, weights: vec![], moments: vec![vec![]; pools.moments()] };
         for param in &pools.table {
             snapshot.weights.push(session.read(&pools.weights(&param.name)).await?);
             for (index, moment) in snapshot.moments.iter_mut().enumerate() {
@@ -257,6 +247,20 @@ impl Trainer {
             }
         }
         Ok(snapshot)
+    }
+
+    /// The steps made and the device's state, of a moment at which weights and moments belong together: what a checkpoint says beside them.
+    ///
+    /// # Errors
+    /// As [`snapshot`](Trainer::snapshot).
+    pub async fn progress(&self) -> Result<(u64, State)> {
+        self.session.guest.check_ran().await?;
+        self.session.guest.check_whole()?;
+        if self.session.guest.next_phase(&self.session.compiled) == Some((APPLY, true)) {
+            return Err(Error::usage("the weights are half updated: take the snapshot when the step under way has ended"));
+        }
+        let words = self.session.compiled.read::<u32>(&self.session.model.state).await?;
+        Ok((self.step_count(), bytemuck::cast_slice(&words)[0]))
     }
 
     /// Goes on from a snapshot of the same model. Reports that were not taken are dropped.

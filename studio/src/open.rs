@@ -41,7 +41,7 @@ pub fn open(gpu: &Gpu, what: &str) -> Result<Opened> {
         Some(saved) => checkpoint::read_config(saved)?,
         None => presets::preset(what)?,
     };
-    let existing = saved.as_deref().map(checkpoint::read_tokenizer).transpose()?;
+    let existing = saved.as_ref().map(checkpoint::read_tokenizer).transpose()?;
     let (tokenizer, corpus) = match presets::embedded(&config.data.files) {
         Some(text) => Corpus::build(&config.data, &[text], &config.tokenizer, existing)?,
         None => Corpus::open(&config.data, &config.tokenizer, existing)?,

@@ -1,8 +1,8 @@
-//! What commands write: nothing is replaced unasked.
+//! What commands write, and what they read of it: nothing is replaced unasked, nothing damaged is taken.
 
 use std::fs;
 
-use crate::support::{Folder, text};
+use crate::support::{Folder, small, text};
 
 #[test]
 fn nothing_is_replaced_unless_asked() {
@@ -41,4 +41,84 @@ fn what_is_no_regular_file_is_not_replaced() {
     folder.refused(1, &["tokenizer", "train", "--size", "260", "--out", to, "--overwrite", "text.txt"], &words);
     folder.refused(1, &["profile", "--preset=toy", "--trace", to, "--overwrite"], &words);
     assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
+}
+
+#[cfg(unix)]
+#[test]
+fn all_files_of_a_run_have_the_mode_of_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("modes");
+    folder.write("text.txt", text());
+    folder.ok(&small(&["--out", "run", "--steps", "3"]));
+    let wanted = fs::metadata(folder.path("text.txt")).unwrap().permissions().mode();
+    let files: Vec<_> =
+        folder.files().into_iter().filter(|(path, content)| content.is_some() && path.starts_with(folder.path("run"))).collect();
+    assert!(files.len() >= 9, "{}", files.len());
+    for (path, _) in files {
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode(), wanted, "{}", path.display());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_damaged_checkpoint_is_refused_and_the_older_one_is_taken() {
+    let folder = Folder::new("damaged_bit");
+    folder.write("text.txt", text());
+    folder.ok(&small(&["--out", "my run", "--steps", "6", "--set=train.checkpoint_every=2", "--set=train.log_every=1"]));
+    let file = |step: u64, name: &str| format!("my run/checkpoints/step-{step}/{name}");
+    let damage = |name: &str| {
+        let mut bytes = fs::read(folder.path(name)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        folder.write(name, bytes);
+    };
+    let resume = ["train", "--out", "my run", "--resume", "--steps", "8", "--quiet"];
+    let (weights, older) = (file(6, "model.safetensors"), fs::read(folder.path(&file(4, "model.safetensors"))).unwrap());
+    let whole = fs::read(folder.path(&weights)).unwrap();
+    // That of another step, or of another run, is no better than a damaged one.
+    folder.write(&weights, older);
+    folder.refused(1, &resume, &["step-6/model.safetensors: is damaged: its checksum is ", "step-4 is whole"]);
+    folder.write(&weights, whole);
+    damage(&weights);
+    folder.refused(1, &["predict", "the", "--run", "my run"], &["step-6/model.safetensors: is damaged", "--no-verify"]);
+    folder.ok(&["predict", "the", "--run", "my run", "--no-verify"]);
+    let refused = folder.run(&resume);
+    refused.assert_refused(1, &resume, &["step-6/model.safetensors: is damaged", "step-4 is whole"]);
+    let advice = refused.stderr.split("is taken after: ").nth(1).unwrap().split("; --no-verify").next().unwrap();
+    let shell = std::process::Command::new("sh").args(["-c", advice]).current_dir(&folder.0).output().unwrap();
+    assert!(shell.status.success() && shell.stderr.is_empty(), "{advice}: {shell:?}");
+    folder.ok(&resume);
+    let steps: Vec<u64> = folder
+        .read("my run/metrics.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, (1..=8).collect::<Vec<u64>>());
+    assert!(!folder.path("my run/checkpoints/step-6").exists(), "the damaged one is an old one now, and it was ours");
+    fs::remove_file(folder.path(&file(8, "manifest.json"))).unwrap();
+    // Step 6 was made again while the damaged one had its name.
+    let words = ["step-8/manifest.json: is not there", "step-6-2 is whole", "echo step-6-2 >'my run/checkpoints/best'", "--no-verify"];
+    folder.refused(1, &["generate", "--prompt", "the", "--run", "my run"], &words);
+    folder.ok(&["eval", "--run", "my run", "--no-verify"]);
+}
+
+/// A finite loss says nothing of the update that follows it.
+#[test]
+fn weights_that_are_not_finite_are_not_saved() {
+    let folder = Folder::new("not_finite");
+    folder.write("text.txt", text());
+    let args = small(&[
+        "--out=run",
+        "--steps=1",
+        "--set=data.val_fraction=0",
+        "--set=train.learning_rate=3.4e38",
+        "--set=train.min_learning_rate=3.4e38",
+        "--set=train.weight_decay=0.9",
+    ]);
+    folder.run(&args).assert_refused(1, &args, &["step 1: `", "which is not a finite number", "smaller train.learning_rate"]);
+    assert_eq!(folder.read("run/checkpoints/latest"), "step-0\n");
+    let mut names: Vec<_> = fs::read_dir(folder.path("run/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["latest", "step-0"]);
+    folder.ok(&["predict", "the", "--run", "run", "--quiet"]);
 }

@@ -44,7 +44,7 @@ pub fn run(config: &RunConfig, out: &Path, start: Start) -> Result<Run> {
     let (tokenizer, corpus) = Corpus::build(&config.data, &[text()], &config.tokenizer, None)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     let folder = RunFolder::claim(out, start)?;
-    Run::new(gpu(), Setup { config, tokenizer, corpus, folder, start, init: None }, &Options::default())
+    Run::new(gpu(), Setup { config, tokenizer, corpus, folder, start, init: None, verify: true }, &Options::default())
 }
 
 /// What is there to see of a run, but for the time it took: the state of the checkpoint that `latest` names and of the one that `best`
