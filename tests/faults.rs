@@ -1,0 +1,174 @@
+//! Every operation that changes a file fails, or ends the process in its place: the run is whole every time, and goes on.
+//!
+//! In builds with debug assertions the program counts its operations on files, and `WGPT_FAULT` says what happens to which
+//! (src/files/fault.rs). A write that fails, or during which the process ends, has written its first half.
+
+#![cfg(all(feature = "cli", debug_assertions))]
+
+#[path = "cli/support.rs"]
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Folder, copy, small, text};
+use wgpt::files::{MANIFEST, Manifest};
+use wgpt::model::params;
+use wgpt::train::checkpoint::{self, Which};
+
+/// A command in a folder that holds something, and what must be there when it was disturbed.
+struct Scene {
+    name: &'static str,
+    /// A copy of this is what it begins with.
+    base: PathBuf,
+    command: Vec<&'static str>,
+    /// Whether a run with a checkpoint is there before.
+    has_run: bool,
+}
+
+/// One step; every one is saved and validated.
+const RUN: [&str; 8] = [
+    "--out=run",
+    "--set=train.steps=1",
+    "--set=train.batch_size=1",
+    "--set=model.d_model=8",
+    "--set=train.checkpoint_every=1",
+    "--set=train.eval_every=1",
+    "--set=train.eval_batches=1",
+    "--set=train.log_every=1",
+];
+const RESUME: [&str; 5] = ["train", "--out=run", "--quiet", "--resume", "--set=train.steps=2"];
+
+fn scenes(all: &Folder) -> Vec<Scene> {
+    let base = |name: &str| {
+        let base = all.path(name);
+        fs::create_dir_all(&base).unwrap();
+        fs::write(base.join("text.txt"), text()).unwrap();
+        base
+    };
+    let made = |name: &str, more: &[&str]| {
+        let base = base(name);
+        let done = command(&base, &[&small(&RUN)[..], more].concat()).output().unwrap();
+        assert!(done.status.success(), "{name}: {done:?}");
+        base
+    };
+    let resave = made("resave", &["--set=train.steps=2"]);
+    // As after a kill between the rename of step-2 and the line that names it.
+    for pointer in ["latest", "best"] {
+        fs::write(resave.join("run/checkpoints").join(pointer), "step-1\n").unwrap();
+    }
+    let scene = |name, base, command, has_run| Scene { name, base, command, has_run };
+    vec![
+        scene("first save", base("first"), small(&RUN), false),
+        scene("re-save", resave, RESUME.to_vec(), true),
+        scene("overwrite", made("overwrite", &["--set=train.seed=7"]), [&small(&RUN)[..], &["--overwrite"]].concat(), true),
+        scene("resume", made("resume", &[]), RESUME.to_vec(), true),
+    ]
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
+    // One cache for all: after the first run nothing is written to it.
+    let cache = folder.parent().unwrap().join("cache");
+    command.current_dir(folder).args(args).env("WGPT_CACHE", cache).env("TMPDIR", folder);
+    command
+}
+
+/// Runs the scene's command with a fault, and checks what is there; `goes_on` from it if that is another state than after the operation
+/// before.
+fn disturbed(scene: &Scene, folder: &Path, fault: &str, goes_on: bool, expected: &Weights) {
+    let _ = fs::remove_dir_all(folder);
+    copy(&scene.base, folder);
+    let done = command(folder, &scene.command).env("WGPT_FAULT", fault).output().unwrap();
+    let (said, what) = (String::from_utf8_lossy(&done.stderr).into_owned(), format!("{}, {fault}", scene.name));
+    assert!(!said.contains("panicked"), "{what}: {said}");
+    let killed = fault.starts_with("kill");
+    assert_eq!(done.status.code().is_none(), killed, "{what}: {:?} {said}", done.status);
+
+    let run = folder.join("run");
+    let saved = checkpoint::any(&run);
+    assert!(saved || !scene.has_run, "{what}: the run is gone: {said}");
+    if saved {
+        for which in [Which::Latest, Which::Best] {
+            let found = checkpoint::find(&run, which).unwrap_or_else(|e| panic!("{what}: {e}: {said}"));
+            let whole = Manifest::find(found.path()).and_then(|manifest| manifest.unwrap().check_all(found.path()));
+            whole.unwrap_or_else(|e| panic!("{what}: {e}: {said}"));
+            let table = params::table(&checkpoint::read_config(&found).unwrap().model);
+            checkpoint::read_weights(&found, &table).unwrap();
+            checkpoint::read_moments(&found, &table, 2).unwrap();
+        }
+    }
+    if !goes_on {
+        return;
+    }
+    // With what a user would say next.
+    let mut next = scene.command.clone();
+    next.retain(|word| saved || *word != "--resume");
+    if saved && !next.contains(&"--overwrite") && !next.contains(&"--resume") {
+        next = [&RESUME[..4], &[scene.command.iter().find(|word| word.contains("train.steps=")).unwrap()]].concat();
+    }
+    let latest = fs::read_to_string(run.join("checkpoints/latest")).unwrap_or_default();
+    let done = command(folder, &next).output().unwrap();
+    assert!(done.status.success(), "{what}, then {next:?}: {done:?}, after: {said}");
+    let ended = weights(&run);
+    // On a busy machine a driver may fail to start, and another one is taken.
+    assert!(ended.adapter != expected.adapter || ended.values == expected.values, "{what}: the run ends with other weights");
+    if ended.checkpoint == latest {
+        return;
+    }
+    let checkpoints = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    for path in checkpoints.filter(|path| path.is_dir()) {
+        assert!(path.join(MANIFEST).is_file(), "{what}: {} is left", path.display());
+    }
+}
+
+/// What a run came to.
+struct Weights {
+    adapter: (String, String),
+    values: Vec<Vec<f32>>,
+    /// What `latest` says.
+    checkpoint: String,
+}
+
+fn weights(run: &Path) -> Weights {
+    let found = checkpoint::find(run, Which::Latest).unwrap();
+    let (config, meta) = (checkpoint::read_config(&found).unwrap(), checkpoint::read_meta(&found).unwrap());
+    let values = checkpoint::read_weights(&found, &params::table(&config.model)).unwrap();
+    let checkpoint = fs::read_to_string(run.join("checkpoints/latest")).unwrap();
+    Weights { adapter: (meta.adapter, meta.driver), values, checkpoint }
+}
+
+#[test]
+fn a_fault_at_any_operation_leaves_a_whole_run() {
+    let all = Folder::new("faults");
+    let mut trials = 0;
+    for scene in scenes(&all) {
+        let (folder, log) = (all.path("undisturbed"), all.path("log"));
+        let _ = (fs::remove_dir_all(&folder), fs::remove_file(&log));
+        copy(&scene.base, &folder);
+        let done = command(&folder, &scene.command).env("WGPT_FAULT_LOG", &log).output().unwrap();
+        assert!(done.status.success(), "{}: {done:?}", scene.name);
+        let (expected, log) = (weights(&folder.join("run")), fs::read_to_string(&log).unwrap());
+        let operations: Vec<&str> = log.lines().collect();
+        assert!(operations.len() > 40, "{}: {log}", scene.name);
+        let faults = operations.iter().zip(1..).flat_map(|(operation, at)| {
+            // Half a file, or a file that is not on the disk yet, under a name that nothing reads.
+            let same = ["write", "sync", "create"].iter().any(|kind| operation.contains(kind)) && operation.contains("tmp");
+            let full = (at % 5 == 0).then(|| format!("full:{at}"));
+            let faults = [Some(format!("kill:{at}")), Some(format!("error:{at}")), full].into_iter().flatten();
+            faults.map(move |fault| (fault, !same || at % 8 == 0))
+        });
+        let faults: Vec<(String, bool)> = faults.collect();
+        std::thread::scope(|threads| {
+            for half in 0..2 {
+                let (scene, faults, expected, folder) = (&scene, &faults, &expected, all.path(&format!("trial-{half}")));
+                let mine = faults.iter().skip(half).step_by(2);
+                threads.spawn(move || mine.for_each(|(fault, goes_on)| disturbed(scene, &folder, fault, *goes_on, expected)));
+            }
+        });
+        println!("{}: {} operations, {} faults", scene.name, operations.len(), faults.len());
+        trials += faults.len();
+    }
+    println!("{trials} faults, the run is whole after each");
+}
