@@ -17,6 +17,7 @@ mod pipelines;
 pub mod plan;
 pub mod probe;
 pub mod profile;
+mod receipt;
 pub mod run;
 pub mod slice;
 pub mod slots;

@@ -27,7 +27,7 @@ use super::Gpu;
 use super::compile::Compiled;
 use super::passes::{Pass, Passes, Place};
 use super::plan::Phase;
-use super::run::{Flight, Runner, not_submitted, thrown_away};
+use super::run::{Flight, Runner, not_submitted};
 use super::slice::{Budget, Fate, Slice, Ticket};
 use super::slots::{Readback, Slots};
 use super::tensor::Tensor;
@@ -158,7 +158,9 @@ impl<P: Place> Guest<P> {
     pub fn check_whole(&self) -> Result<()> {
         self.runner.check_abandoned()?;
         match &self.last {
-            Some(last) if matches!(last.flight.outcome.fate(), Fate::Submitted(_)) && last.flight.outcome.is_gone() => Err(thrown_away()),
+            Some(last) if matches!(last.flight.outcome.fate(), Fate::Submitted(_)) && last.flight.outcome.is_gone() => {
+                Err(self.runner.gone())
+            }
             _ => Ok(()),
         }
     }

@@ -14,6 +14,7 @@ use super::Gpu;
 use super::clock::Clock;
 use super::compile::Compiled;
 use super::pace::{Pace, Part};
+use super::receipt::Receipts;
 use super::slice::{Budget, Outcome, Slice};
 use super::wait;
 use crate::error::{Error, Result};
@@ -33,6 +34,8 @@ pub struct Runner {
     asked: Option<Instant>,
     /// Times the slices that a host submits.
     clock: Option<Clock>,
+    /// Tells which of those have run.
+    receipts: Option<Receipts>,
     /// Slices that took off.
     serial: u64,
     /// The most commands of a submit.
@@ -67,6 +70,25 @@ pub(super) struct Flight {
 }
 
 impl Flight {
+    fn of(slice: Slice) -> Flight {
+        Flight {
+            serial: 0,
+            index: None,
+            waited: false,
+            parts: slice.parts,
+            commands: slice.commands,
+            submitted: Instant::now(),
+            outcome: Arc::default(),
+            clock: slice.clock,
+        }
+    }
+
+    /// What is to be called when its commands have run, and dropped when they never will.
+    fn done(&self) -> impl FnOnce() + Send + 'static {
+        let outcome = self.outcome.clone();
+        move || outcome.done.send(Instant::now())
+    }
+
     /// Takes note of its submit.
     pub fn submitted_as(&mut self, index: wgpu::SubmissionIndex) {
         self.index = Some(index);
@@ -75,7 +97,7 @@ impl Flight {
 
 /// Submits that may be in flight. Each holds at most one step, so memory, Ctrl-C and a host's frame stay bounded.
 const IN_FLIGHT: usize = 2;
-/// Pairs of timestamps: one for each submit in flight, and one for the next.
+/// Pairs of timestamps, and receipts: one for each submit in flight, and one for the next.
 const CLOCKS: usize = IN_FLIGHT + 1;
 /// A slice that runs so long is a reason to ask whether the device is there.
 const STUCK: Duration = Duration::from_secs(1);
@@ -95,24 +117,27 @@ impl Runner {
             last_slice: None,
             asked: None,
             clock: None,
+            receipts: None,
             serial: 0,
             most_commands: usize::MAX,
             done: Done::default(),
         }
     }
 
-    /// The same, with timestamps around what a host submits where the device has them.
+    /// The same, with receipts for what a host submits, and with timestamps around it where the device has them.
     ///
     /// # Errors
     /// [`Error::Device`] when the driver refuses their buffers.
     pub(super) async fn timed(gpu: &Gpu) -> Result<Runner> {
-        let clock = gpu.guarded("allocating timestamps", || Clock::new(gpu, CLOCKS)).await?;
-        Ok(Runner { clock, ..Runner::new(gpu) })
+        let make = || (Clock::new(gpu, CLOCKS), Receipts::new(gpu, CLOCKS));
+        let (clock, receipts) = gpu.guarded("allocating timestamps and receipts", make).await?;
+        Ok(Runner { clock, receipts: Some(receipts), ..Runner::new(gpu) })
     }
 
     /// Bytes and number of the buffers that [`Runner::timed`] makes.
     pub(super) fn needs(gpu: &Gpu) -> (u64, u64) {
-        Clock::needs(gpu, CLOCKS)
+        let (clocks, receipts) = (Clock::needs(gpu, CLOCKS), Receipts::needs(CLOCKS));
+        (clocks.0 + receipts.0, clocks.1 + receipts.1)
     }
 
     /// The longest time of a submit of its own.
@@ -158,7 +183,8 @@ impl Runner {
 
     /// Submits an encoder that holds a slice.
     pub fn submit(&mut self, encoder: wgpu::CommandEncoder, slice: Slice) -> Result<()> {
-        let mut flight = flight(&encoder, slice);
+        let mut flight = Flight::of(slice);
+        encoder.on_submitted_work_done(flight.done());
         flight.submitted_as(self.gpu.queue().submit([encoder.finish()]));
         flight.waited = true;
         let submitted = flight.submitted;
@@ -190,7 +216,12 @@ impl Runner {
         if let (Some(clock), Some(pair)) = (&self.clock, slice.clock) {
             clock.end(encoder, pair);
         }
-        flight(encoder, slice)
+        let flight = Flight::of(slice);
+        match &self.receipts {
+            Some(receipts) => receipts.encode(&self.gpu, encoder, flight.done()),
+            None => encoder.on_submitted_work_done(flight.done()),
+        }
+        flight
     }
 
     /// Takes note that a slice was submitted.
@@ -321,9 +352,14 @@ impl Runner {
     /// [`Error::Usage`] when a slice that was said to be submitted never was: its encoder is gone, and nothing has run.
     pub(super) fn check_abandoned(&self) -> Result<()> {
         if self.in_flight.iter().any(|flight| flight.outcome.is_gone()) {
-            return Err(thrown_away());
+            return Err(self.gone());
         }
         Ok(())
+    }
+
+    /// Why a slice never ran that was said to be submitted: a device that is lost may drop what it was given.
+    pub(super) fn gone(&self) -> Error {
+        self.gpu.ask().err().unwrap_or_else(thrown_away)
     }
 
     /// Forgets the slices that never were submitted although their tickets say so.
@@ -350,29 +386,13 @@ impl Runner {
     }
 }
 
-pub(super) fn thrown_away() -> Error {
+fn thrown_away() -> Error {
     Error::usage(
-        "an encoder was thrown away although its ticket was told `submitted`: part of a step is missing, begin anew from a snapshot or a prompt",
+        "an encoder was thrown away, or refused as the device's error handler was told, although its ticket was told `submitted`: \
+         part of a step is missing, begin anew from a snapshot or a prompt",
     )
 }
 
 pub(super) fn not_submitted() -> Error {
     Error::usage("a ticket was told `submitted`, but its encoder was not submitted: submit it first")
-}
-
-/// A slice with its end told to an outcome when the encoder's commands have run.
-fn flight(encoder: &wgpu::CommandEncoder, slice: Slice) -> Flight {
-    let outcome = Arc::<Outcome>::default();
-    let told = outcome.clone();
-    encoder.on_submitted_work_done(move || told.done.send(Instant::now()));
-    Flight {
-        serial: 0,
-        index: None,
-        waited: false,
-        parts: slice.parts,
-        commands: slice.commands,
-        submitted: Instant::now(),
-        outcome,
-        clock: slice.clock,
-    }
 }

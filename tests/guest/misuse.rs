@@ -109,6 +109,37 @@ fn a_submitted_ticket_whose_encoder_is_thrown_away() {
     host.check();
 }
 
+/// For one wrong command of the host's the device refuses the whole encoder, and calls back as if it had run: a step is missing a part.
+#[test]
+fn an_encoder_that_the_device_refuses() {
+    let host = Host::new(gpu());
+    let whole = alone(&config(1));
+    let usages = wgpu::BufferUsages::COPY_DST;
+    let small = gpu().device().create_buffer(&wgpu::BufferDescriptor { label: None, size: 4, usage: usages, mapped_at_creation: false });
+    for (before, dispatches) in CUTS {
+        let mut trainer = trainer(&config(1), &fine());
+        let start = block_on(gpu(), trainer.snapshot()).unwrap();
+        if before > 0 {
+            frame(&host, &mut trainer, Budget::dispatches(before), true);
+        }
+        let mut refused = encoder();
+        let ticket = trainer.encode(&mut refused, &corpus(), Budget::dispatches(dispatches).steps(2)).unwrap();
+        refused.clear_buffer(&small, 0, Some(8));
+        gpu().queue().submit([refused.finish()]);
+        ticket.submitted();
+        wait();
+        assert!(!host.take_errors().is_empty(), "the device took the encoder");
+        let said = "refused as the device's error handler was told, although its ticket was told `submitted`: part of a step is missing";
+        usage(trainer.poll(), said);
+        usage(block_on(gpu(), trainer.snapshot()), said);
+        usage(trainer.advance(&corpus(), Budget::default()), said);
+        usage(trainer.step(&corpus(), false, &|| false), said);
+        block_on(gpu(), trainer.restore(&start)).unwrap();
+        goes_on(&mut trainer, &whole);
+    }
+    host.check();
+}
+
 /// The device has nothing to do, and what is waited for will not come: a call that blocks says so.
 #[test]
 fn a_submitted_ticket_whose_encoder_waits() {

@@ -158,6 +158,11 @@ impl Host {
         bytemuck::pod_collect_to_vec(&buffer.get_mapped_range(..).unwrap())
     }
 
+    /// What wgpu has found fault with, which then no longer counts.
+    pub fn take_errors(&self) -> Vec<String> {
+        std::mem::take(&mut self.errors.lock().unwrap())
+    }
+
     /// Fails if wgpu has found fault with anything.
     pub fn check(&self) {
         self.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
