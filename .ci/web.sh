@@ -1,32 +1,82 @@
 #!/usr/bin/env bash
-# Every WGSL module in headless Chromium, whose compiler refuses much that naga takes: all kernels and variants, activations in either
-# storage, all sizes of an attention head. Prints file, line and message of what is refused.
-# usage: .ci/web.sh [PROGRAM]    the wgpt to ask, target/checked/wgpt by default
+# What browsers make of this, in headless Chromium on SwiftShader, its software adapter.
+#
+# modules    every WGSL module by Chromium's compiler, which refuses much that naga takes: all kernels and variants, activations in either
+#            storage, all sizes of an attention head. Prints file, line and message of what is refused.
+# training   web/, a guest of a page's device, trains shakespeare-char for 20 steps and writes on, with the losses and the text of a native
+#            run on SwiftShader by the same variants; a slice that the browser refuses is an error.
+# usage: .ci/web.sh [PROGRAM [modules|training]]    the wgpt to ask, target/checked/wgpt by default; both parts by default
 set -euo pipefail
 wgpt=$(realpath "${1:-target/checked/wgpt}")
+part=${2:-}
 cd "$(dirname "$0")/.."
-
-if ! command -v chromium >/dev/null || ! command -v python3 >/dev/null; then
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium python3 >/dev/null
-fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
+
+# Installs those of Debian's packages that are missing.
+need() {
+    dpkg -s "$@" >/dev/null 2>&1 && return
+    apt-get -qq update
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
 
 # shaders FOLDER ARGUMENT...: writes modules to a folder of $out.
 shaders() { "$wgpt" shaders --target wgsl --out "$out/$1" "${@:2}" >/dev/null; }
 
-# Only these texts have a size of a head in them. The program says which size is too large.
-by_head=$(cd shaders && grep -l HEAD_SIZE ./*.wgsl | xargs basename -s .wgsl)
-for storage in f32 bf16; do
-    shaders "$storage" --storage "$storage"
-    head=4
-    # shellcheck disable=SC2086 # a list
-    while shaders "$storage-$head" --storage "$storage" --head-size $head $by_head 2>"$out/said"; do
-        head=$((head + 4))
+modules() {
+    local by_head storage head
+    # Only these texts have a size of a head in them. The program says which size is too large.
+    by_head=$(cd shaders && grep -l HEAD_SIZE ./*.wgsl | xargs basename -s .wgsl)
+    for storage in f32 bf16; do
+        shaders "$storage" --storage "$storage"
+        head=4
+        # shellcheck disable=SC2086 # a list
+        while shaders "$storage-$head" --storage "$storage" --head-size $head $by_head 2>"$out/said"; do
+            head=$((head + 4))
+        done
+        grep -q -- "--head-size $head: needs a multiple of 4" "$out/said" && ((head > 64)) || { cat "$out/said"; exit 1; }
     done
-    grep -q -- "--head-size $head: needs a multiple of 4" "$out/said" && ((head > 64)) || { cat "$out/said"; exit 1; }
-done
-(cd "$out" && ls ./*/*.wgsl >list.txt)
-cp .ci/shaders.html "$out/index.html"
-python3 .ci/browser.py "$out"
+    (cd "$out" && ls ./*/*.wgsl >list.txt)
+    cp .ci/shaders.html "$out/index.html"
+    python3 .ci/browser.py "$out"
+}
+
+# Compiles web/ to WebAssembly, with the JavaScript that loads it, to a folder. Where rustup has no standard library for the target,
+# Debian's Rust builds one from its source.
+page() {
+    local wasm=wasm32-unknown-unknown
+    if rustup target list --installed 2>/dev/null | grep -qx $wasm; then
+        CARGO_TARGET_DIR=target/web cargo build --quiet --release --manifest-path web/Cargo.toml --target $wasm
+    else
+        need rustc-web cargo-web rust-web-src lld-22
+        # The folder of a manifest decides where -Z build-std looks for a lock file.
+        (cd web && env -u RUSTUP_TOOLCHAIN -u CARGO_BUILD_TARGET PATH="/usr/bin:$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=../target/web \
+            CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 cargo build --quiet --release --target $wasm -Z build-std=std,panic_abort)
+    fi
+    CARGO_TARGET_DIR=target/bind cargo run --quiet --manifest-path web/bind/Cargo.toml -- target/web/$wasm/release/web.wasm "$1"
+}
+
+training() {
+    local variants run=$out/run
+    mkdir "$out/page"
+    page "$out/page"
+    cp .ci/train.html "$out/page/index.html"
+    cp assets/shakespeare.txt "$out/page/text.txt"
+    python3 .ci/browser.py "$out/page" 600 | tee "$out/browser.jsonl"
+    mapfile -t variants < <(python3 .ci/same.py variants "$out/browser.jsonl")
+    bash .ci/swiftshader.sh "$wgpt" train --preset shakespeare-char --steps 20 --tuning none "${variants[@]}" --out "$run" --quiet \
+        --set train.log_every=1 --set train.eval_every=0 --set train.eval_batches=1 >/dev/null
+    bash .ci/swiftshader.sh "$wgpt" generate --run "$run" --tuning none "${variants[@]}" --temperature 1 --seed 7 \
+        --prompt ROMEO: --tokens 40 --json >"$out/native.json"
+    python3 .ci/same.py compare "$out/browser.jsonl" "$run/metrics.jsonl" "$out/native.json"
+}
+
+need chromium python3
+case $part in
+    "")
+        modules
+        training
+        ;;
+    modules | training) "$part" ;;
+    *) sed -n 's/^# usage: //p' "$0" >&2; exit 2 ;;
+esac

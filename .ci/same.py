@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Compares what .ci/train.html told of its training with a native run.
+
+usage: .ci/same.py variants BROWSER.jsonl                                the browser's kernel variants, as options of wgpt
+       .ci/same.py compare BROWSER.jsonl METRICS.jsonl GENERATED.json    fails unless losses and text are the native run's
+"""
+import json
+import sys
+
+# Two compilers may contract or order what WGSL leaves open; a wrong kernel, or a step too few, is off by far more.
+TOLERANCE = 1e-5
+
+
+def lines(file):
+    with open(file) as opened:
+        return [json.loads(line) for line in opened if line.strip()]
+
+
+def variants(browser):
+    for variant in lines(browser)[0]["variants"]:
+        print("--variant", variant, sep="\n")
+
+
+def compare(browser, metrics, generated):
+    told = lines(browser)
+    ours = {line["step"]: line["loss"] for line in told if "loss" in line}
+    native = {line["step"]: line["loss"] for line in lines(metrics) if "loss" in line}
+    if len(native) < 20 or ours.keys() != native.keys():
+        sys.exit(f"steps {sorted(ours)} in the browser, {sorted(native)} native")
+    off = {step: abs(ours[step] - native[step]) / native[step] for step in native}
+    worst = max(off, key=off.get)
+    if not off[worst] <= TOLERANCE:
+        sys.exit(f"step {worst}: loss {ours[worst]} in the browser, {native[worst]} native")
+    written = next(line["written"] for line in told if "written" in line)
+    text = lines(generated)[0]["text"]
+    if written != text:
+        sys.exit(f"the browser wrote {written!r}, the native run {text!r}")
+    equal = sum(ours[step] == native[step] for step in native)
+    print(f"{len(native)} losses as native, {equal} of them in every bit, the others within {off[worst]:.1g}; the same {len(text)} characters")
+
+
+if __name__ == "__main__":
+    commands = {"variants": (variants, 1), "compare": (compare, 3)}
+    command, count = commands.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
+    if not command or len(sys.argv) != 2 + count:
+        sys.exit(__doc__)
+    command(*sys.argv[2:])

@@ -1,0 +1,117 @@
+//! A model that trains and writes in a browser, as a guest of the page's WebGPU device.
+//!
+//! Nothing in here blocks: the page calls [`Run::frame`] once a frame, and promises do the rest.
+
+use std::time::Duration;
+
+use serde_json::json;
+use wasm_bindgen::prelude::*;
+use wgpt::generate::{Generator, Sampling};
+use wgpt::gpu::compile::Options;
+use wgpt::gpu::slice::Budget;
+use wgpt::gpu::{Gpu, adapter};
+use wgpt::text::{Corpus, Tokenizer, text_from_bytes};
+use wgpt::train::{Trainer, presets};
+
+/// A run of a preset on the page's text.
+#[wasm_bindgen]
+pub struct Run {
+    gpu: Gpu,
+    tokenizer: Tokenizer,
+    corpus: Corpus,
+    trainer: Trainer,
+    generator: Option<Generator>,
+}
+
+/// What the page is told of an error.
+fn told(error: impl std::fmt::Display) -> JsError {
+    JsError::new(&error.to_string())
+}
+
+#[wasm_bindgen]
+impl Run {
+    /// Opens the browser's adapter and makes a model for a text, whose bytes are UTF-8; `steps` is the length of the schedule.
+    ///
+    /// # Errors
+    /// Without WebGPU, for an unknown preset, or for bytes that are no text.
+    pub async fn open(preset: String, text: Vec<u8>, steps: u32) -> Result<Run, JsError> {
+        std::panic::set_hook(Box::new(|panic| wasm_bindgen::throw_str(&panic.to_string())));
+        let opened = Gpu::request(&adapter::Request::default()).await.map_err(told)?;
+        // Borrowed, as from a page that draws on it too: what the device reports goes to the page's handler.
+        let gpu = Gpu::from_wgpu(opened.device().clone(), opened.queue().clone());
+        let mut config = presets::preset(&preset).map_err(told)?;
+        let text = text_from_bytes(text, "the text").map_err(told)?;
+        let (tokenizer, corpus) = Corpus::build(&config.data, &[text], &config.tokenizer, None).map_err(told)?;
+        config.model = config.model.with_vocab(tokenizer.vocab_size()).map_err(told)?;
+        config.train.steps = steps.into();
+        let trainer = Trainer::new(&gpu, &config, &options()).await.map_err(told)?;
+        Ok(Run { gpu, tokenizer, corpus, trainer, generator: None })
+    }
+
+    /// The variants that the kernels take, as `wgpt train --variant` would be given them.
+    pub fn variants(&self) -> Vec<String> {
+        self.trainer.session.compiled.variants.iter().map(ToString::to_string).collect()
+    }
+
+    /// Submits some milliseconds of training, until so many steps are submitted whole; the reports that have come, as JSON.
+    ///
+    /// # Errors
+    /// For a device that is lost, a slice that it has refused, or a loss that is not finite.
+    pub fn frame(&mut self, steps: u32, milliseconds: f64) -> Result<String, JsError> {
+        let left = u64::from(steps).saturating_sub(self.trainer.step_count());
+        if left > 0 {
+            let budget = Budget::time(Duration::from_secs_f64(milliseconds / 1e3)).steps(left);
+            self.trainer.advance(&self.corpus.train, budget).map_err(told)?;
+        }
+        let mut reports = vec![];
+        while let Some(report) = self.trainer.poll().map_err(told)? {
+            reports.push(json!({ "step": report.step, "loss": report.loss }));
+        }
+        Ok(json!(reports).to_string())
+    }
+
+    /// Begins to continue a prompt by so many tokens, drawn at temperature 1, with the weights as they are.
+    ///
+    /// # Errors
+    /// For a prompt that has no tokens.
+    pub async fn begin(&mut self, prompt: String, tokens: usize, seed: u32) -> Result<(), JsError> {
+        let ids = self.tokenizer.encode(&prompt).map_err(told)?;
+        let generator = Generator::sharing(&self.gpu, &self.trainer.shared_weights(), &options()).await;
+        let mut generator = generator.map_err(told)?;
+        generator.forbid(self.tokenizer.unknown().as_slice()).await.map_err(told)?;
+        generator.begin(&ids, &Sampling { seed: seed.into(), ..Sampling::default() }, tokens).map_err(told)?;
+        self.generator = Some(generator);
+        Ok(())
+    }
+
+    /// Submits some milliseconds of writing; what was drawn since the last call comes back as text.
+    ///
+    /// # Errors
+    /// For a device that is lost, before [`Run::begin`], or for weights that are not finite.
+    pub fn write(&mut self, milliseconds: f64) -> Result<String, JsError> {
+        let generator = self.generator.as_mut().ok_or_else(|| told("nothing was begun"))?;
+        generator.advance(Budget::time(Duration::from_secs_f64(milliseconds / 1e3))).map_err(told)?;
+        let ids = generator.poll().map_err(told)?;
+        self.tokenizer.decode(&ids).map_err(told)
+    }
+
+    /// Submits a slice of training together with a command of the page's that the browser must refuse, and the slice with it.
+    ///
+    /// # Errors
+    /// As [`Run::frame`].
+    pub fn spoil(&mut self) -> Result<(), JsError> {
+        let (device, usage) = (self.gpu.device(), wgpu::BufferUsages::COPY_DST);
+        let small = device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 4, usage, mapped_at_creation: false });
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("spoilt") });
+        let ticket = self.trainer.encode(&mut encoder, &self.corpus.train, Budget::dispatches(1)).map_err(told)?;
+        encoder.clear_buffer(&small, 0, Some(8));
+        self.gpu.queue().submit([encoder.finish()]);
+        ticket.submitted();
+        Ok(())
+    }
+}
+
+/// Slices fit between two frames.
+fn options() -> Options {
+    Options { fine: true, ..Options::default() }
+}
