@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be_trained_with() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(Change, &str); 16] = [
+        let cases: [(Change, &str); 18] = [
             (|c| c.keep_checkpoints = 0, "train.keep_checkpoints = 0: needs at least 1"),
             (|c| c.steps = 0, "train.steps = 0: needs at least 1"),
             (|c| c.batch_size = 0, "train.batch_size = 0: needs at least 1"),
@@ -269,6 +269,7 @@ mod tests {
                 |c| c.grad_accumulation = 1 << 27,
                 "train.grad_accumulation = 134217728: needs at most 4294967295 sequences a step, with train.batch_size = 32",
             ),
+            (|c| c.batch_size = 1 << 32, "train.batch_size = 4294967296: needs at most 4294967295 sequences"),
             (|c| c.steps = 1 << 62, "train.steps = 4611686018427387904: needs at most 288230376151711743, at 32 sequences a step"),
             (|c| c.learning_rate = 0.0, "train.learning_rate = 0: needs a number above 0"),
             (|c| c.learning_rate = f64::INFINITY, "train.learning_rate = inf: needs a number above 0"),
@@ -280,6 +281,10 @@ mod tests {
             (|c| c.momentum = f64::NAN, "train.momentum = NaN: needs a number from 0 to below 1"),
             (|c| c.eps = 0.0, "train.eps = 0: needs a number above 0"),
             (|c| c.weight_decay = -0.1, "train.weight_decay = -0.1: needs a number of at least 0"),
+            (
+                |c| (c.learning_rate, c.weight_decay) = (1e20, 1e20),
+                "train.weight_decay = 1e20: needs at most 3.4e18 at train.learning_rate = 1e20, as the device multiplies them in 32-bit floats",
+            ),
             (|c| c.grad_clip = f64::NAN, "train.grad_clip = NaN: needs a number of at least 0"),
         ];
         for (change, expected) in cases {

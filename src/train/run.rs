@@ -206,7 +206,14 @@ impl Run {
     /// [`Error::Diverged`] and those of the device. Files that cannot be written are an [`Event::Trouble`], and an error at the end, when the
     /// run had to be saved in another folder.
     pub fn train(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
-        let outcome = self.steps(observe, stop)?;
+        let ended = self.steps(observe, stop);
+        if ended.is_err()
+            && let Err(why) = self.metrics.flush().or_else(|why| self.rescue_metrics(why))
+        {
+            // The error that ended the run is the one to return.
+            observe(Event::Trouble { problem: why.to_string() });
+        }
+        let outcome = ended?;
         let unsaved = self.saved != self.trainer.step_count() || self.trouble.checkpoint.is_some();
         if outcome == Outcome::Interrupted && unsaved {
             self.save(observe)?;
@@ -247,14 +254,26 @@ impl Run {
                 self.save(observe)?;
             }
         }
-        let reports = self.trainer.finish()?;
-        self.take(reports, observe)?;
+        self.finish(observe)?;
         Ok(Outcome::Finished)
     }
 
     /// Whether it is time to try a failed checkpoint again.
     fn retries(&self) -> bool {
         self.trouble.checkpoint.as_ref().is_some_and(|(when, _)| when.is_none_or(|when| when.elapsed() >= RETRY))
+    }
+
+    /// Waits for all steps and takes their reports; where one went wrong, those of the steps before it.
+    fn finish(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        let ended = self.trainer.finish();
+        let reports = match &ended {
+            Ok(reports) => reports.clone(),
+            // The error of a later step says nothing more.
+            Err(Error::Diverged(_)) => self.trainer.reports().unwrap_or_default(),
+            Err(_) => vec![],
+        };
+        self.take(reports, observe)?;
+        ended.map(drop)
     }
 
     /// Writes and shows what has come; the record of a validated step waits for its validation.
@@ -350,8 +369,7 @@ impl Run {
 
     /// The validation loss at this step; true if it is the best so far, None if `stop` said so.
     fn validate(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Option<bool>> {
-        let reports = self.trainer.finish()?;
-        self.take(reports, observe)?;
+        self.finish(observe)?;
         let step = self.trainer.step_count();
         let batches = self.setup.config.train.eval_batches;
         let show = &mut |done, all| observe(Event::Validating { step, done, all });
@@ -363,6 +381,7 @@ impl Run {
         };
         self.clock.rest();
         if !found.loss.is_finite() {
+            self.record_held(None, observe)?;
             return Err(Error::Diverged(format!("step {step}: the validation loss is {}: try a smaller train.learning_rate", found.loss)));
         }
         let validated = Validated { step, loss: found.loss };
@@ -383,8 +402,7 @@ impl Run {
 
     /// Waits for all steps and writes a checkpoint, unless one of them went wrong. One that cannot be written is tried again later.
     fn save(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
-        let reports = self.trainer.finish()?;
-        self.take(reports, observe)?;
+        self.finish(observe)?;
         self.stand(observe);
         let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
         let is_best = self.best.found.is_some_and(|best| best.step == content.meta.step);
@@ -465,7 +483,7 @@ impl Run {
         let name = self.setup.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let free = |n: u32| Some(std::env::temp_dir().join(format!("wgpt-{name}-metrics-{n}.jsonl"))).filter(|place| !place.exists());
         let place = (1..).find_map(free).unwrap_or_default();
-        let step = self.trainer.step_count();
+        let step = self.saved;
         Err(match self.metrics.move_to(&place) {
             Ok(()) => Error::file(path, format!("{problem}; step {step} is saved, and all records are in {}", place.display())),
             Err(e) => Error::file(path, format!("{problem}; step {step} is saved, but some of its records are lost ({e})")),

@@ -173,3 +173,22 @@ fn records_without_a_place_are_kept_in_another() {
     fs::rename(&place, out.join("metrics.jsonl")).unwrap();
     assert_eq!(seen(&out), whole, "the checkpoints are whole, and so are the records");
 }
+
+/// No report is asked for before the last step, so that the good one and the bad one come together.
+#[test]
+fn steps_before_one_that_went_wrong_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    let train = &mut config.train;
+    (train.steps, train.warmup_steps, train.eval_every, train.checkpoint_every, train.log_every) = (2, 0, 0, 0, 1000);
+    (train.learning_rate, train.weight_decay) = (3e38, 0.0);
+    let (mut shown, out) = (vec![], folder.path().join("run"));
+    let mut observe = |event: Event| {
+        if let Event::Step { report, .. } = event {
+            shown.push(report.step);
+        }
+    };
+    let error = run(&config, &out, Start::Fresh).unwrap().train(&mut observe, &|| false).unwrap_err().to_string();
+    assert!(error.starts_with("step 2: "), "{error}");
+    assert_eq!(shown, [1]);
+}
