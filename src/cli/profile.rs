@@ -79,7 +79,7 @@ enum How {
 }
 
 fn roof(text: &str) -> Result<Roof, String> {
-    let number = |part: &str| part.trim().parse::<f64>().ok().filter(|x| *x > 0.0 && x.is_finite()).map(|x| x * 1e9);
+    let number = |part: &str| part.trim().parse::<f64>().ok().map(|x| x * 1e9).filter(|x| *x > 0.0 && x.is_finite());
     let parts = text.split_once(',').and_then(|(flops, bandwidth)| Some((number(flops)?, number(bandwidth)?)));
     let (flops, bandwidth) = parts.ok_or("two numbers above 0 are needed, as in 20.1,8.02: GFLOP/s of multiply-adds and GB/s copied")?;
     Ok(Roof { flops, bandwidth })
@@ -94,6 +94,9 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
         if let Some(path) = path {
             place::check(path, other, args.overwrite)?;
         }
+    }
+    if let (Some(trace), Some(plot)) = (&args.trace, &args.plot) {
+        place::apart(plot, trace, "named by --trace too")?;
     }
     args.plot.as_deref().map(roofline::Format::of).transpose()?;
     let request = Request { timestamps: true, ..context.request.clone() };

@@ -144,6 +144,9 @@ fn write(kernels: &[Kernel], target: Target, out: &Path, overwrite: bool, contex
             }
         }
     }
+    if std::fs::symlink_metadata(out).is_ok() && !out.is_dir() {
+        return Err(Error::file(out, "is no folder, one is needed there: name another with --out"));
+    }
     files::disk::make_folders(out).map_err(|e| Error::file(out, format!("cannot be made: {e}")))?;
     // Before anything is written: all of them or none.
     found.iter().try_for_each(|(name, _)| place::check(&out.join(name), "another folder with --out", overwrite))?;

@@ -103,6 +103,7 @@ pub fn run(args: TokenizerArgs, context: &Context) -> Result<Ended> {
 
 fn train(args: &TrainBpe, context: &Context) -> Result<()> {
     place::check(&args.out, "another file with --out", args.overwrite)?;
+    args.files.iter().try_for_each(|file| place::apart(&args.out, file, "one of the texts, which --out would replace"))?;
     let tokenizer = train_bpe_files(&args.files, args.size)?;
     let json = tokenizer.to_json();
     files::write(&args.out, |out| out.write_all(json.as_bytes()))?;
@@ -130,6 +131,7 @@ impl Source {
 fn encode(args: &Encode, context: &Context) -> Result<()> {
     if let Some(to) = &args.out {
         place::check(to, "another file with --out", args.overwrite)?;
+        args.file.iter().try_for_each(|file| place::apart(to, file, "the text itself, which --out would replace"))?;
     }
     let tokenizer = args.source.open(context.verify)?;
     if let (Some(from), Some(to)) = (&args.file, &args.out) {

@@ -81,6 +81,12 @@ pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
         if !folder.is_dir() || file.is_dir() {
             return Err(Error::file(&file, "cannot be written: a file in a folder that is there is needed"));
         }
+        // An empty file has nothing to lose.
+        if file.metadata().is_ok_and(|found| found.len() > 0)
+            && let Err(Error::File { path, problem }) = Tuning::read(&file)
+        {
+            return Err(Error::file(path, format!("{problem}; it is not replaced: name another file with --out, or move it away")));
+        }
         return Ok(file);
     }
     let file = path(&key(gpu)).ok_or_else(|| Error::usage("there is no cache folder (neither WGPT_CACHE nor HOME is set): name a file"))?;

@@ -25,6 +25,9 @@ pub struct TokenizerConfig {
     pub path: String,
 }
 
+/// The largest vocabulary that a BPE may be asked for, which no model exceeds either: its training takes memory for that many at once.
+const MAX_BPE: usize = 1 << 24;
+
 impl Default for TokenizerConfig {
     /// Characters, no limits: the one kind that needs no choice and loses nothing of the text.
     fn default() -> Self {
@@ -63,6 +66,9 @@ impl TokenizerConfig {
             return usage(format!(
                 "tokenizer.max_vocab is {found}, kind `bpe` needs at least 257 (256 bytes and <|endoftext|>), or a tokenizer.path"
             ));
+        }
+        if kind == "bpe" && self.max_vocab > MAX_BPE {
+            return usage(format!("tokenizer.max_vocab is {}, kind `bpe` takes at most {MAX_BPE}", self.max_vocab));
         }
         if kind != "bpe" && self.max_vocab == 1 {
             return usage("tokenizer.max_vocab is 1, it must be 0 (no limit) or at least 2, as <UNK> takes one".to_string());

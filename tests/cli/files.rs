@@ -28,6 +28,22 @@ fn nothing_is_replaced_unless_asked() {
     assert!(!names(".").iter().chain(&names("out")).any(|name| name.contains("wgpt-tmp")), "{:?}", names("."));
 }
 
+/// What a command reads it does not replace, `--overwrite` or not.
+#[test]
+fn texts_are_not_replaced_by_what_is_made_of_them() {
+    let folder = Folder::new("own_text");
+    folder.write("text.txt", text());
+    folder.ok(&["tokenizer", "train", "--size", "260", "--out", "bpe.json", "text.txt"]);
+    let here = folder.path("text.txt");
+    for to in ["text.txt", "./text.txt", here.to_str().unwrap()] {
+        let train = ["tokenizer", "train", "--size", "260", "--overwrite", "--out", to, "text.txt"];
+        folder.refused(1, &train, &["text.txt: is one of the texts", "name another file"]);
+        let encode = ["tokenizer", "encode", "--tokenizer=bpe.json", "--file=text.txt", "--overwrite", "--out", to];
+        folder.refused(1, &encode, &["text.txt: is the text itself", "name another file"]);
+    }
+    folder.refused(1, &["shaders", "sgd", "--target=wgsl", "--out=text.txt"], &["text.txt: is no folder", "--out"]);
+}
+
 /// A socket stands for all that is no regular file, devices and pipes too: a rename would put a file in its place.
 #[cfg(unix)]
 #[test]

@@ -109,9 +109,11 @@ fn refuses_before_it_measures() {
     folder.refused(1, &small(&["--trace=no/step.json"]), &["no/step.json", "there is no folder no"]);
     folder.refused(1, &small(&["--plot=."]), &["cannot be written: it is a folder"]);
     folder.refused(2, &small(&["--plot=roof.jpg"]), &["--plot roof.jpg", "ends in .svg or .png"]);
-    for roof in ["20.1", "20.1,0", "20.1,-8", "a,b", "20.1,inf"] {
+    for roof in ["20.1", "20.1,0", "20.1,-8", "a,b", "20.1,inf", "1e300,1"] {
         folder.refused(2, &small(&["--roof", roof]), &["--roof", "two numbers above 0", "20.1,8.02"]);
     }
+    let both = ["--trace=both.svg", "--plot=./both.svg"];
+    folder.refused(1, &small(&both), &["both.svg: is named by --trace too", "name another file"]);
     folder.refused(2, &small(&["--limits=baseline", "--method=timestamps"]), &["without pass timestamps", "repetition"]);
     if cfg!(target_os = "linux") {
         folder.refused(2, &small(&["--capture"]), &["--capture", "RenderDoc is not attached", "renderdoccmd capture"]);

@@ -89,5 +89,5 @@ fn what_cannot_be_listed_or_written() {
     folder.refused(2, &["shaders", "--target", "cuda", "--out", "x"], &["cuda", "spirv, msl, hlsl, glsl, wgsl"]);
     folder.refused(2, &["shaders", "--head-size", "30"], &["--head-size 30", "multiple of 4"]);
     folder.refused(2, &["shaders", "--head-size", "512"], &["--head-size 512", "to 128"]);
-    folder.refused(1, &["shaders", "--target", "spirv", "--out", "file"], &["file", "cannot be made"]);
+    folder.refused(1, &["shaders", "--target", "spirv", "--out", "file"], &["file: is no folder", "--out"]);
 }

@@ -117,14 +117,15 @@ fn a_resumed_run_keeps_its_variants() {
     }
     // What this adapter cannot run, or an older version called otherwise, is left, and said too.
     replace(&folder.path("parts/checkpoints/step-9/state.json"), "tile_registers", "tile_of_old");
-    let done = ok(&folder, &["train", "--out", "parts", "--resume", "--steps", "10"]);
+    let edited = ["train", "--out", "parts", "--resume", "--no-verify", "--steps"];
+    let done = ok(&folder, &[&edited[..], &["10"]].concat());
     assert!(done.stderr.contains("(was tile_of_old)") && done.stderr.contains("cannot run its own"), "{done:?}");
     // The list of an older version: pairs of file and variant.
     let path = folder.path("parts/checkpoints/step-10/state.json");
     let mut state: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     state["variants"] = serde_json::json!([["matmul", "tile_shared"]]);
     fs::write(&path, state.to_string()).unwrap();
-    let done = ok(&folder, &["train", "--out", "parts", "--resume", "--steps", "11"]);
+    let done = ok(&folder, &[&edited[..], &["11"]].concat());
     assert!(!done.stderr.contains("WARNING"), "{done:?}");
     let kept = variants(&folder, "parts/checkpoints/step-11");
     assert!(kept.iter().filter(|(place, _)| place.starts_with("matmul.")).all(|(_, v)| v == "tile_shared"), "{kept:?}");
@@ -149,6 +150,13 @@ fn variants_and_tunings_that_cannot_be() {
         &["tune", "--preset", "toy", "--quiet", "--kernel", "matmull"],
         &["--kernel matmull", "matmul.forward", "layer_norm.forward"],
     );
+    folder.write("mine.txt", "mine");
+    folder.write("latin1.txt", b"caf\xE9");
+    for file in ["mine.txt", "latin1.txt"] {
+        let tune = ["tune", "--preset=toy", "--quiet", "--rounds=1", "--kernel=gradient_norm", "--out", file];
+        folder.refused(1, &tune, &[file, "is no file of `wgpt tune`", "is not replaced", "--out"]);
+        folder.refused(1, &["train", "--quiet", "--preset=toy", "--tuning", file], &[file, "is no file of `wgpt tune`"]);
+    }
     folder.refused(2, &["tune", "--preset", "toi"], &["did you mean `toy`?"]);
     folder.refused(2, &["tune", "--rounds", "0"], &["--rounds", "1..=1000"]);
 }

@@ -86,6 +86,7 @@ impl Tuning {
     pub fn read(path: &Path) -> Result<Tuning> {
         let text = files::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::file(path, "no such file: `wgpt tune` makes one"),
+            std::io::ErrorKind::InvalidData => Error::file(path, "is no file of `wgpt tune`: it is not UTF-8"),
             _ => Error::file(path, e),
         })?;
         let problem = |e: toml::de::Error| Error::file(path, format!("is no file of `wgpt tune`: {}", e.message()));
