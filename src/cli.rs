@@ -210,6 +210,9 @@ fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
         _ => return None,
     };
     let (before, text) = (args.get(at - 1)?, args.get(at)?);
+    if !text.starts_with('-') {
+        return None;
+    }
     let word = shell_word(text);
     match before.as_str() {
         option @ ("--prompt" | "--seed" | "--temperature" | "--top-p" | "--run" | "--out" | "--data" | "--init" | "--config" | "--set"

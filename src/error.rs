@@ -1,7 +1,7 @@
 //! The one public error type: what failed, which tensor, kernel, file or flag, and what to do about it.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a call could not be answered. Every message fits one line and names what was found and what is needed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -63,6 +63,12 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     }
 }
 
+/// A path as [`shell_word`], and so that no program takes it for an option.
+pub fn shell_path(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    if path.as_os_str().as_encoded_bytes().starts_with(b"-") { shell_word(Path::new(".").join(path)) } else { shell_word(path) }
+}
+
 /// A size in bytes as people read it: `147 MiB`, `1.5 GiB`, `512 B`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -91,6 +97,7 @@ mod tests {
             let said = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
             assert_eq!(said.stdout, word.as_bytes(), "{script}");
         }
+        assert_eq!([shell_path("-a"), shell_path("- a"), shell_path("a/-b"), shell_path("-")], ["./-a", "'./- a'", "a/-b", "./-"]);
         assert_eq!(shell_word("runs/a"), "runs/a");
         assert_eq!(shell_word("my run"), "'my run'");
     }

@@ -110,6 +110,9 @@ fn open(loaded: &Loaded, file: &Path) -> Result<Text> {
     let data = DataConfig { files: vec![name.clone()], val_fraction: 0.0 };
     let tokenizer = Some(loaded.tokenizer.clone());
     if name.ends_with(".tokens") {
+        if file.to_str().is_none() {
+            return Err(Error::file(file, "has a name that is not UTF-8, which is needed here: give it another name"));
+        }
         let (_, corpus) = Corpus::open(&data, &loaded.config.tokenizer, tokenizer)?;
         return Ok(Text { name, tokens: corpus.train, characters: None });
     }

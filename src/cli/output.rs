@@ -119,8 +119,12 @@ impl Output {
 
 /// The one line that an error is.
 pub fn error(message: &str) {
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let _ = writeln!(std::io::stderr(), "error: {}", harmless(&message));
+    let _ = writeln!(std::io::stderr(), "error: {}", harmless(&one_line(message)));
+}
+
+/// Without line ends; blanks stay as they are, since a name or a command may have several.
+fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// A text without what a terminal obeys: control characters but line ends and tabs become their pictures (U+2400 on) or, without one,
@@ -188,6 +192,11 @@ mod tests {
         assert_eq!(harmless("a\tb\nü 世"), "a\tb\nü 世");
         assert_eq!(harmless("\x1b[2J\r\x07\x7f\u{9b}31m\0"), "␛[2J␇␡\u{fffd}31m␀");
         assert!(!(0..0xa0).filter_map(char::from_u32).map(|c| harmless(&c.to_string()).into_owned()).any(|c| c.contains('\x1b')));
+    }
+
+    #[test]
+    fn errors_are_one_line_with_the_blanks_of_names() {
+        assert_eq!(one_line("a  b: is gone\n\n  tip: `wgpt --out 'a  b'`\n"), "a  b: is gone tip: `wgpt --out 'a  b'`");
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub fn named_or_newest(run: Option<&Path>) -> Result<PathBuf> {
 fn newest(runs: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
     let saved = |run: PathBuf| {
-        let time: SystemTime = fs::metadata(run.join("checkpoints").join("latest")).and_then(|m| m.modified()).ok()?;
+        let folder = run.join(checkpoint::FOLDER);
+        // A first save that was cut off has made a checkpoint, and not yet the file that names it.
+        let unnamed = |e| if checkpoint::any(&run) { fs::metadata(&folder) } else { Err(e) };
+        let time: SystemTime = fs::metadata(folder.join("latest")).or_else(unnamed).and_then(|m| m.modified()).ok()?;
         Some((time, run))
     };
     let newest = entries.filter_map(saved).max();

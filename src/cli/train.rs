@@ -7,7 +7,7 @@ use super::train_config::{Plan, claim, out, resolve};
 use super::train_report::{self as report, Before};
 use super::variants::VariantArgs;
 use super::{Context, Ended, host_memory, interrupt, progress::Progress, tune};
-use crate::error::{Error, Result, shell_word};
+use crate::error::{Error, Result, shell_path};
 use crate::gpu::compile::Options;
 use crate::text::{Corpus, Tokenizer};
 use crate::train::checkpoint::{self, Checkpoint, Which};
@@ -86,6 +86,10 @@ stdout is a record of metrics, the last one the result.",
 }
 
 pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
+    if let Some(name) = &args.preset {
+        // Before anything is said of the folder that has its name.
+        presets::preset(name)?;
+    }
     let out = out(&args);
     // What --resume reads must not change meanwhile; whatever else is refused must leave no folder behind.
     let locked = args.resume.then(|| RunFolder::claim(&out, Start::Resume)).transpose()?;
@@ -173,7 +177,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
 fn after_divergence(error: Error, out: &Path, start: Start) -> Error {
     match (error, start) {
         (Error::Diverged(problem), Start::Resume) => {
-            let out = shell_word(out);
+            let out = shell_path(out);
             Error::Diverged(format!("{problem}; a run keeps its settings: start another in another --out, with --init {out}"))
         }
         (Error::Diverged(problem), _) => Error::Diverged(format!("{problem}; with --overwrite, another try takes this one's place")),

@@ -1,10 +1,11 @@
 //! From the arguments of `train` to a run's settings, its folder and how it starts.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::run_folder::RUNS;
 use super::train::Train;
-use crate::error::{Error, Result, shell_word};
+use crate::error::{Error, Result, shell_path};
 use crate::text::{AUTO, TokenizerConfig, absolute, read_text};
 use crate::train::checkpoint::{self, Checkpoint, Which};
 use crate::train::config::{RunConfig, may_change_on_resume};
@@ -150,7 +151,7 @@ fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) 
     if refused.is_empty() {
         return Ok(());
     }
-    let (list, out) = (refused.join(", "), shell_word(out));
+    let (list, out) = (refused.join(", "), shell_path(out));
     Err(Error::usage(format!(
         "--resume cannot change {list}: {advice}start another run in another --out, with --init {out} to keep its weights"
     )))
@@ -158,8 +159,11 @@ fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) 
 
 /// The folder that --out names, or one under runs/ named after where the settings come from.
 pub fn out(args: &Train) -> PathBuf {
-    let stem = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned());
-    let name = args.preset.clone().or_else(|| args.config.as_deref().and_then(stem)).or_else(|| args.init.as_deref().and_then(stem));
+    let owned = |name: &OsStr| name.to_string_lossy().into_owned();
+    let config = || args.config.as_deref().and_then(Path::file_stem).map(owned);
+    // A folder's name may have a dot, as in `runs/mine-0.5`.
+    let init = || args.init.as_deref().and_then(Path::file_name).map(owned);
+    let name = args.preset.clone().or_else(config).or_else(init);
     let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
     args.out.clone().unwrap_or_else(|| Path::new(RUNS).join(name))
 }

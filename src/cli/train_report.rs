@@ -9,7 +9,7 @@ use super::data_report::{self, Unknown};
 use super::output::{self, Output, count, duration};
 use super::run_folder::{Loaded, load};
 use super::{Context, interrupt, predict};
-use crate::error::{Result, bytes, shell_word};
+use crate::error::{Result, bytes, shell_path};
 use crate::generate::Sampling;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
@@ -193,7 +193,7 @@ pub struct After<'a> {
 impl After<'_> {
     /// After Ctrl-C.
     pub fn stopped(&self, out: &Output) {
-        let (run, word) = (self.setup.folder.path().display(), shell_word(self.setup.folder.path()));
+        let (run, word) = (self.setup.folder.path().display(), shell_path(self.setup.folder.path()));
         out.object(&self.result("stopped"));
         out.line(&format!("stopped at step {}, saved to {run}; go on with: wgpt train --out {word} --resume", count(self.step)));
     }
@@ -214,7 +214,7 @@ impl After<'_> {
         if !out.quiet() {
             self.show_model(context)?;
         }
-        let run = shell_word(self.setup.folder.path());
+        let run = shell_path(self.setup.folder.path());
         if let Some(curve) = &self.curve {
             out.line(&format!("\nloss curve   {} and .png", curve.display()));
         }

@@ -1,7 +1,7 @@
 //! Checksums: XXH3 with 128 bits. They find damage and mix-ups, not forgery.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -28,18 +28,14 @@ impl Hash {
     /// [`Error::File`] when it cannot be read, or is no regular file.
     pub fn of_file(path: &Path) -> Result<(u64, Hash)> {
         let problem = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
-        // A pipe would be waited for, and a device may have no end.
-        let found = std::fs::metadata(path).map_err(problem)?;
-        if !found.is_file() {
-            return Err(Error::file(path, "is not a regular file"));
-        }
-        let (mut file, mut block) = (std::fs::File::open(path).map_err(problem)?, vec![0; BLOCK]);
+        let opened = super::open(path).map_err(|e| if e.kind() == ErrorKind::InvalidInput { Error::file(path, e) } else { problem(e) });
+        let (mut file, mut block) = (opened?, vec![0; BLOCK]);
         let mut hasher = Hasher::default();
         loop {
             match file.read(&mut block) {
                 Ok(0) => return Ok((hasher.bytes(), hasher.hash())),
                 Ok(read) => hasher.add(&block[..read]),
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(problem(e)),
             }
         }
@@ -146,7 +142,7 @@ mod tests {
             Hash::of(&bytes)
         };
         assert!([0, 777, 8 * bytes.len() - 1].map(flipped).iter().all(|other| *other != hash));
-        assert!(Hash::of_file(folder.path()).unwrap_err().to_string().contains("not a regular file"));
+        assert!(Hash::of_file(folder.path()).unwrap_err().to_string().ends_with("is a folder, a file is needed"));
         assert!(Hash::of_file(&folder.path().join("none")).unwrap_err().to_string().contains("cannot be read"));
     }
 }

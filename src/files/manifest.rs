@@ -1,7 +1,6 @@
 //! Manifests: which files belong together in a folder, with their lengths and checksums.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -49,12 +48,10 @@ impl Manifest {
     /// [`Error::File`] when it cannot be read, is damaged or of another version.
     pub fn find(folder: &Path) -> Result<Option<Manifest>> {
         let path = folder.join(MANIFEST);
-        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-            return Err(Error::file(&path, "is not a regular file"));
-        }
-        let bytes = match fs::read(&path) {
+        let bytes = match super::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::InvalidInput => return Err(Error::file(&path, e)),
             Err(e) => return Err(Error::file(&path, format!("cannot be read: {e}"))),
         };
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| Error::file(&path, format!("is damaged: {e}")))?;

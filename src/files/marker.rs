@@ -53,7 +53,7 @@ impl Marker {
         match super::read(&path) {
             Ok(bytes) => {
                 let marker = serde_json::from_slice(&bytes);
-                marker.map(Some).map_err(|e| Error::file(&path, format!("is not what this program writes: {e}")))
+                marker.map(Some).map_err(|e| Error::file(&path, format!("is not what this program writes ({e}): move it away")))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::file(&path, format!("cannot be read: {e}"))),

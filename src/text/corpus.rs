@@ -78,6 +78,12 @@ impl Corpus {
         };
         let kind = existing.as_ref().map_or(config.kind.as_str(), |tokenizer| tokenizer.kind());
         let (train, val) = text.split_at(border(&text, data.val_fraction, kind == "word"));
+        if train.is_empty() && !val.is_empty() {
+            let fraction = data.val_fraction;
+            return Err(Error::usage(format!(
+                "data.val_fraction is {fraction}, which leaves none of the text to train on: make it smaller"
+            )));
+        }
         let tokenizer = match existing {
             Some(tokenizer) => tokenizer,
             None if kind == "character" => Tokenizer::train(config, &text)?,

@@ -55,9 +55,6 @@ pub(crate) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> {
 ///
 /// `Err`: no bytes, a NUL byte (then it is no text), bytes that are not UTF-8; both positions are named, counted from 0.
 pub fn text_from_bytes(bytes: Vec<u8>, origin: &str) -> Result<String> {
-    if bytes.is_empty() {
-        return Err(Error::file(origin, "is empty, a text is needed"));
-    }
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         return Err(Error::file(origin, known(&bytes).unwrap_or_else(|| nul(at as u64))));
     }
@@ -67,6 +64,9 @@ pub fn text_from_bytes(bytes: Vec<u8>, origin: &str) -> Result<String> {
     })?;
     if text.starts_with(BYTE_ORDER_MARK) {
         text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    if text.is_empty() {
+        return Err(Error::file(origin, "is empty, a text is needed"));
     }
     Ok(text)
 }

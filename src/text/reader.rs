@@ -44,12 +44,12 @@ impl TextReader {
         let mut reader =
             TextReader { file: open(&path)?, path, size: size.max(4), buffer: Vec::new(), checked: 0, offset: 0, ended: false };
         reader.read_up_to(reader.size)?;
-        if reader.buffer.is_empty() {
-            return Err(Error::file(&reader.path, "is empty, a text is needed"));
-        }
         let mut mark = [0; 4];
         if reader.buffer.starts_with(BYTE_ORDER_MARK.encode_utf8(&mut mark).as_bytes()) {
             reader.take(BYTE_ORDER_MARK.len_utf8())?;
+        }
+        if reader.buffer.is_empty() {
+            return Err(Error::file(&reader.path, "is empty, a text is needed"));
         }
         Ok(reader)
     }
@@ -155,6 +155,7 @@ mod tests {
         };
         assert!(problem(None).ends_with("no such file"));
         assert!(problem(Some(b"")).contains("is empty"));
+        assert!(problem(Some("\u{feff}".as_bytes())).contains("is empty"), "a byte order mark alone");
         assert!(problem(Some(b"some words here \xE9 and there")).contains("byte 0xE9 at position 16,"));
         assert!(problem(Some("so\nviele w\u{f6}rter 世".as_bytes().split_last().unwrap().1)).contains("at position 17,"));
         assert!(problem(Some(b"some words here \0 and there")).contains("NUL byte at position 16:"));

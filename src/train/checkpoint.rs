@@ -19,7 +19,7 @@ pub use read::{Checkpoint, read_config, read_meta, read_moments, read_tokenizer,
 pub use tensors::Tensors;
 
 use super::config::RunConfig;
-use crate::error::{Error, Result, shell_word};
+use crate::error::{Error, Result, shell_path, shell_word};
 use crate::files::{self, NewFolder, disk};
 use crate::gpu::variants::Choice;
 use crate::model::params::Param;
@@ -128,12 +128,15 @@ fn named(parent: &Path, pointer: &str) -> Option<PathBuf> {
 /// # Errors
 /// [`Error::File`] when the run has none.
 pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
-    let shown = shell_word(out);
+    let shown = shell_path(out);
+    if out.exists() && !out.is_dir() {
+        return Err(Error::file(out, "is a file, the folder of a run is needed"));
+    }
     if !out.is_dir() {
         return Err(Error::file(out, format!("there is no such run: `wgpt train --out {shown}` makes one")));
     }
     if let Some(run) = run_of(out) {
-        return Err(Error::file(out, format!("is a checkpoint of the run in {}: name that", shell_word(run))));
+        return Err(Error::file(out, format!("is a checkpoint of the run in {}: name that", shell_path(run))));
     }
     let parent = folder(out);
     let latest = named(&parent, "latest");
@@ -149,9 +152,16 @@ pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
     }
     if let Some((_, path)) = steps(&parent).into_iter().next() {
         let (name, latest) = (path.file_name().unwrap_or_default().display().to_string(), parent.join("latest"));
-        if fs::symlink_metadata(&latest).is_err() {
+        match fs::symlink_metadata(&latest) {
             // The first save of a run was cut off before the line that names it.
-            return Ok(Checkpoint::named(path, "latest"));
+            Err(_) => return Ok(Checkpoint::named(path, "latest")),
+            Ok(found) if !found.is_file() => {
+                return Err(Error::file(
+                    &latest,
+                    format!("is no regular file: move it away, then {name} is taken, the newest that is there"),
+                ));
+            }
+            Ok(_) => {}
         }
         let word = shell_word(&latest);
         return Err(Error::file(&latest, format!("names no checkpoint; `echo {name} >{word}` takes the newest that is there")));

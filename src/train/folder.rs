@@ -145,14 +145,15 @@ impl RunFolder {
     /// Claims the first of `path`, `path-2`, `path-3` ... that is free and that no other process has.
     ///
     /// # Errors
-    /// [`Error::File`] when a folder cannot be made or locked.
+    /// [`Error::File`] when a folder cannot be made or locked, or has no name.
     pub fn claim_next(path: &Path) -> Result<RunFolder> {
+        let (path, beside) = (path.to_path_buf(), with_name(path)?);
         let numbered = (2..).map(|n: u64| {
-            let mut name = path.file_name().unwrap_or_default().to_os_string();
+            let mut name = beside.file_name().unwrap_or_default().to_os_string();
             name.push(format!("-{n}"));
-            path.with_file_name(name)
+            beside.with_file_name(name)
         });
-        for path in std::iter::once(path.to_path_buf()).chain(numbered) {
+        for path in std::iter::once(path.clone()).chain(numbered) {
             // One that cannot be read is not free either.
             if path.exists() && !look(&path).is_ok_and(|found| found == Found::Free) {
                 continue;
@@ -226,6 +227,16 @@ impl Drop for RunFolder {
     }
 }
 
+/// The folder by its own name, which `.` and `..` do not say.
+fn with_name(path: &Path) -> Result<PathBuf> {
+    if path.file_name().is_some() {
+        return Ok(path.to_path_buf());
+    }
+    let whole = fs::canonicalize(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let no_name = || Error::file(path, "has no name that a number can follow: name another folder with --out");
+    if whole.file_name().is_some() { Ok(whole) } else { Err(no_name()) }
+}
+
 /// Makes the folder and those above it; those that were missing, outermost first.
 fn make(path: &Path) -> Result<Vec<PathBuf>> {
     let mut missing: Vec<PathBuf> =
@@ -234,6 +245,9 @@ fn make(path: &Path) -> Result<Vec<PathBuf>> {
     let above = path.ancestors().skip(1).find(|path| path.exists());
     if let Some(file) = above.filter(|path| !path.is_dir()) {
         return Err(Error::file(path, format!("cannot be made: {} is a file, a folder is needed there", file.display())));
+    }
+    if let Some(link) = missing.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
+        return Err(Error::file(path, format!("cannot be made: {} is a symbolic link to nothing", link.display())));
     }
     let mut made: Vec<PathBuf> = vec![];
     for folder in missing {

@@ -51,7 +51,9 @@ pub fn preset(name: &str) -> Result<RunConfig> {
         _ => {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
             let nearest = suggestion(name, names.iter().copied());
-            Err(Error::usage(format!("unknown preset `{name}`: {nearest} (presets: {})", names.join(", "))))
+            let all = names.join(", ");
+            let list = if nearest.ends_with(&all) { String::new() } else { format!(" (presets: {all})") };
+            Err(Error::usage(format!("unknown preset `{name}`: {nearest}{list}")))
         }
     }
 }
@@ -207,6 +209,8 @@ mod tests {
     fn unknown_names_get_the_nearest() {
         let error = preset("gpt-2").unwrap_err().to_string();
         assert!(error.starts_with("unknown preset `gpt-2`: did you mean `gpt2`? (presets: shakespeare-word, toy, "), "{error}");
+        assert!(preset("zzz").unwrap_err().to_string().starts_with("unknown preset `zzz`: there are shakespeare-word, "));
+        assert_eq!(preset("zzz").unwrap_err().to_string().matches("gpt2-xl").count(), 1);
         assert!(preset("shakespeare").unwrap_err().to_string().contains("did you mean `shakespeare-"));
     }
 

@@ -14,7 +14,7 @@ use super::metrics::{self, MetricsFile, Record};
 use super::reports::StepReport;
 use super::saved;
 use super::trainer::{Snapshot, Trainer};
-use crate::error::{Error, Result, shell_word};
+use crate::error::{Error, Result, shell_path};
 use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
@@ -447,7 +447,7 @@ impl Run {
         for place in places {
             match self.save_at(&place) {
                 Ok(place) => {
-                    let place = shell_word(&place);
+                    let place = shell_path(&place);
                     return Error::file(
                         &out,
                         format!(

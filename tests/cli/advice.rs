@@ -84,6 +84,9 @@ fn a_run_whose_files_were_moved() {
         fs::remove_file(folder.path("runs/toy").join(name)).unwrap();
     }
     folder.refused(2, &["train", "--preset", "toy"], &["runs/toy holds a run"]);
+    folder.ok(&["predict", "--run", "runs/toy", "hello"]);
+    folder.ok(&["predict", "hello"]);
+    folder.write("runs/toy/checkpoints/latest", "step-7");
     follow(&folder, &["predict", "--run", "runs/toy", "hello"], "");
     folder.ok(&["predict", "hello"]);
     fs::create_dir(folder.path("mine")).unwrap();
@@ -159,4 +162,82 @@ fn the_same_command_line_goes_on() {
     let line = small(&["--init=a", "--out=b", "--steps=2"]);
     folder.ok(&line);
     folder.ok(&[&line[..], &["--resume"]].concat());
+}
+
+/// Names that a command line reads otherwise than they look.
+#[test]
+fn folders_with_names_that_are_hard_to_type() {
+    let folder = Folder::new("advice_names");
+    for out in ["-x", "a  b", " c"] {
+        // Nothing is there yet, and the command that is named begins it.
+        follow(&folder, &["predict", &format!("--run={out}"), "hello"], " --quiet --preset toy --steps 1");
+        assert!(folder.path(out).join("checkpoints/step-1").is_dir(), "{out:?}");
+        let out = format!("--out={out}");
+        let message = refusal(&folder, &["train", "--quiet", &out, "--resume", "--set=train.seed=1"]);
+        let word =
+            message.split("with --init ").nth(1).and_then(|rest| rest.split(" to keep").next()).unwrap_or_else(|| panic!("{message}"));
+        let done = shell(&folder, &format!("wgpt train --quiet --preset toy --steps 1 --out of --overwrite --init {word}"));
+        assert_eq!(done.code, 0, "{done:?}");
+        let done = folder.ok(&["train", "--preset=toy", "--steps=1", &out, "--overwrite"]);
+        for name in ["next word", "more text", "train on"] {
+            let line = done.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no `{name}` in {done}"));
+            let done = shell(&folder, &format!("{} --quiet", line[name.len()..].trim().replace("...", "hello")));
+            assert_eq!(done.code, 0, "{line}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn a_next_free_name_stands_beside_the_folder() {
+    let folder = Folder::new("advice_next_free");
+    fs::create_dir_all(folder.path("a/in")).unwrap();
+    folder.write("a/mine.txt", "mine");
+    for (number, (at, out)) in [("a", "."), ("a/in", "..")].into_iter().enumerate() {
+        let mut command = folder.command(&["train", "--quiet", "--preset=toy", "--steps=1", "--next-free", "--out", out]);
+        let done = Done::from(command.current_dir(folder.path(at)).output().unwrap());
+        assert_eq!(done.code, 0, "{done:?}");
+        let made = format!("a-{}", number + 2);
+        assert!(folder.path(&made).join("checkpoints/step-1").is_dir(), "{at} {out}: {:?}", folder.files().keys());
+    }
+    folder.refused(1, &["train", "--preset=toy", "--next-free", "--out=/"], &["/: has no name that a number can follow", "--out"]);
+    // What is named after a run has the whole of its name.
+    folder.ok(&["train", "--quiet", "--preset=toy", "--steps=1", "--out=mine-0.5"]);
+    folder.ok(&["train", "--quiet", "--init=mine-0.5", "--steps=1"]);
+    assert!(folder.path("runs/mine-0.5/checkpoints/step-1").is_dir());
+}
+
+#[test]
+fn what_is_no_run_is_told_apart() {
+    let folder = Folder::with_toy("advice_no_run");
+    folder.write("file", "mine");
+    for args in [&["predict", "--run=file", "hello"][..], &["train", "--init=file", "--out=new"], &["train", "--resume", "--out=file"]] {
+        folder.refused(1, args, &["file: is a file, ", "folder"]);
+    }
+    folder.refused(2, &["train", "--preset=toyy", "--resume"], &["unknown preset `toyy`: did you mean `toy`?"]);
+    folder.refused(2, &["train", "--preset=", "--resume"], &["unknown preset ``"]);
+    // What only a move helps against.
+    let latest = folder.path("runs/toy/checkpoints/latest");
+    fs::remove_file(&latest).unwrap();
+    fs::create_dir(&latest).unwrap();
+    folder.refused(1, &["predict", "hello"], &["latest: is no regular file: move it away, then step-300 is taken"]);
+    fs::rename(&latest, folder.path("away")).unwrap();
+    folder.ok(&["predict", "hello", "--run=runs/toy"]);
+    folder.write("runs/toy/.wgpt.json", "mine");
+    let resume = ["train", "--quiet", "--resume", "--out=runs/toy", "--steps=301"];
+    folder.refused(1, &resume, &[".wgpt.json: is not what this program writes", "move it away"]);
+    fs::rename(folder.path("runs/toy/.wgpt.json"), folder.path("marker")).unwrap();
+    folder.ok(&resume);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_nothing() {
+    let folder = Folder::new("advice_links");
+    std::os::unix::fs::symlink("nowhere", folder.path("link")).unwrap();
+    // A link to nothing cannot be read as a file of the folder.
+    let args = ["train", "--quiet", "--preset=toy", "--steps=1", "--out=link/run"];
+    folder.run(&args).assert_refused(1, &args, &["link/run: cannot be made: link is a symbolic link to nothing"]);
+    assert!(!folder.path("nowhere").exists());
+    fs::create_dir(folder.path("nowhere")).unwrap();
+    folder.ok(&args);
 }

@@ -18,6 +18,13 @@ fn texts_that_are_none() {
     folder.refused(1, &train("binary.txt"), &["binary.txt", "NUL byte at position 9"]);
     folder.refused(1, &train("latin1.txt"), &["latin1.txt", "byte 0xE9 at position 3", "UTF-8"]);
     folder.refused(2, &train("short.txt"), &["training part has 11 tokens", "needs at least 33", "use more text"]);
+    folder.write("mark.txt", "\u{feff}");
+    folder.refused(1, &train("mark.txt"), &["mark.txt", "is empty"]);
+    folder.refused(
+        2,
+        &["train", "--quiet", "--preset=toy", "--set=data.val_fraction=0.9999"],
+        &["data.val_fraction is 0.9999", "make it smaller"],
+    );
     folder.refused(1, &train("missing.txt"), &["missing.txt", "no such file"]);
     folder.refused(1, &train("."), &["is a folder"]);
     folder.refused(1, &train("ids.tokens"), &["ids.tokens", "tokenizer"]);
@@ -42,6 +49,9 @@ fn names_that_are_unknown() {
     folder.refused(2, &["train", "--prest", "toy"], &["--prest", "--preset"]);
     folder.refused(2, &["trian"], &["trian", "train"]);
     folder.refused(2, &["train", "--backend", "cuda"], &["cuda", "vulkan, metal, dx12, gl"]);
+    let empty = ["train", "--out", ""];
+    folder.refused(2, &empty, &["--out"]);
+    assert!(!folder.run(&empty).stderr.contains("hyphen"), "nothing begins with one");
     folder.refused(2, &["train", "--resume", "--overwrite"], &["--resume", "--overwrite"]);
 }
 
@@ -135,4 +145,8 @@ fn tokenizers() {
     folder.refused(1, &["tokenizer", "encode", "--tokenizer", "there.json", "a"], &["there.json", "no tokenizer.json"]);
     folder.refused(1, &["tokenizer", "encode", "--tokenizer", "text.txt", "a"], &["text.txt", "JSON"]);
     folder.refused(1, &["tokenizer", "encode", "a"], &["runs", "--run"]);
+    // More than there is memory for, which is taken at once.
+    folder.refused(2, &train("99999999999", "new.json", "text.txt"), &["99999999999", "at most 16777216"]);
+    let bpe = ["train", "--quiet", "--data=text.txt", "--set=tokenizer.kind=bpe", "--set=tokenizer.max_vocab=99999999999"];
+    folder.refused(2, &bpe, &["tokenizer.max_vocab is 99999999999", "at most 16777216"]);
 }

@@ -66,6 +66,8 @@ fn names_that_are_not_utf8() {
     std::fs::write(folder.0.join(&data), text()).unwrap();
     let args = [o("train"), o("--data"), &data];
     run(&folder, &args).assert_refused(2, &["train --data"], &["caf\u{fffd}.txt", "UTF-8"]);
+    let done = run(&folder, &[o("eval"), o("--run"), &out, o("--data"), &tokens]);
+    done.assert_refused(1, &["eval --data"], &["caf\u{fffd}.tokens: has a name that is not UTF-8"]);
     // Every command in a folder of such a name.
     let here = Folder(folder.0.join(name("")));
     for args in [&["generate", "--prompt=hello", "--tokens=2", "--run=run"][..], &["train", "--preset=toy", "--steps=1", "--out=other"]] {
