@@ -230,6 +230,26 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_reaches_no_file_outside_of_its_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let path = made(place.path(), "one", "me");
+        let (mine, manifest) = (place.path().join("mine"), path.join(MANIFEST));
+        fs::write(&mine, "mine").unwrap();
+        let whole = fs::read_to_string(&manifest).unwrap();
+        for name in ["../mine", "./a", "a/../../mine", "..", "", "/", mine.to_str().unwrap()] {
+            fs::write(&manifest, whole.replace("\"a\"", &serde_json::to_string(name).unwrap())).unwrap();
+            let e = Manifest::find(&path).unwrap_err().to_string();
+            assert!(e.contains(&format!("it names `{name}`, which is no file of its folder")), "{e}");
+            fs::remove_file(path.join("a")).unwrap();
+            assert!(!remove_made(&path, "me").unwrap());
+            assert_eq!(fs::read(&mine).unwrap(), b"mine");
+            fs::write(path.join("a"), b"some text").unwrap();
+        }
+        fs::write(&manifest, whole).unwrap();
+        assert!(remove_made(&path, "me").unwrap());
+    }
+
+    #[test]
     fn only_what_was_made_here_under_this_name_is_removed() {
         let place = tempfile::tempdir().unwrap();
         let path = made(place.path(), "one", "me");

@@ -58,6 +58,11 @@ impl Manifest {
         if manifest.version != VERSION {
             return Err(Error::file(&path, format!("has version {}, this program reads version {VERSION}", manifest.version)));
         }
+        // By these names files are read and removed.
+        let plain = |name: &&String| Path::new(name).file_name() == Some(name.as_ref());
+        if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
+            return Err(Error::file(&path, format!("is damaged: it names `{name}`, which is no file of its folder")));
+        }
         Ok(Some(manifest))
     }
 
