@@ -30,8 +30,25 @@ struct Invocation {
     rows: vec4<u32>, // may lie beyond the end
 }
 
-alias Block = array<vec4<f32>, 4>; //     four others, each with the team's four rows; or a quad of these four rows
-alias Sums = array<Block, PASSES>; //     indexed by loops of PASSES trips, so that compilers unroll them and keep this in registers
+// What is kept between blocks must stay in registers. NVIDIA's compiler puts an array in memory as soon as one index to it is no constant,
+// and leaves a loop with a barrier or a branch in it rolled: so blocks are indexed by literals only, and passes have names.
+alias Block = array<vec4<f32>, 4>; // four others, each with the team's four rows; or a quad of these four rows
+
+// A block of each pass; those from PASSES on are never touched.
+struct Sums {
+    a: Block,
+    b: Block,
+    c: Block,
+    d: Block,
+}
+
+// A row of each pass.
+struct Row {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+}
 
 fn invocation_of(place: Place, local: u32) -> Invocation {
     let team = local / LANES;
@@ -64,14 +81,22 @@ fn add_products(block: ptr<function, Block>, me: Invocation, chunk: u32) {
         let b = own_side[at + CHUNK];
         let c = own_side[at + 2u * CHUNK];
         let d = own_side[at + 3u * CHUNK];
-        for (var j = 0u; j < 4u; j++) {
-            let other = other_side[(me.lane + LANES * j) * OTHER_LINE + i];
-            (*block)[j] += vec4(a.x, b.x, c.x, d.x) * other.x;
-            (*block)[j] += vec4(a.y, b.y, c.y, d.y) * other.y;
-            (*block)[j] += vec4(a.z, b.z, c.z, d.z) * other.z;
-            (*block)[j] += vec4(a.w, b.w, c.w, d.w) * other.w;
-        }
+        let rows = transpose(mat4x4(a, b, c, d));
+        let other = me.lane * OTHER_LINE + i;
+        (*block)[0] = plus_product((*block)[0], rows, other_side[other]);
+        (*block)[1] = plus_product((*block)[1], rows, other_side[other + LANES * OTHER_LINE]);
+        (*block)[2] = plus_product((*block)[2], rows, other_side[other + 2u * LANES * OTHER_LINE]);
+        (*block)[3] = plus_product((*block)[3], rows, other_side[other + 3u * LANES * OTHER_LINE]);
     }
+}
+
+fn plus_product(sum: vec4<f32>, rows: mat4x4<f32>, other: vec4<f32>) -> vec4<f32> {
+    var result = sum;
+    result += rows[0] * other.x;
+    result += rows[1] * other.y;
+    result += rows[2] * other.z;
+    result += rows[3] * other.w;
+    return result;
 }
 
 // Dot products of the workgroup's rows in one part of qkv with a block of rows in another.
@@ -121,48 +146,99 @@ fn dy_products(place: Place, me: Invocation, local: u32, by_key: bool, first: u3
     return block;
 }
 
-// Hands a block of weights to the whole workgroup; the barrier that makes them seen is in add_qkv and add_dy.
+// Hands a block of weights to the whole workgroup; the barrier that makes them seen is in share_qkv and share_dy.
 fn share_weights(me: Invocation, block: Block) {
-    for (var j = 0u; j < 4u; j++) {
-        weights[(me.lane + LANES * j) * WEIGHT_LINE + me.team] = block[j];
+    let at = me.lane * WEIGHT_LINE + me.team;
+    weights[at] = block[0];
+    weights[at + LANES * WEIGHT_LINE] = block[1];
+    weights[at + 2u * LANES * WEIGHT_LINE] = block[2];
+    weights[at + 3u * LANES * WEIGHT_LINE] = block[3];
+}
+
+// Puts a pass of a block of rows of one part of qkv into own_side.
+fn share_qkv(place: Place, me: Invocation, other: u32, first: u32, pass_index: u32) {
+    workgroupBarrier();
+    for (var row = me.team; row < OTHERS; row += TEAMS) {
+        own_side[row * LANES + me.lane] = qkv_quad(place, first + row, other, pass_index * LANES + me.lane);
     }
+    workgroupBarrier();
+}
+
+fn share_dy(place: Place, me: Invocation, first: u32, pass_index: u32) {
+    workgroupBarrier();
+    for (var row = me.team; row < OTHERS; row += TEAMS) {
+        own_side[row * LANES + me.lane] = dy_quad(place, first + row, pass_index * LANES + me.lane);
+    }
+    workgroupBarrier();
 }
 
 // Adds the weighted quads in own_side, which are of the others from `first` on; four a trip, an end that compilers cannot unroll to.
-fn add_weighted(sums: ptr<function, Sums>, me: Invocation, which: u32, first: u32) {
+fn plus_weighted(sum: Block, me: Invocation, first: u32) -> Block {
+    var result = sum;
     let end = min(first + OTHERS, dims.time);
     for (var other = first; other < end; other += 4u) {
         for (var i = 0u; i < 4u; i++) {
             let weight = weights[(other - first + i) * WEIGHT_LINE + me.team];
             let value = own_side[(other - first + i) * LANES + me.lane];
-            (*sums)[which][0] += weight.x * value;
-            (*sums)[which][1] += weight.y * value;
-            (*sums)[which][2] += weight.z * value;
-            (*sums)[which][3] += weight.w * value;
+            result[0] += weight.x * value;
+            result[1] += weight.y * value;
+            result[2] += weight.z * value;
+            result[3] += weight.w * value;
         }
     }
+    return result;
 }
 
 // Adds a block of rows of one part of qkv, weighted.
 fn add_qkv(sums: ptr<function, Sums>, place: Place, me: Invocation, other: u32, first: u32) {
-    for (var i = 0u; i < PASSES; i++) {
-        workgroupBarrier();
-        for (var row = me.team; row < OTHERS; row += TEAMS) {
-            own_side[row * LANES + me.lane] = qkv_quad(place, first + row, other, i * LANES + me.lane);
-        }
-        workgroupBarrier();
-        add_weighted(sums, me, i, first);
+    share_qkv(place, me, other, first, 0u);
+    (*sums).a = plus_weighted((*sums).a, me, first);
+    if PASSES > 1u {
+        share_qkv(place, me, other, first, 1u);
+        (*sums).b = plus_weighted((*sums).b, me, first);
+    }
+    if PASSES > 2u {
+        share_qkv(place, me, other, first, 2u);
+        (*sums).c = plus_weighted((*sums).c, me, first);
+    }
+    if PASSES > 3u {
+        share_qkv(place, me, other, first, 3u);
+        (*sums).d = plus_weighted((*sums).d, me, first);
     }
 }
 
 fn add_dy(sums: ptr<function, Sums>, place: Place, me: Invocation, first: u32) {
-    for (var i = 0u; i < PASSES; i++) {
-        workgroupBarrier();
-        for (var row = me.team; row < OTHERS; row += TEAMS) {
-            own_side[row * LANES + me.lane] = dy_quad(place, first + row, i * LANES + me.lane);
-        }
-        workgroupBarrier();
-        add_weighted(sums, me, i, first);
+    share_dy(place, me, first, 0u);
+    (*sums).a = plus_weighted((*sums).a, me, first);
+    if PASSES > 1u {
+        share_dy(place, me, first, 1u);
+        (*sums).b = plus_weighted((*sums).b, me, first);
+    }
+    if PASSES > 2u {
+        share_dy(place, me, first, 2u);
+        (*sums).c = plus_weighted((*sums).c, me, first);
+    }
+    if PASSES > 3u {
+        share_dy(place, me, first, 3u);
+        (*sums).d = plus_weighted((*sums).d, me, first);
+    }
+}
+
+// Multiplies the four rows by a factor each.
+fn times(block: Block, factor: vec4<f32>) -> Block {
+    return Block(block[0] * factor.x, block[1] * factor.y, block[2] * factor.z, block[3] * factor.w);
+}
+
+fn scale_rows(sums: ptr<function, Sums>, factor: vec4<f32>) {
+    (*sums).a = times((*sums).a, factor);
+    if PASSES > 1u {
+        (*sums).b = times((*sums).b, factor);
+    }
+    if PASSES > 2u {
+        (*sums).c = times((*sums).c, factor);
+    }
+    if PASSES > 3u {
+        (*sums).d = times((*sums).d, factor);
     }
 }
 
@@ -201,6 +277,74 @@ fn keep_columns(counter: vec2<u32>, query: u32, rows: vec4<u32>) -> vec4<f32> {
     return vec4(keep(counter, query, rows.x), keep(counter, query, rows.y), keep(counter, query, rows.z), keep(counter, query, rows.w));
 }
 
+// A value of each of the team's rows; rows past the end repeat the last one.
+fn saved_rows(place: Place, rows: vec4<u32>) -> vec4<f32> {
+    let at = statistic(place, 0u) + min(rows, vec4(dims.time - 1u));
+    return vec4(saved[at.x], saved[at.y], saved[at.z], saved[at.w]);
+}
+
+// This lane's share of dy · y of a row.
+fn delta_of(place: Place, lane: u32, row: u32) -> f32 {
+    let at = output(place, min(row, dims.time - 1u));
+    var sum = 0.0;
+    for (var quad = lane; quad < QUADS; quad += LANES) {
+        sum += dot(unpack(dy[at + quad]), unpack(out[at + quad]));
+    }
+    return sum;
+}
+
+// Stores a row of the head, quad by quad, at `at` of y.
+fn store_y(at: u32, lane: u32, row: Row) {
+    if lane < QUADS {
+        y[at + lane] = pack(row.a);
+    }
+    if LANES + lane < QUADS {
+        y[at + LANES + lane] = pack(row.b);
+    }
+    if 2u * LANES + lane < QUADS {
+        y[at + 2u * LANES + lane] = pack(row.c);
+    }
+    if 3u * LANES + lane < QUADS {
+        y[at + 3u * LANES + lane] = pack(row.d);
+    }
+}
+
+fn store_dqkv(at: u32, lane: u32, row: Row) {
+    if lane < QUADS {
+        dqkv[at + lane] = pack(row.a);
+    }
+    if LANES + lane < QUADS {
+        dqkv[at + LANES + lane] = pack(row.b);
+    }
+    if 2u * LANES + lane < QUADS {
+        dqkv[at + 2u * LANES + lane] = pack(row.c);
+    }
+    if 3u * LANES + lane < QUADS {
+        dqkv[at + 3u * LANES + lane] = pack(row.d);
+    }
+}
+
+// Stores the team's four rows in one part of dqkv.
+fn store_part(sums: ptr<function, Sums>, place: Place, me: Invocation, which: u32) {
+    if me.rows.x < dims.time {
+        store_dqkv(part(place, me.rows.x, which), me.lane, Row((*sums).a[0], (*sums).b[0], (*sums).c[0], (*sums).d[0]));
+    }
+    if me.rows.y < dims.time {
+        store_dqkv(part(place, me.rows.y, which), me.lane, Row((*sums).a[1], (*sums).b[1], (*sums).c[1], (*sums).d[1]));
+    }
+    if me.rows.z < dims.time {
+        store_dqkv(part(place, me.rows.z, which), me.lane, Row((*sums).a[2], (*sums).b[2], (*sums).c[2], (*sums).d[2]));
+    }
+    if me.rows.w < dims.time {
+        store_dqkv(part(place, me.rows.w, which), me.lane, Row((*sums).a[3], (*sums).b[3], (*sums).c[3], (*sums).d[3]));
+    }
+}
+
+// Scaled scores of one key, those of queries before it made too low to count.
+fn seen_scores(scores: vec4<f32>, key: u32, me: Invocation) -> vec4<f32> {
+    return select(vec4(LOWEST), scores, vec4(key) <= me.rows) * dims.scale;
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let place = place_of(workgroup.x);
@@ -211,54 +355,43 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     var total = vec4(0.0); // of this lane's keys alone
     let end = min(place.first + ROWS_PER_GROUP, dims.time);
     for (var first = 0u; first < end; first += OTHERS) {
-        var block = qkv_products(place, me, local, Q, K, first);
+        let products = qkv_products(place, me, local, Q, K, first);
         let keys = others_of(first, me.lane);
-        if first + OTHERS > place.first + 1u {
-            for (var j = 0u; j < 4u; j++) {
-                block[j] = select(vec4(LOWEST), block[j], vec4(keys[j]) <= me.rows);
-            }
-        }
-        var new_top = top;
-        for (var j = 0u; j < 4u; j++) {
-            block[j] *= dims.scale;
-            new_top = max(new_top, block[j]);
-        }
-        new_top = highest_of_team(me, new_top);
+        let s0 = seen_scores(products[0], keys.x, me);
+        let s1 = seen_scores(products[1], keys.y, me);
+        let s2 = seen_scores(products[2], keys.z, me);
+        let s3 = seen_scores(products[3], keys.w, me);
+        let new_top = highest_of_team(me, max(top, max(max(s0, s1), max(s2, s3))));
         let shrink = exp(top - new_top);
         top = new_top;
-        total *= shrink;
-        for (var j = 0u; j < 4u; j++) {
-            block[j] = exp(block[j] - top);
-            total += block[j];
-        }
+        var p = Block(exp(s0 - top), exp(s1 - top), exp(s2 - top), exp(s3 - top));
+        total = total * shrink + ((p[0] + p[1]) + (p[2] + p[3]));
         if dims.dropout != 0u {
-            for (var j = 0u; j < 4u; j++) {
-                block[j] *= keep_rows(counter, me.rows, keys[j]);
-            }
+            p[0] *= keep_rows(counter, me.rows, keys.x);
+            p[1] *= keep_rows(counter, me.rows, keys.y);
+            p[2] *= keep_rows(counter, me.rows, keys.z);
+            p[3] *= keep_rows(counter, me.rows, keys.w);
         }
-        share_weights(me, block);
-        for (var i = 0u; i < PASSES; i++) {
-            sums[i][0] *= shrink.x;
-            sums[i][1] *= shrink.y;
-            sums[i][2] *= shrink.z;
-            sums[i][3] *= shrink.w;
-        }
+        share_weights(me, p);
+        scale_rows(&sums, shrink);
         add_qkv(&sums, place, me, V, first);
     }
     total = sum_of_team(me, total);
-    for (var r = 0u; r < 4u; r++) {
-        if me.rows[r] >= dims.time {
-            continue;
-        }
-        for (var i = 0u; i < PASSES; i++) {
-            let quad = i * LANES + me.lane;
-            if quad < QUADS {
-                y[output(place, me.rows[r]) + quad] = pack(sums[i][r] / total[r]);
-            }
-        }
-        if me.lane == 0u {
-            lse[statistic(place, me.rows[r])] = top[r] + log(total[r]);
-        }
+    scale_rows(&sums, 1.0 / total);
+    let logs = top + log(total);
+    store_row(place, me, me.rows.x, Row(sums.a[0], sums.b[0], sums.c[0], sums.d[0]), logs.x);
+    store_row(place, me, me.rows.y, Row(sums.a[1], sums.b[1], sums.c[1], sums.d[1]), logs.y);
+    store_row(place, me, me.rows.z, Row(sums.a[2], sums.b[2], sums.c[2], sums.d[2]), logs.z);
+    store_row(place, me, me.rows.w, Row(sums.a[3], sums.b[3], sums.c[3], sums.d[3]), logs.w);
+}
+
+fn store_row(place: Place, me: Invocation, row: u32, values: Row, log_sum: f32) {
+    if row >= dims.time {
+        return;
+    }
+    store_y(output(place, row), me.lane, values);
+    if me.lane == 0u {
+        lse[statistic(place, row)] = log_sum;
     }
 }
 
@@ -267,17 +400,13 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     let place = place_of(workgroup.x);
     let counter = counter_of(place);
     let me = invocation_of(place, local);
-    var own_lse: vec4<f32>;
-    var own_delta: vec4<f32>;
-    for (var r = 0u; r < 4u; r++) {
-        let row = min(me.rows[r], dims.time - 1u);
-        own_lse[r] = saved[statistic(place, row)];
-        let at = output(place, row);
-        for (var quad = me.lane; quad < QUADS; quad += LANES) {
-            own_delta[r] += dot(unpack(dy[at + quad]), unpack(out[at + quad]));
-        }
-    }
-    own_delta = sum_of_team(me, own_delta);
+    let own_lse = saved_rows(place, me.rows);
+    let own_delta = sum_of_team(me, vec4(
+        delta_of(place, me.lane, me.rows.x),
+        delta_of(place, me.lane, me.rows.y),
+        delta_of(place, me.lane, me.rows.z),
+        delta_of(place, me.lane, me.rows.w),
+    ));
     var dq: Sums;
     let end = min(place.first + ROWS_PER_GROUP, dims.time);
     for (var first = 0u; first < end; first += OTHERS) {
@@ -285,32 +414,55 @@ fn backward_query(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
         var dp = dy_products(place, me, local, false, first);
         let keys = others_of(first, me.lane);
         if dims.dropout != 0u {
-            for (var j = 0u; j < 4u; j++) {
-                dp[j] *= keep_rows(counter, me.rows, keys[j]);
-            }
+            dp[0] *= keep_rows(counter, me.rows, keys.x);
+            dp[1] *= keep_rows(counter, me.rows, keys.y);
+            dp[2] *= keep_rows(counter, me.rows, keys.z);
+            dp[3] *= keep_rows(counter, me.rows, keys.w);
         }
-        var ds: Block;
-        for (var j = 0u; j < 4u; j++) {
-            let p = select(vec4(0.0), exp(scores[j] * dims.scale - own_lse), vec4(keys[j]) <= me.rows);
-            ds[j] = p * (dp[j] - own_delta);
-        }
-        share_weights(me, ds);
+        share_weights(me, Block(
+            row_probabilities(scores[0], own_lse, keys.x, me) * (dp[0] - own_delta),
+            row_probabilities(scores[1], own_lse, keys.y, me) * (dp[1] - own_delta),
+            row_probabilities(scores[2], own_lse, keys.z, me) * (dp[2] - own_delta),
+            row_probabilities(scores[3], own_lse, keys.w, me) * (dp[3] - own_delta),
+        ));
         add_qkv(&dq, place, me, K, first);
     }
-    for (var r = 0u; r < 4u; r++) {
-        if me.rows[r] >= dims.time {
-            continue;
-        }
-        for (var i = 0u; i < PASSES; i++) {
-            let quad = i * LANES + me.lane;
-            if quad < QUADS {
-                dqkv[part(place, me.rows[r], Q) + quad] = pack(dq[i][r] * dims.scale);
-            }
-        }
-        if me.lane == 0u {
-            delta[statistic(place, me.rows[r])] = own_delta[r];
-        }
+    scale_rows(&dq, vec4(dims.scale));
+    store_part(&dq, place, me, Q);
+    if me.lane == 0u {
+        store_delta(place, me.rows.x, own_delta.x);
+        store_delta(place, me.rows.y, own_delta.y);
+        store_delta(place, me.rows.z, own_delta.z);
+        store_delta(place, me.rows.w, own_delta.w);
     }
+}
+
+// The probabilities of one key for the team's rows, which are queries.
+fn row_probabilities(scores: vec4<f32>, own_lse: vec4<f32>, key: u32, me: Invocation) -> vec4<f32> {
+    return select(vec4(0.0), exp(scores * dims.scale - own_lse), vec4(key) <= me.rows);
+}
+
+fn store_delta(place: Place, row: u32, value: f32) {
+    if row < dims.time {
+        delta[statistic(place, row)] = value;
+    }
+}
+
+// For one query, of the team's rows, which are keys: the kept probabilities, and the gradients of the scores.
+struct Column {
+    kept: vec4<f32>,
+    ds: vec4<f32>,
+}
+
+fn column_of(place: Place, counter: vec2<u32>, me: Invocation, query: u32, scores: vec4<f32>, dp: vec4<f32>) -> Column {
+    let at = statistic(place, min(query, dims.time - 1u));
+    let seen = (me.rows <= vec4(query)) & vec4(query < dims.time);
+    let p = select(vec4(0.0), exp(scores * dims.scale - saved[at]), seen);
+    var factor = vec4(1.0);
+    if dims.dropout != 0u {
+        factor = keep_columns(counter, query, me.rows);
+    }
+    return Column(p * factor, p * (dp * factor - delta_in[at]));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -322,37 +474,19 @@ fn backward_key_value(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(loca
     var dv: Sums;
     for (var first = place.first; first < dims.time; first += OTHERS) {
         let scores = qkv_products(place, me, local, K, Q, first);
-        var ds = dy_products(place, me, local, true, first);
+        let dp = dy_products(place, me, local, true, first);
         let queries = others_of(first, me.lane);
-        var kept: Block;
-        for (var j = 0u; j < 4u; j++) {
-            let at = statistic(place, min(queries[j], dims.time - 1u));
-            let seen = (me.rows <= vec4(queries[j])) & vec4(queries[j] < dims.time);
-            let p = select(vec4(0.0), exp(scores[j] * dims.scale - saved[at]), seen);
-            kept[j] = p;
-            if dims.dropout != 0u {
-                let factor = keep_columns(counter, queries[j], me.rows);
-                kept[j] *= factor;
-                ds[j] *= factor;
-            }
-            ds[j] = p * (ds[j] - delta_in[at]);
-        }
-        share_weights(me, kept);
+        let c0 = column_of(place, counter, me, queries.x, scores[0], dp[0]);
+        let c1 = column_of(place, counter, me, queries.y, scores[1], dp[1]);
+        let c2 = column_of(place, counter, me, queries.z, scores[2], dp[2]);
+        let c3 = column_of(place, counter, me, queries.w, scores[3], dp[3]);
+        share_weights(me, Block(c0.kept, c1.kept, c2.kept, c3.kept));
         add_dy(&dv, place, me, first);
         workgroupBarrier();
-        share_weights(me, ds);
+        share_weights(me, Block(c0.ds, c1.ds, c2.ds, c3.ds));
         add_qkv(&dk, place, me, Q, first);
     }
-    for (var r = 0u; r < 4u; r++) {
-        if me.rows[r] >= dims.time {
-            continue;
-        }
-        for (var i = 0u; i < PASSES; i++) {
-            let quad = i * LANES + me.lane;
-            if quad < QUADS {
-                dqkv[part(place, me.rows[r], K) + quad] = pack(dk[i][r] * dims.scale);
-                dqkv[part(place, me.rows[r], V) + quad] = pack(dv[i][r]);
-            }
-        }
-    }
+    scale_rows(&dk, vec4(dims.scale));
+    store_part(&dk, place, me, K);
+    store_part(&dv, place, me, V);
 }
