@@ -65,6 +65,8 @@ pub(crate) struct Recorder<'a> {
     pub batch: usize,
     /// How activations are stored.
     pub dtype: Dtype,
+    /// Bytes, see [`wgpu::Limits::max_storage_buffer_binding_size`].
+    pub largest_binding: u64,
 }
 
 impl Recorder<'_> {
@@ -89,7 +91,8 @@ impl Model {
     pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, limits: &wgpu::Limits) -> Result<Model> {
         let mut model = Model::new(config, batch, Some(moments), None, activations, limits)?;
         let Model { plan, inputs, pools, records, ops, .. } = &mut model;
-        let recorder = Recorder { ops, config, inputs, batch, dtype: activations };
+        let largest_binding = limits.max_storage_buffer_binding_size;
+        let recorder = Recorder { ops, config, inputs, batch, dtype: activations, largest_binding };
         let weights = params::Weights::of(config, |name| pools.weights(name), |name| pools.operands(name));
         let grads = params::Weights::of(config, |name| pools.grads(name), |name| pools.grads(name));
         recorder.check_head(&weights)?;
@@ -118,7 +121,8 @@ impl Model {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         let mut model = Model::new(&config, batch, None, None, Dtype::F32, limits)?;
         let Model { plan, inputs, pools, records, ops, .. } = &mut model;
-        let recorder = Recorder { ops, config: &config, inputs, batch, dtype: Dtype::F32 };
+        let largest_binding = limits.max_storage_buffer_binding_size;
+        let recorder = Recorder { ops, config: &config, inputs, batch, dtype: Dtype::F32, largest_binding };
         let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
         recorder.check_head(&weights)?;
         let acts = acts::Acts::new(plan, &config, batch, recorder.dtype);
@@ -137,7 +141,8 @@ impl Model {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         let mut model = Model::new(&config, 1, None, Some(picks), Dtype::F32, limits)?;
         let Model { plan, inputs, pools, ops, .. } = &mut model;
-        let recorder = Recorder { ops, config: &config, inputs, batch: 1, dtype: Dtype::F32 };
+        let largest_binding = limits.max_storage_buffer_binding_size;
+        let recorder = Recorder { ops, config: &config, inputs, batch: 1, dtype: Dtype::F32, largest_binding };
         let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
         let acts = acts::Acts::new(plan, &config, 1, recorder.dtype);
         plan.begin(FORWARD);
