@@ -12,6 +12,7 @@ const COLS_PER_GROUP: u32 = 64u;
 const ROWS_PER_THREAD: u32 = 16u;
 
 const K_STEP: u32 = 32u;
+const STRETCH: u32 = 1024u;
 const LINE: u32 = K_STEP + 8u; // from one outer index to the next, padded against bank conflicts
 
 var<workgroup> a_tile: array<f16, ROWS_PER_GROUP * LINE>;
@@ -70,43 +71,64 @@ fn thread_corner(thread: u32) -> vec2<u32> {
 }
 
 fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
-    var c00 = Product();
-    var c01 = Product();
-    var c02 = Product();
-    var c03 = Product();
-    var c10 = Product();
-    var c11 = Product();
-    var c12 = Product();
-    var c13 = Product();
-    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
-        fetch(corner, thread, k0, a_operand, b_operand, row_sums);
-        workgroupBarrier();
-        for (var k = 0u; k < K_STEP; k += 16u) {
-            let low = coopLoadT<Left>(&a_tile[k], LINE);
-            let high = coopLoadT<Left>(&a_tile[16u * LINE + k], LINE);
-            let b0 = coopLoad<Right>(&b_tile[k], LINE);
-            let b1 = coopLoad<Right>(&b_tile[16u * LINE + k], LINE);
-            let b2 = coopLoad<Right>(&b_tile[32u * LINE + k], LINE);
-            let b3 = coopLoad<Right>(&b_tile[48u * LINE + k], LINE);
-            c00 = coopMultiplyAdd(low, b0, c00);
-            c01 = coopMultiplyAdd(low, b1, c01);
-            c02 = coopMultiplyAdd(low, b2, c02);
-            c03 = coopMultiplyAdd(low, b3, c03);
-            c10 = coopMultiplyAdd(high, b0, c10);
-            c11 = coopMultiplyAdd(high, b1, c11);
-            c12 = coopMultiplyAdd(high, b2, c12);
-            c13 = coopMultiplyAdd(high, b3, c13);
+    var t00 = Product();
+    var t01 = Product();
+    var t02 = Product();
+    var t03 = Product();
+    var t10 = Product();
+    var t11 = Product();
+    var t12 = Product();
+    var t13 = Product();
+    // An NVIDIA card's sums lose their low bits by truncation, always towards zero: stretches of k are summed by themselves, and rounded as
+    // any f32 when they are added.
+    for (var start = 0u; start < dims.inner; start += STRETCH) {
+        let end = min(start + STRETCH, dims.inner);
+        var c00 = Product();
+        var c01 = Product();
+        var c02 = Product();
+        var c03 = Product();
+        var c10 = Product();
+        var c11 = Product();
+        var c12 = Product();
+        var c13 = Product();
+        for (var k0 = start; k0 < end; k0 += K_STEP) {
+            fetch(corner, thread, k0, a_operand, b_operand, row_sums);
+            workgroupBarrier();
+            for (var k = 0u; k < K_STEP; k += 16u) {
+                let low = coopLoadT<Left>(&a_tile[k], LINE);
+                let high = coopLoadT<Left>(&a_tile[16u * LINE + k], LINE);
+                let b0 = coopLoad<Right>(&b_tile[k], LINE);
+                let b1 = coopLoad<Right>(&b_tile[16u * LINE + k], LINE);
+                let b2 = coopLoad<Right>(&b_tile[32u * LINE + k], LINE);
+                let b3 = coopLoad<Right>(&b_tile[48u * LINE + k], LINE);
+                c00 = coopMultiplyAdd(low, b0, c00);
+                c01 = coopMultiplyAdd(low, b1, c01);
+                c02 = coopMultiplyAdd(low, b2, c02);
+                c03 = coopMultiplyAdd(low, b3, c03);
+                c10 = coopMultiplyAdd(high, b0, c10);
+                c11 = coopMultiplyAdd(high, b1, c11);
+                c12 = coopMultiplyAdd(high, b2, c12);
+                c13 = coopMultiplyAdd(high, b3, c13);
+            }
+            workgroupBarrier();
         }
-        workgroupBarrier();
+        t00 = t00 + c00;
+        t01 = t01 + c01;
+        t02 = t02 + c02;
+        t03 = t03 + c03;
+        t10 = t10 + c10;
+        t11 = t11 + c11;
+        t12 = t12 + c12;
+        t13 = t13 + c13;
     }
-    coopStoreT(c00, &results[0], COLS_PER_GROUP);
-    coopStoreT(c01, &results[16], COLS_PER_GROUP);
-    coopStoreT(c02, &results[32], COLS_PER_GROUP);
-    coopStoreT(c03, &results[48], COLS_PER_GROUP);
-    coopStoreT(c10, &results[16u * COLS_PER_GROUP], COLS_PER_GROUP);
-    coopStoreT(c11, &results[16u * COLS_PER_GROUP + 16u], COLS_PER_GROUP);
-    coopStoreT(c12, &results[16u * COLS_PER_GROUP + 32u], COLS_PER_GROUP);
-    coopStoreT(c13, &results[16u * COLS_PER_GROUP + 48u], COLS_PER_GROUP);
+    coopStoreT(t00, &results[0], COLS_PER_GROUP);
+    coopStoreT(t01, &results[16], COLS_PER_GROUP);
+    coopStoreT(t02, &results[32], COLS_PER_GROUP);
+    coopStoreT(t03, &results[48], COLS_PER_GROUP);
+    coopStoreT(t10, &results[16u * COLS_PER_GROUP], COLS_PER_GROUP);
+    coopStoreT(t11, &results[16u * COLS_PER_GROUP + 16u], COLS_PER_GROUP);
+    coopStoreT(t12, &results[16u * COLS_PER_GROUP + 32u], COLS_PER_GROUP);
+    coopStoreT(t13, &results[16u * COLS_PER_GROUP + 48u], COLS_PER_GROUP);
     workgroupBarrier();
     var sums: Sums;
     let own = thread_corner(thread);
