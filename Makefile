@@ -9,9 +9,12 @@ export XDG_RUNTIME_DIR ?= /tmp
 train: driver
 	cargo run --release --quiet -- train --next-free
 
+# Which packages `make test` and `make check` look at: the engine; CI sets --workspace, all of them.
+PACKAGES ?=
+
 # One test process after another: each opens one device. Optimized, with debug assertions in this crate (see Cargo.toml).
 test: driver
-	cargo test --profile checked
+	cargo test --profile checked $(PACKAGES)
 
 driver:
 	@sh .ci/driver.sh
@@ -19,5 +22,5 @@ driver:
 # What CI checks beside the tests.
 check:
 	cargo fmt --all -- --check
-	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	cargo clippy --profile checked --all-targets $(PACKAGES) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --profile checked --no-deps

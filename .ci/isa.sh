@@ -10,9 +10,9 @@ libraries=$folder/usr/lib/$(uname -m)-linux-gnu
 if [[ ! -e $folder/icd.json ]]; then
     rm -rf "$folder"
     mkdir -p "$folder"/{lists/partial,archives/partial}
-    # The mirror that this machine uses already, else Debian's own.
+    # The mirror that this machine uses already.
     mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/ 2>/dev/null | head -1 | tr -d ' ' || true)
-    mirror=${mirror:-http://deb.debian.org/debian}
+    [[ -n $mirror ]] || { echo "isa.sh: no mirror of Debian is named in /etc/apt: add one, or set RADV to a folder with icd.json" >&2; exit 1; }
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     echo "deb [signed-by=$key] ${mirror%/} bookworm-backports main" >"$folder/sources.list"
     apt=(apt-get -qq -oDir::Etc::sourcelist="$folder/sources.list" -oDir::Etc::sourceparts=- -oDir::State::Lists="$folder/lists"
@@ -30,10 +30,11 @@ if LD_LIBRARY_PATH=$libraries ldd "$libraries/libvulkan_radeon.so" | grep -q "no
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mesa-vulkan-drivers libvulkan1 >/dev/null
 fi
 
-cargo build --release --quiet --manifest-path benches/isa/Cargo.toml --target-dir target
+# ISA: the program, where it is built already.
+[[ -n ${ISA:-} ]] || cargo build --profile checked --quiet --package isa
 isa() {
     RADV_FORCE_FAMILY=$card VK_DRIVER_FILES=$folder/icd.json VK_ICD_FILENAMES=$folder/icd.json LD_LIBRARY_PATH=$libraries \
-        target/release/isa "$@" 2> >(grep -v ac_compute_device_uuid >&2)
+        "${ISA:-target/checked/isa}" "$@" 2> >(grep -v ac_compute_device_uuid >&2)
 }
 for card in navi31 navi21; do
     if [[ ${1:-} == --record ]]; then

@@ -14,13 +14,12 @@ if ! dpkg -s $packages >/dev/null 2>&1; then
 fi
 sh .ci/driver.sh
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/studio}
-cd studio
-cargo fmt -- --check
-cargo test --quiet --release
-cargo build --quiet --release
-cd ..
-studio=$CARGO_TARGET_DIR/release/studio
+# STUDIO: the program, where it is built and tested already.
+studio=${STUDIO:-target/checked/studio}
+if [ -z "${STUDIO:-}" ]; then
+    cargo test --quiet --profile checked --package studio
+    cargo build --quiet --profile checked --package studio
+fi
 
 # A display that is free, and which: Xvfb says so.
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
