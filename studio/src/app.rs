@@ -8,7 +8,7 @@ use wgpt::gpu::Gpu;
 use crate::engine::Engine;
 use crate::style::{self, ACCENT, QUIET, TEXT, WARN, font};
 use crate::window::{Asked, Window};
-use crate::{Args, Told};
+use crate::{Args, LEAST, Told};
 
 pub struct App {
     args: Args,
@@ -113,6 +113,7 @@ impl App {
 
 impl eframe::App for App {
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+        fit(ui.ctx());
         let all = ui.max_rect();
         ui.painter().rect_filled(all, 0.0, style::GROUND);
         let mut asked = Asked::Nothing;
@@ -139,6 +140,15 @@ impl eframe::App for App {
         let ctx = ui.ctx().clone();
         self.finish(&ctx);
         ctx.request_repaint();
+    }
+}
+
+/// Draws everything smaller where the window is smaller than its cards need: a window manager need not keep to the least size.
+fn fit(ctx: &egui::Context) {
+    let points = ctx.content_rect().size() * ctx.zoom_factor();
+    let zoom = (points.x / LEAST[0]).min(points.y / LEAST[1]).clamp(0.2, 1.0);
+    if (zoom - ctx.zoom_factor()).abs() > 0.01 {
+        ctx.set_zoom_factor(zoom);
     }
 }
 

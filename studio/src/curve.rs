@@ -8,21 +8,19 @@ const MOST: usize = 2048;
 pub struct Curve {
     /// (step, loss), each the mean of `every` steps.
     pub raw: Vec<[f64; 2]>,
-    /// Its running mean.
+    /// Its running mean: of each point and as many on either side, so that it follows a falling loss without a lag.
     pub smooth: Vec<[f64; 2]>,
     every: usize,
     /// The sum of what will be the next point, and of how many.
     next: ([f64; 2], usize),
-    mean: f64,
-    weight: f64,
 }
+
+/// Points on either side that a running mean takes in; fewer near the ends.
+const SIDE: usize = 5;
 
 impl Curve {
     pub fn push(&mut self, step: f64, value: f64) {
         self.every = self.every.max(1);
-        // An exponential mean without a bias towards where it began, over some ten steps.
-        self.mean += 0.1 * (value - self.mean);
-        self.weight += 0.1 * (1.0 - self.weight);
         let (sum, count) = &mut self.next;
         *sum = [sum[0] + step, sum[1] + value];
         *count += 1;
@@ -31,20 +29,27 @@ impl Curve {
         }
         let count = *count as f64;
         self.raw.push([self.next.0[0] / count, self.next.0[1] / count]);
-        self.smooth.push([self.next.0[0] / count, self.mean / self.weight]);
         self.next = Default::default();
         if self.raw.len() >= MOST {
             self.every *= 2;
-            for points in [&mut self.raw, &mut self.smooth] {
-                let pairs = points.chunks(2).map(|pair| [0, 1].map(|i| pair.iter().map(|point| point[i]).sum::<f64>() / pair.len() as f64));
-                *points = pairs.collect();
-            }
+            let pairs = self.raw.chunks(2).map(|pair| [0, 1].map(|i| pair.iter().map(|point| point[i]).sum::<f64>() / pair.len() as f64));
+            self.raw = pairs.collect();
+            self.smooth.clear();
+        }
+        // Only the last ones have new neighbours.
+        self.smooth.truncate(self.raw.len().saturating_sub(SIDE + 1));
+        for index in self.smooth.len()..self.raw.len() {
+            let side = SIDE.min(index).min(self.raw.len() - 1 - index);
+            let around = &self.raw[index - side..=index + side];
+            let mean = around.iter().map(|point| point[1]).sum::<f64>() / around.len() as f64;
+            self.smooth.push([self.raw[index][0], mean]);
         }
     }
 
-    /// The mean over the last steps.
+    /// The mean over the last ten points.
     pub fn last(&self) -> Option<f64> {
-        (self.weight > 0.0).then(|| self.mean / self.weight)
+        let last = &self.raw[self.raw.len().saturating_sub(10)..];
+        (!last.is_empty()).then(|| last.iter().map(|point| point[1]).sum::<f64>() / last.len() as f64)
     }
 }
 
@@ -59,6 +64,14 @@ mod tests {
         assert!(curve.raw.len() < MOST && curve.raw.len() >= MOST / 4, "{}", curve.raw.len());
         assert!(curve.raw.iter().all(|point| (point[1] - 2.0 * point[0]).abs() < 1e-6));
         assert!(curve.raw.windows(2).all(|pair| pair[0][0] < pair[1][0]));
+    }
+
+    #[test]
+    fn the_running_mean_of_a_slope_is_the_slope() {
+        let mut curve = Curve::default();
+        (1..200).for_each(|step| curve.push(f64::from(step), 300.0 - f64::from(step)));
+        assert!(curve.smooth.len() == curve.raw.len());
+        assert!(curve.smooth.iter().all(|point| (point[1] - (300.0 - point[0])).abs() < 1e-9));
     }
 
     #[test]

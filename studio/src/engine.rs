@@ -27,6 +27,8 @@ pub struct Engine {
     pub writer: Writer,
     pub prompt: Prompt,
     pub loss: Curve,
+    /// Of the last step: the schedule's, of which the slider sets the peak.
+    pub learning_rate: Option<f64>,
     pub tokens_per_second: f64,
     /// Steps whose loss has come.
     pub step: u64,
@@ -64,6 +66,8 @@ impl Engine {
         let look = Look { map, at, words: vec![], shown: None, stage: Stage::Resting(Instant::now() - EVERY) };
         let (table, writer, prompt) = (Table::new(gpu, &opened)?, Writer::new(gpu, &opened)?, Prompt::new(gpu, &opened)?);
         let step = opened.trainer.step_count();
+        let mut loss = Curve::default();
+        opened.history.iter().for_each(|&(step, value)| loss.push(step as f64, value));
         Ok(Engine {
             gpu: gpu.clone(),
             opened,
@@ -71,7 +75,8 @@ impl Engine {
             table,
             writer,
             prompt,
-            loss: Curve::default(),
+            loss,
+            learning_rate: None,
             tokens_per_second: 0.0,
             step,
             running: true,
@@ -126,6 +131,7 @@ impl Engine {
     fn poll(&mut self) -> Result<()> {
         while let Some(report) = self.opened.trainer.poll()? {
             self.step = report.step;
+            self.learning_rate = Some(report.learning_rate);
             self.loss.push(report.step as f64, f64::from(report.loss));
         }
         self.table.poll();

@@ -38,7 +38,7 @@ pub struct Args {
 /// What went wrong, for who started the program.
 pub type Told = Arc<Mutex<Option<String>>>;
 
-/// A smaller window has no room for all cards.
+/// What all cards need, in points; in a smaller window everything is drawn smaller.
 const LEAST: [f32; 2] = [1120.0, 680.0];
 
 const USAGE: &str = "usage: studio [RUN_FOLDER | PRESET] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]";
@@ -57,7 +57,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--size" => {
                 let given = value("WIDTHxHEIGHT")?;
                 let (width, height) = given.split_once('x').ok_or(format!("--size {given}: needs WIDTHxHEIGHT, say 1280x800"))?;
-                size = [number(width, "--size")?.clamp(LEAST[0], 8192.0), number(height, "--size")?.clamp(LEAST[1], 8192.0)];
+                size = [number(width, "--size")?.clamp(400.0, 8192.0), number(height, "--size")?.clamp(240.0, 8192.0)];
             }
             flag if flag.starts_with('-') => return Err(format!("there is no flag {flag}\n{USAGE}")),
             _ if what.is_none() => what = Some(word),
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(message) => return failed(&message),
     };
-    let viewport = eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size).with_min_inner_size(LEAST);
+    let viewport = eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size);
     let mut options = eframe::NativeOptions { viewport, ..Default::default() };
     with_features(&mut options);
     let told = Told::default();

@@ -8,7 +8,7 @@ use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::text::{Bigram, Corpus, Tokenizer, UNKNOWN};
 use wgpt::train::checkpoint::{self, Which};
-use wgpt::train::{RunConfig, Snapshot, Trainer, presets};
+use wgpt::train::{RunConfig, Snapshot, Trainer, metrics, presets};
 
 /// What was opened.
 pub struct Opened {
@@ -19,6 +19,8 @@ pub struct Opened {
     pub trainer: Trainer,
     /// The loss of a model that counts pairs of tokens, nats: what the curve has to get below.
     pub bigram: Option<f64>,
+    /// Steps and losses that the run had up to its checkpoint.
+    pub history: Vec<(u64, f64)>,
 }
 
 /// Says whether there is such a run or preset, before a window opens.
@@ -61,7 +63,15 @@ pub fn open(gpu: &Gpu, what: &str) -> Result<Opened> {
         block_on(gpu, trainer.restore(&Snapshot { step: meta.step, state: meta.device_state, weights, moments }))?;
     }
     let name = folder.file_name().map_or(what.to_owned(), |name| name.to_string_lossy().into_owned());
-    Ok(Opened { name, config, tokenizer, corpus, trainer, bigram })
+    let history = if checkpoint::is_run(folder) { history(folder, trainer.step_count())? } else { vec![] };
+    Ok(Opened { name, config, tokenizer, corpus, trainer, bigram, history })
+}
+
+/// The losses of a run's steps up to `last`, from its metrics, where it has any.
+fn history(run: &Path, last: u64) -> Result<Vec<(u64, f64)>> {
+    let file = run.join("metrics.jsonl");
+    let records = if file.exists() { metrics::read(&file)? } else { vec![] };
+    Ok(records.iter().filter(|record| record.step <= last).filter_map(|record| Some((record.step, record.loss?))).collect())
 }
 
 impl Opened {

@@ -146,9 +146,8 @@ pub fn frame_times(ui: &egui::Ui, rect: Rect, frames: &VecDeque<FrameTime>, most
     painter.hline(scale.rect.x_range(), y, Stroke::new(1.5, TEXT));
 }
 
-/// Rows of a name, a bar and a number, as many as fit.
-pub fn bars(painter: &Painter, rect: Rect, rows: &[(String, f32)], name_width: f32, number: impl Fn(f32) -> String) {
-    let most = rows.iter().map(|row| row.1).fold(1e-9, f32::max);
+/// Rows of a name, a bar and a number, as many as fit. A bar is the share of `whole` that its number is.
+pub fn bars(painter: &Painter, rect: Rect, rows: &[(String, f32)], whole: f32, name_width: f32, number: impl Fn(f32) -> String) {
     let fitting = ((rect.height() / 18.0) as usize).clamp(1, rows.len().max(1));
     let height = (rect.height() / fitting as f32).min(22.0);
     for (index, (name, value)) in rows.iter().take(fitting).enumerate() {
@@ -158,7 +157,7 @@ pub fn bars(painter: &Painter, rect: Rect, rows: &[(String, f32)], name_width: f
         named.text(Pos2::new(rect.left(), y), Align2::LEFT_CENTER, name, font(12.0), TEXT);
         let track = Rect::from_min_max(Pos2::new(rect.left() + name_width, y - 4.0), Pos2::new(rect.right() - 56.0, y + 4.0));
         painter.rect_filled(track, CornerRadius::same(4), LINE.gamma_multiply(0.6));
-        let length = (track.width() * value / most).clamp(3.0, track.width());
+        let length = (track.width() * value / whole.max(1e-9)).clamp(3.0, track.width());
         let colour = if index == 0 { ACCENT } else { ACCENT.lerp_to_gamma(LINE, 0.42) };
         painter.rect_filled(Rect::from_min_size(track.min, Vec2::new(length, track.height())), CornerRadius::same(4), colour);
         painter.text(Pos2::new(rect.right(), y), Align2::RIGHT_CENTER, number(*value), font(12.0), QUIET);

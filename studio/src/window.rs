@@ -126,7 +126,7 @@ impl Window {
         painter.text(rect.left_center() + Vec2::new(4.0, 15.0), Align2::LEFT_CENTER, about, font(12.0), QUIET);
         let loss = engine.loss.last().map_or("–".into(), |loss| format!("{loss:.3}"));
         let figures = [
-            (grouped(engine.step), format!("step of {}", grouped(engine.opened.config.train.steps))),
+            (grouped(engine.step), steps(engine.step, engine.opened.config.train.steps)),
             (loss, "loss, nats a token".into()),
             (grouped(engine.tokens_per_second as u64), "tokens a second".into()),
             (format!("{:.0}", 1e3 / self.mean(|frame| frame.whole).max(0.1)), "frames a second".into()),
@@ -165,12 +165,18 @@ impl Window {
     fn left(&mut self, ui: &mut egui::Ui, rect: Rect) {
         let (top, rest) = split_y(rect, rect.height() * 0.38, GAP);
         let (middle, bottom) = split_y(rest, rest.height() * 0.46, GAP);
-        let body = card(ui, top, "loss", |ui| legend(ui, &[("running mean", ACCENT), ("a step", FAINT)]));
+        let now = self.engine.learning_rate;
+        let body = card(ui, top, "loss", |ui| {
+            legend(ui, &[("running mean", ACCENT), ("a step", FAINT)]);
+            if let Some(now) = now {
+                ui.label(quiet(format!("learning rate {now:.1e}")));
+            }
+        });
         let (plot, row) = split_y(body, body.height() - ROW, 4.0);
         let guess = (self.engine.opened.config.model.vocab_size as f64).ln();
         plots::losses(ui, plot, &self.engine.loss, guess, self.engine.opened.bigram.map(|loss| (loss, self.engine.opened.unit())));
         let mut rate = self.learning_rate;
-        slider(ui, row, "learning rate", &mut rate, 1e-5..=3e-2, |rate| format!("{rate:.1e}"));
+        slider(ui, row, "peak learning rate", &mut rate, 1e-5..=3e-2, |rate| format!("{rate:.1e}"));
         if rate != self.learning_rate {
             self.learning_rate = rate;
             if let Err(error) = self.engine.opened.trainer.set_learning_rate(rate) {
@@ -208,7 +214,7 @@ impl Window {
             let galley = ui.painter().layout(text, font(12.0), QUIET, body.width());
             ui.painter().galley(body.min, galley, QUIET);
         } else {
-            plots::bars(ui.painter(), body, &self.kernels, 196.0, |milliseconds| format!("{milliseconds:.2}"));
+            plots::bars(ui.painter(), body, &self.kernels, sum, 196.0, |milliseconds| format!("{milliseconds:.2}"));
         }
         if measure && self.error.is_none() {
             self.measure();
@@ -283,7 +289,7 @@ impl Window {
         let (line, rest) = split_y(rest, note, 0.0);
         ui.painter().text(line.left_center(), Align2::LEFT_CENTER, &prompt.note, font(12.0), WARN);
         let percent = |share: f32| if share < 0.0095 { format!("{:.1} %", share * 100.0) } else { format!("{:.0} %", share * 100.0) };
-        plots::bars(ui.painter(), rest, &prompt.answers, 92.0, percent);
+        plots::bars(ui.painter(), rest, &prompt.answers, 1.0, 92.0, percent);
     }
 }
 
@@ -302,6 +308,11 @@ fn flowing(text: &str) -> String {
     text.replace('\n', " / ")
 }
 
+/// What stands below the number of a step. The window trains on when what was planned is done.
+fn steps(step: u64, planned: u64) -> String {
+    if step > planned { format!("steps, {} planned", grouped(planned)) } else { format!("step of {}", grouped(planned)) }
+}
+
 /// 1,234,567.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -317,6 +328,12 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn more_steps_than_planned_are_not_a_part_of_them() {
+        assert_eq!(super::steps(300, 300), "step of 300");
+        assert_eq!(super::steps(1457, 1300), "steps, 1,300 planned");
+    }
+
     #[test]
     fn thousands_are_set_apart() {
         assert_eq!([0, 999, 1000, 1234567].map(super::grouped), ["0", "999", "1,000", "1,234,567"]);
