@@ -127,8 +127,9 @@ fn tables_split_by_rows_have_the_right_gradient() {
 /// Logits that exceed one chunk: the same loss and gradient as the twin, along one direction.
 #[test]
 fn head_chunks_add_up() {
-    let config = ModelConfig { vocab_size: 65_600, n_layer: 1, d_model: 4, n_head: 1, d_ff: 4, seq_len: 80, ..small() };
-    let batch = 2;
+    // More rows than the 2,048 of a chunk, and more bytes of logits than its 32 MiB.
+    let config = ModelConfig { vocab_size: 4_100, n_layer: 1, d_model: 4, n_head: 1, d_ff: 4, seq_len: 84, ..small() };
+    let batch = 25;
     let text = record(&run_config(config.clone(), TrainConfig { batch_size: batch, ..TrainConfig::default() }), gpu().limits()).unwrap();
     let chunks = text.plan.to_string().lines().filter(|line| line.contains("cross_entropy.forward_backward")).count();
     assert!(chunks > 1, "{chunks} chunk");
@@ -159,8 +160,8 @@ fn head_chunks_add_up() {
 #[test]
 fn dispatches_are_few() {
     for norm in [Norm::Pre, Norm::Post] {
-        let config = ModelConfig { norm, vocab_size: 65_600, n_layer: 3, seq_len: 80, ..small() };
-        let model = record(&run_config(config, TrainConfig { batch_size: 2, ..TrainConfig::default() }), gpu().limits()).unwrap();
+        let config = ModelConfig { norm, vocab_size: 4_100, n_layer: 3, seq_len: 84, ..small() };
+        let model = record(&run_config(config, TrainConfig { batch_size: 25, ..TrainConfig::default() }), gpu().limits()).unwrap();
         let labels: Vec<String> =
             model.plan.works().iter().filter(|work| work.phase != wgpt::model::EVALUATE).map(|work| work.label()).collect();
         let count = |holds: &dyn Fn(&str) -> bool| labels.iter().filter(|label| holds(label)).count();

@@ -142,7 +142,17 @@ fn host_structs_are_the_shaders_structs() {
     same_struct("Step", size_of::<Step>(), &step);
     let state = fields!(State { updates: u32, skipped: u32, apply: u32, clip: f32 });
     same_struct("State", size_of::<State>(), &state);
-    let cursor = fields!(Cursor { position: u32, rows: u32, drawn: u32, failed: u32, seed: u32, top_k: u32, top_p: f32, sharpness: f32 });
+    let cursor = fields!(Cursor {
+        position: u32,
+        rows: u32,
+        drawn: u32,
+        failed: u32,
+        seed: u32,
+        top_k: u32,
+        top_p: f32,
+        sharpness: f32,
+        seed_high: u32
+    });
     same_struct("Cursor", size_of::<Cursor>(), &cursor);
 }
 
