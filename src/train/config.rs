@@ -156,7 +156,7 @@ impl TrainConfig {
         need(low <= lr || self.schedule == Schedule::Constant, "train.min_learning_rate", Shown(low), advice)
     }
 
-    /// The samples of a step are counted in a u32 on the device, those of a run in an i64 in its checkpoints.
+    /// Updates, and the samples of a step, are counted in a u32 on the device, the samples of a run in an i64 in its checkpoints.
     fn check_samples(&self) -> Result<()> {
         let (batch, accumulation) = (self.batch_size, self.grad_accumulation);
         let fits = |samples: &u64| u32::try_from(*samples).is_ok();
@@ -165,7 +165,7 @@ impl TrainConfig {
         let advice = format!("needs at most {} sequences a step, with train.batch_size = {batch}", u32::MAX);
         need(samples.is_some(), "train.grad_accumulation", accumulation, advice)?;
         let samples = samples.unwrap_or(1).max(1);
-        let most = i64::MAX as u64 / samples;
+        let most = u64::from(u32::MAX).min(i64::MAX as u64 / samples);
         need(self.steps <= most, "train.steps", self.steps, format!("needs at most {most}, at {samples} sequences a step"))
     }
 
@@ -270,7 +270,7 @@ mod tests {
                 "train.grad_accumulation = 134217728: needs at most 4294967295 sequences a step, with train.batch_size = 32",
             ),
             (|c| c.batch_size = 1 << 32, "train.batch_size = 4294967296: needs at most 4294967295 sequences"),
-            (|c| c.steps = 1 << 62, "train.steps = 4611686018427387904: needs at most 288230376151711743, at 32 sequences a step"),
+            (|c| c.steps = 1 << 62, "train.steps = 4611686018427387904: needs at most 4294967295, at 32 sequences a step"),
             (|c| c.learning_rate = 0.0, "train.learning_rate = 0: needs a number above 0"),
             (|c| c.learning_rate = f64::INFINITY, "train.learning_rate = inf: needs a number above 0"),
             (
