@@ -123,7 +123,7 @@ fn a_vocabulary_too_large_for_a_batch_is_refused_before_it_is_recorded() {
     let (held, refused) = priced(&noop(), model(252), 4);
     let refused = refused.unwrap_err().to_string();
     let start =
-        "the logits of 4 x 1024 tokens over model.vocab_size = 16777216, whose table lies in 127 bindings, take 1560576 matrix products";
+        "the logits of 4 x 1024 tokens over model.vocab_size = 16777216, whose table lies in 127 bindings, take 780288 matrix products";
     assert!(refused.starts_with(start), "{refused}");
     assert!(held < ENOUGH, "{held} bytes");
     let (held, memory) = priced(&noop(), model(4), 4);
