@@ -317,10 +317,12 @@ impl Runner {
 
     /// Blocks until the oldest submit in flight has ended.
     fn wait_for_oldest(&mut self) -> Result<()> {
-        let (begun, before) = (Instant::now(), self.in_flight.len());
+        let before = self.in_flight.len();
+        let mut idle = None;
         loop {
-            match self.in_flight[0].index.clone() {
-                Some(index) => wait::for_submit(&self.gpu, &index)?,
+            let own = self.in_flight[0].index.clone();
+            match &own {
+                Some(index) => wait::for_submit(&self.gpu, index)?,
                 None => wait::for_device(&self.gpu)?,
             }
             self.check_abandoned()?;
@@ -328,8 +330,10 @@ impl Runner {
             if self.in_flight.len() < before {
                 return Ok(());
             }
-            // The device has nothing left to do. A thread of the host's that polls it may be calling the callbacks just now.
-            if begun.elapsed() > PATIENCE {
+            // The device has nothing left to do. A thread of the host's that polls it may be calling the callbacks just now. What the
+            // engine submitted itself is submitted, however long that takes.
+            let idle = *idle.get_or_insert_with(Instant::now);
+            if own.is_none() && idle.elapsed() > PATIENCE {
                 return Err(not_submitted());
             }
             wait::a_moment();
