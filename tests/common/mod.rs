@@ -11,10 +11,15 @@ use wgpt::gpu::adapter::{self, Request};
 pub fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
-        let gpu = pollster::block_on(open());
+        let gpu = own();
         eprintln!("tests run on {} ({})", gpu.info().name, gpu.info().driver_info);
         gpu
     })
+}
+
+/// A device like it that no other test has, for one that counts what is created.
+pub fn own() -> Gpu {
+    pollster::block_on(open())
 }
 
 /// A device lent as a host application would, so that any error which is not handled panics.

@@ -6,7 +6,7 @@ use wgpt::gpu::plan::{Phase, Plan};
 use wgpt::gpu::tensor::Dtype;
 use wgpt::gpu::tune;
 
-use crate::common::gpu;
+use crate::common;
 
 const SOURCE: Source = Source { file: "scale", text: TEXT, shared: &[], variants: VARIANTS };
 
@@ -48,13 +48,14 @@ fn a_wrong_variant_is_out() {
         let [x, y] = ["x", "y"].map(|name| plan.kept(&format!("{name}{rows}"), &[rows], Dtype::F32, "trial"));
         plan.push(&kernel, Extent::rows(rows), 2 * rows as u64, &[("rows", rows.into())], &[("x", &x), ("y", &y)]);
     }
-    let before = gpu().created().bytes;
-    let groups = tune::groups(&[&plan, &plan], gpu());
+    let gpu = common::own();
+    let before = gpu.created();
+    let groups = tune::groups(&[&plan, &plan], &gpu);
     let calls: Vec<(String, usize)> = groups.iter().map(|group| (group.class.to_string(), group.calls)).collect();
     assert_eq!(calls, [("1024x1x1".to_owned(), 4), ("8192x1x1".to_owned(), 2)]);
-    assert_eq!(gpu().created().bytes, before, "grouping allocates nothing");
+    assert_eq!(gpu.created(), before, "grouping allocates nothing");
     for group in &groups {
-        let row = group.measure(gpu(), 3, &|_| None).unwrap();
+        let row = group.measure(&gpu, 3, &|_| None).unwrap();
         let names: Vec<&str> = row.candidates.iter().map(|candidate| candidate.variant).collect();
         assert_eq!((names, row.default), (vec!["plain", "wrong", "added"], 0));
         let problem = row.candidates[1].seconds.clone().unwrap_err();
