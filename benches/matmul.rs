@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench matmul            # 1024³ and the shapes of training
 //!     cargo bench --bench matmul -- tile_broadcast tile_registers
-//!     cargo bench --bench matmul -- tile_shared my_tile.wgsl     # a tile of your own, read when the bench starts
+//!     cargo bench --bench matmul -- tile_shared my_tile.wgsl     # a tile of your own, whole in one file, read when the bench starts
 //!     cargo bench --bench matmul -- --record
 //!
 //! Variants take turns, so that a busy machine slows them alike; medians of the turns are printed. On software adapters read the CPU column.

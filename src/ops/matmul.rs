@@ -47,7 +47,11 @@ const VARIANTS: &[Variant] = &[
     // with 144 of them 16.0 and 16.6.
     Variant {
         name: "tile_shared_small",
-        text: include_str!("../../shaders/shared/tile_shared_small.wgsl"),
+        text: concat!(
+            include_str!("../../shaders/shared/tile_shared_small.wgsl"),
+            "\n",
+            include_str!("../../shaders/shared/tile_fetch.wgsl")
+        ),
         runs: |_| true,
         suits: |traits, extent| !traits.software && extent.workgroups([Some(64), Some(64)]) < 130,
     },
@@ -55,11 +59,20 @@ const VARIANTS: &[Variant] = &[
     // on a compute unit. Tuning takes it where that is otherwise.
     Variant {
         name: "tile_shared_large",
-        text: include_str!("../../shaders/shared/tile_shared_large.wgsl"),
+        text: concat!(
+            include_str!("../../shaders/shared/tile_shared_large.wgsl"),
+            "\n",
+            include_str!("../../shaders/shared/tile_fetch.wgsl")
+        ),
         runs: |_| true,
         suits: |_, _| false,
     },
-    Variant { name: "tile_shared", text: include_str!("../../shaders/shared/tile_shared.wgsl"), runs: |_| true, suits: |_, _| true },
+    Variant {
+        name: "tile_shared",
+        text: concat!(include_str!("../../shaders/shared/tile_shared.wgsl"), "\n", include_str!("../../shaders/shared/tile_fetch.wgsl")),
+        runs: |_| true,
+        suits: |_, _| true,
+    },
 ];
 
 pub struct Matmul {
