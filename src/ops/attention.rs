@@ -22,7 +22,15 @@ const VARIANTS: &[Variant] = &[
         runs: |_| true,
         suits: |traits, _| traits.software,
     },
-    Variant { name: "tiles", text: include_str!("../../shaders/shared/attention_tiles.wgsl"), runs: |_| true, suits: |_, _| true },
+    Variant {
+        name: "tiles",
+        text: concat!(
+            include_str!("../../shaders/shared/attention_tiles.wgsl"),
+            include_str!("../../shaders/shared/attention_blocks.wgsl")
+        ),
+        runs: |_| true,
+        suits: |_, _| true,
+    },
 ];
 
 pub struct Attention {
