@@ -5,7 +5,7 @@
 //! afterwards, as far as their manifests say that this run wrote them. A file that is not what the manifest says is not used.
 
 mod read;
-mod tensors;
+pub(super) mod tensors;
 #[cfg(test)]
 mod tests;
 

@@ -1,10 +1,9 @@
 //! For applications: a trained model as they take it, and a training of their own as `wgpt train --resume` goes on with it.
 
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors};
-
+use super::checkpoint::tensors::{FILES, Reader};
 use super::checkpoint::{self, Content, Meta, Naming, Which};
 use super::config::{RunConfig, may_change_on_resume};
 use super::folder::{RunFolder, Start};
@@ -14,7 +13,7 @@ use crate::files;
 use crate::generate::Generator;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
-use crate::model::params::{self, Param};
+use crate::model::params;
 use crate::ops::step::State;
 use crate::text::{Corpus, Tokenizer};
 
@@ -48,7 +47,8 @@ impl Trained {
         let config = RunConfig::from_toml(config, Path::new("config.toml"))?;
         config.validate()?;
         let tokenizer = Tokenizer::from_json(tokenizer, "tokenizer.json")?;
-        let weights = read_weights(weights, &params::table(&config.model))?;
+        let mut file = Reader::new(Path::new(FILES[0]), Cursor::new(weights), weights.len() as u64)?;
+        let weights = params::table(&config.model).iter().map(|param| file.read(param, None)).collect::<Result<_>>()?;
         Trained { config, tokenizer, weights }.checked()
     }
 
@@ -75,25 +75,6 @@ impl Trained {
         generator.forbid(&self.wordless()).await?;
         Ok(generator)
     }
-}
-
-/// The weights in the bytes of a safetensors file, in the table's order.
-fn read_weights(bytes: &[u8], table: &[Param]) -> Result<Vec<Vec<f32>>> {
-    let problem = |problem: String| Error::file("model.safetensors", problem);
-    let file = SafeTensors::deserialize(bytes).map_err(|e| problem(format!("is cut short or no safetensors file: {e}")))?;
-    let read = |param: &Param| {
-        let (name, shape) = (&param.name, &param.shape);
-        let tensor = file.tensor(name).map_err(|_| problem(format!("has no tensor `{name}` of shape {shape:?}")))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            return Err(problem(format!("`{name}` is {:?} {:?}, this model needs F32 {shape:?}", tensor.dtype(), tensor.shape())));
-        }
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => Err(problem(format!("`{name}` has the value {} at element {index}, not a finite number", values[index]))),
-            None => Ok(values),
-        }
-    };
-    table.iter().map(read).collect()
 }
 
 /// Saves a training of one's own as the run in `out`: `wgpt train --out OUT --resume` goes on with it, and so may an application.

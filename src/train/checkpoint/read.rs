@@ -1,5 +1,7 @@
 //! Reading a checkpoint: every file is compared with the manifest before it is used.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::tensors::{self, Reader};
@@ -50,7 +52,7 @@ impl Checkpoint {
     }
 
     /// A file of tensors.
-    fn tensors(&self, name: &str) -> Result<Reader> {
+    fn tensors(&self, name: &str) -> Result<Reader<BufReader<File>>> {
         self.check(|manifest| manifest.check_file(&self.path, name))?;
         Reader::open(&self.path.join(name)).map_err(|e| self.with_advice(e, false))
     }

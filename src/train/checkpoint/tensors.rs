@@ -103,23 +103,32 @@ fn check_finite(name: &str, step: u64, first: usize, values: &[f32]) -> Result<(
     )))
 }
 
-/// A safetensors file, of which one tensor at a time is in memory.
-pub struct Reader {
+/// A safetensors file, of which one tensor at a time is copied out.
+pub struct Reader<R> {
     path: PathBuf,
-    file: BufReader<File>,
+    file: R,
     metadata: Metadata,
     /// Where the values begin.
     begin: u64,
 }
 
-impl Reader {
+impl Reader<BufReader<File>> {
     /// # Errors
-    /// [`Error::File`] when it cannot be read, or is no whole safetensors file.
-    pub fn open(path: &Path) -> Result<Reader> {
-        let cut = |e: String| Error::file(path, format!("is cut short or no safetensors file: {e}"));
+    /// As [`Reader::new`].
+    pub fn open(path: &Path) -> Result<Reader<BufReader<File>>> {
         let file = files::open(path).map_err(|e| Error::file(path, e))?;
         let size = file.metadata().map_err(|e| Error::file(path, e))?.len();
-        let mut file = BufReader::new(file);
+        Reader::new(path, BufReader::new(file), size)
+    }
+}
+
+impl<R: Read + Seek> Reader<R> {
+    /// Of what `file` holds from its beginning, `size` bytes; errors name it `path`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be read, or is no whole safetensors file.
+    pub fn new(path: &Path, mut file: R, size: u64) -> Result<Reader<R>> {
+        let cut = |e: String| Error::file(path, format!("is cut short or no safetensors file: {e}"));
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(|e| cut(e.to_string()))?;
         let length = u64::from_le_bytes(length);
