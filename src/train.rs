@@ -28,6 +28,6 @@ pub use evaluate::{Evaluation, evaluate};
 pub use looks::AttentionAt;
 pub use reports::StepReport;
 #[cfg(feature = "files")]
-pub use saved::{Trained, save_run};
+pub use saved::{RunFiles, Trained, save_run};
 pub use steps::Batch;
 pub use trainer::{Snapshot, Trainer};

@@ -164,7 +164,7 @@ pub fn other_variants(before: &[Choice], now: &[Choice], asked: bool) -> Option<
 /// # Errors
 /// [`crate::error::Error::File`] when it cannot be written.
 pub fn draw(out: &Path, config: &RunConfig, bigram: Option<f64>) -> Result<Option<PathBuf>> {
-    let records = metrics::read(&out.join("metrics.jsonl"))?;
+    let records = metrics::read(&out.join(metrics::METRICS))?;
     if !records.iter().any(|record| record.loss.or(record.val_loss).is_some_and(f64::is_finite)) {
         return Ok(None);
     }

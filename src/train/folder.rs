@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint;
+use super::metrics::METRICS;
 use crate::error::{Error, Result};
 use crate::files::{self, Lock, MARKER, Marker, disk};
 
@@ -42,7 +43,7 @@ const LOCK: &str = ".wgpt.lock";
 /// What this program's files in a run's folder begin with that are no part of the run.
 const OURS: &str = ".wgpt";
 /// The files of a run that its folder has beside the checkpoints.
-const FILES: [&str; 4] = ["config.toml", "metrics.jsonl", "loss.svg", "loss.png"];
+const FILES: [&str; 4] = ["config.toml", METRICS, "loss.svg", "loss.png"];
 
 /// Says what is in `out`.
 ///

@@ -31,7 +31,7 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
 }
 
 #[cfg(feature = "files")]
-pub use file::{MetricsFile, cut_back, read};
+pub use file::{METRICS, MetricsFile, cut_back, read, write};
 
 #[cfg(feature = "files")]
 mod file {
@@ -41,6 +41,9 @@ mod file {
     use super::Record;
     use crate::error::{Error, Result};
     use crate::files::{self, disk, is_at};
+
+    /// The name of the file in a run's folder.
+    pub const METRICS: &str = "metrics.jsonl";
 
     /// A `metrics.jsonl` open for appending. What cannot be written is kept, and written with what comes next.
     #[derive(Debug)]
@@ -171,6 +174,15 @@ mod file {
         let mut line = serde_json::to_vec(record).map_err(|e| Error::file(path, e))?;
         line.push(b'\n');
         Ok(line)
+    }
+
+    /// Writes these records in the place of what is at `path`.
+    ///
+    /// # Errors
+    /// [`Error::File`]; then the file is as it was.
+    pub fn write(path: &Path, records: &[Record]) -> Result<()> {
+        let lines = records.iter().map(|record| line(record, path)).collect::<Result<Vec<_>>>()?.concat();
+        files::write(path, |out| out.write_all(&lines))
     }
 
     /// All records of `path`, in file order; a last line torn by a kill is left out.

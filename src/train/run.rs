@@ -10,7 +10,7 @@ use super::checkpoint::{self, Checkpoint, Content, Meta, Naming, Tensors, Which}
 use super::config::RunConfig;
 use super::evaluate::evaluate_shown;
 use super::folder::{RunFolder, Start};
-use super::metrics::{self, MetricsFile, Record};
+use super::metrics::{self, METRICS, MetricsFile, Record};
 use super::reports::StepReport;
 use super::saved;
 use super::trainer::{Snapshot, Trainer};
@@ -574,9 +574,6 @@ fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
     block_on(gpu, trainer.restore(&snapshot))?;
     Ok(meta)
 }
-
-/// In a run's folder.
-const METRICS: &str = "metrics.jsonl";
 
 /// Writes the config beside the checkpoints, and opens the metrics.
 fn open_files(setup: &Setup) -> Result<MetricsFile> {

@@ -7,6 +7,7 @@ use super::checkpoint::tensors::{FILES, Reader};
 use super::checkpoint::{self, Content, Meta, Naming, Which};
 use super::config::{RunConfig, may_change_on_resume};
 use super::folder::{RunFolder, Start};
+use super::metrics::{self, METRICS, Record};
 use super::trainer::{Snapshot, Trainer};
 use crate::error::{Error, Result};
 use crate::files;
@@ -80,33 +81,76 @@ impl Trained {
 /// Saves a training of one's own as the run in `out`: `wgpt train --out OUT --resume` goes on with it, and so may an application.
 ///
 /// `snapshot` is of `trainer`, whose config should name in `data.files` what `corpus` was built from. A folder that holds an earlier
-/// checkpoint of the same training gets another one; `train.keep_checkpoints` of them stay. The checkpoint's path.
+/// checkpoint of the same training gets another one; `train.keep_checkpoints` of them stay. The checkpoint's path. An application that
+/// saves more than once, while it draws, takes [`RunFiles`] and keeps its folder claimed.
 ///
 /// # Errors
 /// [`Error::Usage`] when the folder holds the run of another training or somebody else trains in it; [`Error::File`] when it holds anything
 /// else, or cannot be written to.
 pub fn save_run(out: &Path, trainer: &Trainer, snapshot: &Snapshot, tokenizer: &Tokenizer, corpus: &Corpus) -> Result<PathBuf> {
-    let config = RunConfig { tokenizer: corpus.tokenizer.clone(), ..trainer.config().clone() };
+    let files = RunFiles::of(trainer, snapshot, tokenizer, corpus)?;
     let goes_on = checkpoint::any(out);
     let mut folder = RunFolder::claim(out, if goes_on { Start::Resume } else { Start::Fresh })?;
     if goes_on {
         let own = checkpoint::read_config(&checkpoint::find(out, Which::Latest)?)?;
-        let differences = own.differences(&config)?;
+        let differences = own.differences(&files.config)?;
         if let Some((key, old, new)) = differences.iter().find(|(key, ..)| !may_change_on_resume(key)) {
             let problem = format!("{} holds a run of another training: {key} = {old} there, {new} here", out.display());
             return Err(Error::usage(problem + ": name another folder"));
         }
     }
-    let owner = folder.mark()?;
-    let meta = meta(trainer, snapshot.step, snapshot.state, corpus)?;
-    let (table, tokenizer) = (params::table(&config.model), tokenizer.to_json());
-    let content = Content { config: &config, tokenizer: &tokenizer, table: &table, tensors: snapshot, meta: &meta };
-    let naming = if goes_on { Naming::Latest } else { Naming::First };
-    let path = checkpoint::save(out, &owner, &content, naming, config.train.keep_checkpoints)?;
-    folder.settle();
-    let text = config.to_toml()?;
-    files::write(&out.join("config.toml"), |file| file.write_all(text.as_bytes()))?;
-    Ok(path)
+    files.write(&mut folder, snapshot, None)
+}
+
+/// What the files of a run say of a training, apart from the tensors of its snapshot. It holds on to neither the trainer nor the device:
+/// both may go to another thread to be written while the trainer goes on.
+#[derive(Debug, Clone)]
+pub struct RunFiles {
+    config: RunConfig,
+    /// As JSON.
+    tokenizer: String,
+    meta: Meta,
+}
+
+impl RunFiles {
+    /// Of a snapshot of this trainer.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a corpus whose token file can no longer be read.
+    pub fn of(trainer: &Trainer, snapshot: &Snapshot, tokenizer: &Tokenizer, corpus: &Corpus) -> Result<RunFiles> {
+        let config = RunConfig { tokenizer: corpus.tokenizer.clone(), ..trainer.config().clone() };
+        let meta = meta(trainer, snapshot.step, snapshot.state, corpus)?;
+        Ok(RunFiles { config, tokenizer: tokenizer.to_json(), meta })
+    }
+
+    /// Writes the run's next checkpoint, or its first, and the config beside it; with `history`, that takes the place of `metrics.jsonl`.
+    /// `folder` was claimed by [`Start::Fresh`] or [`RunFolder::claim_next`], or to go on with this training. The checkpoint's path.
+    ///
+    /// # Errors
+    /// [`Error::File`]; a folder that has no checkpoint then is left as it was found when it is dropped. [`Error::Diverged`] for a value
+    /// that is not finite.
+    pub fn write(&self, folder: &mut RunFolder, snapshot: &Snapshot, history: Option<&[Record]>) -> Result<PathBuf> {
+        let RunFiles { config, tokenizer, meta } = self;
+        let (out, goes_on) = (folder.path().to_path_buf(), checkpoint::any(folder.path()));
+        let history = || history.map_or(Ok(()), |records| metrics::write(&out.join(METRICS), records));
+        let owner = folder.mark()?;
+        if goes_on {
+            // A kill in between leaves records of steps that have no checkpoint, which `--resume` cuts off.
+            history()?;
+        }
+        let table = params::table(&config.model);
+        let content = Content { config, tokenizer, table: &table, tensors: snapshot, meta };
+        let naming = if goes_on { Naming::Latest } else { Naming::First };
+        let path = checkpoint::save(&out, &owner, &content, naming, config.train.keep_checkpoints)?;
+        folder.settle();
+        if !goes_on {
+            folder.remove_left()?;
+            history()?;
+        }
+        let text = config.to_toml()?;
+        files::write(&out.join("config.toml"), |file| file.write_all(text.as_bytes()))?;
+        Ok(path)
+    }
 }
 
 /// What a checkpoint says of a trainer after `step` steps; nothing was validated.

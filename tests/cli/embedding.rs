@@ -9,7 +9,9 @@ use wgpt::gpu::adapter::Request;
 use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::text::Corpus;
-use wgpt::train::{RunConfig, Trained, Trainer, save_run};
+use wgpt::train::folder::RunFolder;
+use wgpt::train::metrics::{self, Record};
+use wgpt::train::{RunConfig, RunFiles, Snapshot, Trained, Trainer, save_run};
 
 use crate::support::{Folder, small, text};
 
@@ -50,6 +52,71 @@ fn a_training_of_ones_own_is_a_run_that_resume_goes_on_with() {
     // Nor is a text taken for another.
     folder.write("text.txt", text().replace("sun", "nus"));
     folder.refused(1, &["train", "--quiet", "--out=mine", "--resume", "--steps=8"], &["text.txt is not what the run was trained on"]);
+}
+
+#[test]
+fn a_host_keeps_its_folder_saves_from_a_thread_and_continues_the_metrics() {
+    let folder = Folder::new("host_thread");
+    folder.write("text.txt", text());
+    folder.ok(&small(&["--out=whole", "--steps=6", "--set=train.schedule=constant", "--set=train.log_every=1"]));
+    let config = RunConfig::from_toml(&folder.read("whole/config.toml"), Path::new("config.toml")).unwrap();
+    let gpu = gpu();
+    let (tokenizer, corpus) = Corpus::build(&config.data, &[text()], &config.tokenizer, None).unwrap();
+    let mut trainer = block_on(&gpu, Trainer::new(&gpu, &config, &Options::default())).unwrap();
+    let files = |trainer: &Trainer, snapshot: &Snapshot| RunFiles::of(trainer, snapshot, &tokenizer, &corpus).unwrap();
+
+    // A first save that fails leaves nothing, not even the folder.
+    let mut snapshot = block_on(&gpu, trainer.snapshot()).unwrap();
+    snapshot.weights[0][3] = f32::NAN;
+    let mut claimed = RunFolder::claim_next(&folder.path("mine")).unwrap();
+    let refused = files(&trainer, &snapshot).write(&mut claimed, &snapshot, Some(&[])).unwrap_err().to_string();
+    assert!(refused.contains("element 3") || refused.contains("not a finite number"), "{refused}");
+    drop(claimed);
+    assert!(!folder.path("mine").exists());
+
+    // The whole run is there already: the next name is taken, and kept by its lock.
+    let mut claimed = RunFolder::claim_next(&folder.path("whole")).unwrap();
+    assert_eq!(claimed.path(), folder.path("whole-2"));
+    let mut history: Vec<Record> = vec![];
+    for step in [2, 4] {
+        (0..2).for_each(|_| assert!(trainer.step(&corpus.train, false, &|| false).unwrap()));
+        let reports = trainer.finish().unwrap();
+        history.extend(reports.iter().map(|report| Record {
+            step: report.step,
+            loss: Some(f64::from(report.loss)),
+            lr: report.learning_rate,
+            grad_norm: f64::from(report.grad_norm),
+            ..Record::default()
+        }));
+        let snapshot = block_on(&gpu, trainer.snapshot()).unwrap();
+        let (files, records) = (files(&trainer, &snapshot), history.clone());
+        let write = move || (files.write(&mut claimed, &snapshot, Some(&records)), claimed);
+        let (path, back) = std::thread::spawn(write).join().unwrap();
+        claimed = back;
+        assert!(path.unwrap().ends_with(format!("step-{step}")));
+        folder.refused(2, &["train", "--quiet", "--out=whole-2", "--resume"], &["is in use"]);
+    }
+    drop(claimed);
+    folder.ok(&["train", "--quiet", "--out=whole-2", "--resume"]);
+    let weights = |run: &str| fs::read(folder.path(run).join("checkpoints/step-6/model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("whole-2"), "another end than without the detour");
+    let losses = |run: &str| -> Vec<_> {
+        let records = metrics::read(&folder.path(run).join(metrics::METRICS)).unwrap();
+        records.iter().map(|record| (record.step, record.loss, record.lr, record.grad_norm)).collect()
+    };
+    assert_eq!(losses("whole").len(), 6);
+    assert_eq!(losses("whole"), losses("whole-2"));
+
+    // A rate that was changed on the way goes along: the folder was never anybody else's.
+    trainer.set_learning_rate(5e-4).unwrap();
+    assert!(trainer.step(&corpus.train, false, &|| false).unwrap());
+    let snapshot = block_on(&gpu, trainer.snapshot()).unwrap();
+    let mut claimed = RunFolder::claim_next(&folder.path("whole")).unwrap();
+    assert_eq!(claimed.path(), folder.path("whole-3"));
+    files(&trainer, &snapshot).write(&mut claimed, &snapshot, Some(&history)).unwrap();
+    drop(claimed);
+    folder.ok(&["train", "--quiet", "--out=whole-3", "--resume"]);
+    assert_eq!(losses("whole-3").last().map(|(step, _, rate, _)| (*step, *rate)), Some((6, 5e-4)));
 }
 
 #[test]
