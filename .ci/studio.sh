@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The studio on a screen that nobody sees: it is well-formed, opens, trains 50 steps and leaves a picture, which must not be blank; what
-# cannot be opened is an error and not a panic.
+# The studio on a screen that nobody sees: it is well-formed, opens, trains 50 steps and leaves a picture, which must not be blank; what it
+# saves is a run that `wgpt train --resume` ends bit by bit as a run of its own, that `wgpt generate` writes from and that the studio opens
+# again; what cannot be opened or saved is an error and not a panic.
 # usage: .ci/studio.sh [PICTURE.png]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,12 +15,14 @@ if ! dpkg -s $packages >/dev/null 2>&1; then
 fi
 sh .ci/driver.sh
 
-# STUDIO: the program, where it is built and tested already.
+# STUDIO: the program, where it is built and tested already; wgpt is beside it.
 studio=${STUDIO:-target/checked/studio}
 if [ -z "${STUDIO:-}" ]; then
     cargo test --quiet --profile checked --package studio
-    cargo build --quiet --profile checked --package studio
+    cargo build --quiet --profile checked --package studio --package wgpt --bins
 fi
+studio=$(realpath "$studio")
+wgpt=$(dirname "$studio")/wgpt
 
 # A display that is free, and which: Xvfb says so.
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
@@ -32,17 +35,58 @@ for _ in $(seq 50); do [ -s "$work/display" ] && break || sleep 0.2; done
 DISPLAY=:$(cat "$work/display")
 export DISPLAY
 
+fail() { echo "$*"; exit 1; }
+# same A B: two files with the same bits.
+same() { cmp "$1" "$2" || fail "a run that the studio has begun ends otherwise"; }
+# losses RUN: what stands in a run's metrics, times and validations apart.
+losses() { sed -E 's/"(val_loss|tokens_per_second|ms)":[^,}]*,?//g; s/,}/}/' "$1/metrics.jsonl"; }
+
 mkdir -p "$(dirname "$picture")"
 rm -f "$picture"
-timeout 600 "$studio" --steps 50 --budget 40 --screenshot "$picture"
+timeout 600 "$studio" --steps 50 --budget 40 --screenshot "$picture" --out "$work/words"
 colours=$(identify -format %k "$picture")
-[ "$colours" -gt 200 ] || { echo "the picture has $colours colours only"; exit 1; }
+[ "$colours" -gt 200 ] || fail "the picture has $colours colours only"
 echo "50 steps; $picture has $colours colours"
+text=$("$wgpt" generate --quiet --run "$work/words" --prompt "my lord ," --tokens 20)
+[ "${#text}" -gt 25 ] || fail "nothing is written from the saved run: $text"
+echo "written from what it saved: $text"
 
-# Refused before a window opens, and in one: the default text has no byte pairs to begin gpt2 with.
-for wrong in nonsense gpt2; do
-    code=0
-    timeout 60 "$studio" $wrong --steps 1 2>"$work/said" || code=$?
-    [ $code = 1 ] && [ -s "$work/said" ] && ! grep -q panicked "$work/said" || { echo "studio $wrong: exit code $code"; cat "$work/said"; exit 1; }
+# Saved half way, and ended by wgpt: the same bits as of a run that wgpt made alone, and one history.
+cd "$work"
+timeout 600 "$studio" toy --steps 120 --budget 40 --out runs/half
+find runs/half -type f ! -name '.wgpt.*' -exec sha256sum {} + >saved
+cp -r runs/half resumed
+"$wgpt" train --quiet --out resumed --resume >/dev/null
+"$wgpt" train --quiet --preset toy --out whole >/dev/null
+for file in model optimizer; do same {resumed,whole}/checkpoints/step-300/$file.safetensors; done
+[ "$(losses resumed)" = "$(losses whole)" ] && [ "$(losses whole | wc -l)" = 30 ] || fail "the history is another: $(losses resumed)"
+# Opened again, it goes on beside the run that it was, with its history.
+timeout 600 "$studio" runs/half --steps 30 --budget 40 --screenshot again.png --out runs/half | grep -q "step 150 is saved in runs/half-2"
+[ "$(losses runs/half-2)" = "$(losses whole | head -15)" ] || fail "the history of the opened run is another: $(losses runs/half-2)"
+sha256sum --quiet --check saved
+echo "what the studio saves is gone on with by wgpt, and by the studio, bit by bit"
+
+# Interrupted, it saves first. It is given longer from try to try, until it has begun to train by then.
+mkdir interrupted && cd interrupted
+for seconds in 2 4 8 16 32; do
+    "$studio" toy >said & program=$!
+    sleep $seconds
+    kill -INT $program
+    wait $program || fail "interrupted, the studio ends with $?"
+    grep -q "is saved in runs/toy" said && break || [ $seconds != 32 ] || fail "interrupted, the studio does not save"
 done
-echo "what cannot be opened is told"
+"$wgpt" generate --quiet --run runs/toy --prompt "hello" --tokens 5 >/dev/null
+cd ..
+echo "interrupted, it saves"
+
+# refused ARGS...: an error and not a panic.
+refused() {
+    local code=0
+    timeout 60 "$studio" "$@" --steps 1 2>said || code=$?
+    [ $code = 1 ] && [ -s said ] && ! grep -q panicked said || fail "studio $*: exit code $code, $(cat said)"
+}
+# Before a window opens, and in one: the default text has no byte pairs to begin gpt2 with.
+refused nonsense
+refused gpt2
+refused toy --out saved/below-a-file
+echo "what cannot be opened or saved is told"

@@ -1,10 +1,13 @@
 //! The program: opens what was asked for behind a first picture, shows it, and ends with a picture if one was asked for.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use eframe::egui::{self, Align2, Vec2};
+use eframe::egui::{self, Align2, Key, KeyboardShortcut, Modifiers, Vec2};
 use wgpt::gpu::Gpu;
 
+use crate::ask::{self, Answer, Chooser};
 use crate::engine::Engine;
 use crate::style::{self, ACCENT, QUIET, TEXT, WARN, font};
 use crate::window::{Asked, Window};
@@ -19,6 +22,22 @@ pub struct App {
     /// The step at which the program ends.
     last: u64,
     picture: Picture,
+    wish: Option<Wish>,
+    /// The wish waits for a save.
+    saving: bool,
+    /// The window may close.
+    closes: bool,
+    chooser: Option<Chooser>,
+    /// The save that was printed last.
+    printed: Option<(u64, PathBuf)>,
+}
+
+/// What ends the training that is shown, once nothing is lost by it that should be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wish {
+    Close,
+    Restart,
+    Open(String),
 }
 
 enum Stage {
@@ -52,12 +71,14 @@ impl App {
             failed(wgpu::DeviceLostReason::Unknown, error.to_string().lines().next().unwrap_or_default().to_owned());
         }));
         let (format, stage) = (state.target_format, Stage::Opening(0));
-        Ok(App { args, gpu, format, stage, told, last: u64::MAX, picture: Picture::default() })
+        let picture = Picture::default();
+        let (wish, saving, closes, chooser, printed) = (None, false, false, None, None);
+        Ok(App { args, gpu, format, stage, told, last: u64::MAX, picture, wish, saving, closes, chooser, printed })
     }
 
     /// Opens the engine once a picture has said so. This is the one place that waits for the device, beside "Measure".
     fn open(&mut self) {
-        let opened = Engine::new(&self.gpu, &self.args.what);
+        let opened = Engine::new(&self.gpu, &self.args.what, self.args.out.as_deref());
         self.stage = match opened {
             Ok(mut engine) => {
                 if let Some(steps) = self.args.steps {
@@ -85,7 +106,7 @@ impl App {
         }
         let Stage::Open(window) = &mut self.stage else {
             if matches!(self.stage, Stage::Failed(_)) {
-                ctx.send_viewport_cmd(egui::ViewportCommand::Close);
+                self.close(ctx);
             }
             return;
         };
@@ -96,13 +117,21 @@ impl App {
         if window.error.is_none() && (window.engine.step < self.last || (self.args.screenshot.is_some() && !window.is_whole())) {
             return;
         }
-        let Some(path) = &self.args.screenshot else { return ctx.send_viewport_cmd(egui::ViewportCommand::Close) };
+        if self.args.out.is_some() && !kept(window) {
+            return;
+        }
+        if let Some(Err(problem)) = &window.engine.saver.last {
+            let problem = problem.clone();
+            self.tell(problem);
+            return self.close(ctx);
+        }
+        let Some(path) = &self.args.screenshot else { return self.close(ctx) };
         let come = self.picture.come.lock().unwrap_or_else(|e| e.into_inner()).take();
         if let Some(image) = come {
             if let Err(error) = save(path, &image) {
                 self.tell(format!("{}: {error}", path.display()));
             }
-            ctx.send_viewport_cmd(egui::ViewportCommand::Close);
+            self.close(ctx);
         } else if !self.picture.asked {
             self.picture.asked = true;
             let come = self.picture.come.clone();
@@ -111,9 +140,163 @@ impl App {
     }
 }
 
+/// Whether every step is saved, or cannot be: has it saved where it is not.
+fn kept(window: &mut Window) -> bool {
+    let saver = &mut window.engine.saver;
+    if saver.is_resting() && saver.last.is_none() && window.error.is_none() && saver.unsaved(&window.engine.opened) > 0 {
+        saver.ask();
+    }
+    saver.is_resting() || window.error.is_some() && !saver.is_writing()
+}
+
+impl App {
+    fn close(&mut self, ctx: &egui::Context) {
+        self.closes = true;
+        ctx.send_viewport_cmd(egui::ViewportCommand::Close);
+    }
+
+    /// Takes what the keyboard, the window manager and the system ask for.
+    fn listen(&mut self, ctx: &egui::Context) {
+        if ctx.input(|input| input.viewport().close_requested()) && !self.closes {
+            ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);
+            self.wish = Some(Wish::Close);
+        }
+        if crate::interrupted() && !self.closes && !(self.saving && self.wish == Some(Wish::Close)) {
+            (self.wish, self.saving) = (Some(Wish::Close), true);
+            self.save();
+        }
+        let pressed = |key| ctx.input_mut(|input| input.consume_shortcut(&KeyboardShortcut::new(Modifiers::COMMAND, key)));
+        if pressed(Key::S) {
+            self.save();
+        }
+        if pressed(Key::O) {
+            self.chooser.get_or_insert_with(Chooser::new);
+        }
+        let dropped = ctx.input(|input| input.raw.dropped_files.first().map(|file| file.path().to_path_buf()));
+        if let Some(path) = dropped {
+            let chooser = self.chooser.insert(Chooser::new());
+            chooser.type_in(&path);
+        }
+    }
+
+    /// Saves what is not saved.
+    fn save(&mut self) {
+        if let Stage::Open(window) = &mut self.stage
+            && window.unsaved() > 0
+        {
+            window.engine.saver.ask();
+        }
+    }
+
+    /// Shows what is asked, and does what was wished for once nothing is lost by it.
+    fn settle(&mut self, ctx: &egui::Context) {
+        self.print();
+        if let Stage::Open(window) = &mut self.stage
+            && let Some(Err(problem)) = &window.engine.saver.last
+            && self.args.steps.is_none()
+            && !crate::interrupted()
+        {
+            // Whatever was to come after the save does not.
+            (self.wish, self.saving) = (None, false);
+            if ask::problem(ctx, "not saved", problem) {
+                window.engine.saver.last = None;
+            }
+            return;
+        }
+        if let Some(chooser) = &mut self.chooser
+            && let Some(chosen) = chooser.show(ctx)
+        {
+            self.chooser = None;
+            self.wish = chosen.map(Wish::Open).or(self.wish.take());
+        }
+        if let Some(wish) = self.wish.clone()
+            && self.may_go(ctx, &wish)
+        {
+            (self.wish, self.saving, self.chooser) = (None, false, None);
+            self.go(ctx, wish);
+        }
+    }
+
+    /// Whether what is shown may go: it is saved, or nobody wants it to be. Asks where it is not known.
+    fn may_go(&mut self, ctx: &egui::Context, wish: &Wish) -> bool {
+        let Stage::Open(window) = &mut self.stage else { return true };
+        // Scripts say beforehand what is to be saved.
+        if self.args.steps.is_some() && !crate::interrupted() {
+            return true;
+        }
+        if window.error.is_some() {
+            return !window.engine.saver.is_writing();
+        }
+        // Otherwise there would always be another step.
+        window.engine.running &= !self.saving;
+        if !window.engine.saver.is_resting() {
+            return false;
+        }
+        let steps = window.unsaved();
+        match &window.engine.saver.last {
+            Some(Err(problem)) if self.saving => {
+                let problem = problem.clone();
+                self.tell(problem);
+                return true;
+            }
+            _ if steps == 0 => return true,
+            _ if self.saving => {
+                window.engine.saver.ask();
+                return false;
+            }
+            _ => {}
+        }
+        let before = match wish {
+            Wish::Close => "when the window closes",
+            Wish::Restart => "when it begins again",
+            Wish::Open(_) => "when something else is opened",
+        };
+        match ask::unsaved(ctx, steps, before) {
+            None => {}
+            Some(Answer::Save) => {
+                self.saving = true;
+                window.engine.saver.ask();
+            }
+            Some(Answer::Discard) => return true,
+            Some(Answer::Cancel) => self.wish = None,
+        }
+        false
+    }
+
+    fn go(&mut self, ctx: &egui::Context, wish: Wish) {
+        match wish {
+            Wish::Close => return self.close(ctx),
+            Wish::Restart => {}
+            Wish::Open(what) => {
+                self.args.what = what;
+                // What could not be opened before is forgotten.
+                if matches!(self.stage, Stage::Failed(_)) {
+                    self.told.lock().unwrap_or_else(|e| e.into_inner()).take();
+                }
+            }
+        }
+        // What is open goes first: both would need twice the memory.
+        self.stage = Stage::Opening(0);
+    }
+
+    /// Says each save once, for who started the program in a terminal.
+    fn print(&mut self) {
+        if let Stage::Open(window) = &self.stage
+            && let Some(Ok(saved)) = &window.engine.saver.last
+            && self.printed.as_ref() != Some(saved)
+        {
+            // Nobody need read it.
+            let _ = writeln!(std::io::stdout(), "step {} is saved in {}", saved.0, saved.1.display());
+            self.printed = Some(saved.clone());
+        }
+    }
+}
+
 impl eframe::App for App {
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
         fit(ui.ctx());
+        let ctx = ui.ctx().clone();
+        self.listen(&ctx);
         let all = ui.max_rect();
         ui.painter().rect_filled(all, 0.0, style::GROUND);
         let mut asked = Asked::Nothing;
@@ -131,13 +314,20 @@ impl eframe::App for App {
                     self.tell(error);
                 }
             }
-            Stage::Failed(error) => message(ui, WARN, "this cannot be opened", error),
+            Stage::Failed(error) => {
+                message(ui, WARN, "this cannot be opened", error);
+                let button = egui::Rect::from_center_size(all.center() + Vec2::new(0.0, 110.0), Vec2::new(140.0, 30.0));
+                if ui.put(button, egui::Button::new("Open another")).clicked() {
+                    asked = Asked::Open;
+                }
+            }
         }
-        if asked == Asked::Restart {
-            // What is open goes first: both would need twice the memory.
-            self.stage = Stage::Opening(0);
+        match asked {
+            Asked::Nothing => {}
+            Asked::Restart => self.wish = Some(Wish::Restart),
+            Asked::Open => _ = self.chooser.get_or_insert_with(Chooser::new),
         }
-        let ctx = ui.ctx().clone();
+        self.settle(&ctx);
         self.finish(&ctx);
         ctx.request_repaint();
     }

@@ -1,5 +1,7 @@
 //! The model's side of a frame: train a little, write a little, answer a little, in one submit and without a wait.
 
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use wgpt::Result;
@@ -8,12 +10,15 @@ use wgpt::gpu::slice::Budget;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::view::View;
 use wgpt::text::Sampler;
-use wgpt::train::AttentionAt;
+use wgpt::train::metrics::Record;
+use wgpt::train::trainer::APPLY;
+use wgpt::train::{AttentionAt, StepReport, TrainConfig};
 
 use crate::curve::Curve;
 use crate::embedding::Table;
 use crate::open::{Opened, open};
 use crate::prompt::Prompt;
+use crate::save::Saver;
 use crate::writer::Writer;
 
 /// How often a step is looked into: a map that changed with every step could not be read.
@@ -26,7 +31,11 @@ pub struct Engine {
     pub table: Table,
     pub writer: Writer,
     pub prompt: Prompt,
+    pub saver: Saver,
     pub loss: Curve,
+    /// What `metrics.jsonl` of a saved run has: what an opened one had, and every `log_every` steps since.
+    history: Vec<Record>,
+    pace: Pace,
     /// Of the last step: the schedule's, of which the slider sets the peak.
     pub learning_rate: Option<f64>,
     pub tokens_per_second: f64,
@@ -57,17 +66,19 @@ enum Stage {
 }
 
 impl Engine {
-    /// Opens what the command line names on the window's own device.
-    pub fn new(gpu: &Gpu, what: &str) -> Result<Engine> {
+    /// Opens a run or a preset on the window's own device; `out` is where it is saved, if not where its name says.
+    pub fn new(gpu: &Gpu, what: &str, out: Option<&Path>) -> Result<Engine> {
         let mut opened = open(gpu, what)?;
         let at = AttentionAt::default();
-        let map = block_on(gpu, opened.trainer.show_attention(Some(at)))?.expect("a map was asked for");
-        block_on(gpu, opened.trainer.show_attention(None))?;
+        let trainer = opened.trainer_mut().expect("no snapshot is being read");
+        let map = block_on(gpu, trainer.show_attention(Some(at)))?.expect("a map was asked for");
+        block_on(gpu, trainer.show_attention(None))?;
         let look = Look { map, at, words: vec![], shown: None, stage: Stage::Resting(Instant::now() - EVERY) };
         let (table, writer, prompt) = (Table::new(gpu, &opened)?, Writer::new(gpu, &opened)?, Prompt::new(gpu, &opened)?);
         let step = opened.trainer.step_count();
+        let (saver, history) = (Saver::new(what, &opened, out), std::mem::take(&mut opened.history));
         let mut loss = Curve::default();
-        opened.history.iter().for_each(|&(step, value)| loss.push(step as f64, value));
+        history.iter().filter_map(|record| Some((record.step, record.loss?))).for_each(|(step, value)| loss.push(step as f64, value));
         Ok(Engine {
             gpu: gpu.clone(),
             opened,
@@ -75,7 +86,10 @@ impl Engine {
             table,
             writer,
             prompt,
+            saver,
             loss,
+            history,
+            pace: Pace { last: Instant::now(), step, ms: 0.0 },
             learning_rate: None,
             tokens_per_second: 0.0,
             step,
@@ -89,7 +103,9 @@ impl Engine {
     pub fn frame(&mut self, budget: Duration) -> Result<Duration> {
         let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("studio") });
         let at = self.opened.trainer.step_count();
-        let trains = self.running && at < self.last;
+        let holds = self.saver.holds();
+        // An update that has begun is ended before the weights are saved.
+        let trains = if holds { self.opened.trainer.next_phase() == Some(APPLY) } else { self.running && at < self.last };
         let (writes, answers) = (self.writer.wants(self.step)?, self.prompt.wants(&self.opened, self.step)?);
         // Training takes the most of it; whoever has nothing to do leaves its part to the others.
         let shares = [8.0, 1.0, 1.0].iter().zip([trains, writes, answers]).map(|(&share, busy)| if busy { share } else { 0.0 });
@@ -97,9 +113,9 @@ impl Engine {
         let share = |index: usize| Budget::time(budget.mul_f64(shares[index] / shares.iter().sum::<f64>().max(1.0)));
         let looking = self.look(&mut encoder)?;
         let mut tickets = vec![];
-        if trains {
-            let steps = if looking { 1 } else { self.last - at };
-            tickets.push((0, self.opened.trainer.encode(&mut encoder, &self.opened.corpus.train, share(0).steps(steps))?));
+        if trains && let Some(trainer) = Rc::get_mut(&mut self.opened.trainer) {
+            let steps = if looking || holds { 1 } else { self.last - at };
+            tickets.push((0, trainer.encode(&mut encoder, &self.opened.corpus.train, share(0).steps(steps))?));
         }
         if writes {
             tickets.push((1, self.writer.encode(&mut encoder, share(1))?));
@@ -115,7 +131,8 @@ impl Engine {
             }
             ticket.submitted();
         }
-        self.poll()?;
+        self.poll(!trains || holds)?;
+        self.saver.poll(&self.gpu, &self.opened, (self.step, &self.history), budget)?;
         Ok(took)
     }
 
@@ -128,11 +145,25 @@ impl Engine {
     }
 
     /// Takes what has come back.
-    fn poll(&mut self) -> Result<()> {
-        while let Some(report) = self.opened.trainer.poll()? {
-            self.step = report.step;
-            self.learning_rate = Some(report.learning_rate);
-            self.loss.push(report.step as f64, f64::from(report.loss));
+    fn poll(&mut self, rests: bool) -> Result<()> {
+        if let Some(trainer) = Rc::get_mut(&mut self.opened.trainer) {
+            let mut reports = vec![];
+            let polled = loop {
+                match trainer.poll() {
+                    Ok(Some(report)) => reports.push(report),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            if let Some(last) = reports.last() {
+                let when = trainer.ended().filter(|(step, _)| *step == last.step).map_or_else(Instant::now, |(_, when)| when);
+                self.pace.tick(last.step, when);
+            }
+            reports.iter().for_each(|report| self.take(report));
+            polled?;
+        }
+        if rests {
+            self.pace.rest();
         }
         self.table.poll();
         self.writer.poll(&self.opened)?;
@@ -146,9 +177,19 @@ impl Engine {
         Ok(())
     }
 
+    fn take(&mut self, report: &StepReport) {
+        self.step = report.step;
+        self.learning_rate = Some(report.learning_rate);
+        self.loss.push(report.step as f64, f64::from(report.loss));
+        if recorded(&self.opened.config.train, report.step) {
+            self.history.push(record(report, self.opened.trainer.tokens_per_step(), self.pace.ms));
+        }
+    }
+
     /// Now and then has the next step mapped, and copies the embedding behind it; true while a slice must end where its step ends.
     fn look(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<bool> {
-        let (trainer, look) = (&mut self.opened.trainer, &mut self.look);
+        let look = &mut self.look;
+        let Some(trainer) = Rc::get_mut(&mut self.opened.trainer).filter(|_| !self.saver.holds()) else { return Ok(false) };
         match look.stage {
             Stage::Resting(since) => {
                 let due = since.elapsed() > EVERY || look.shown.is_none_or(|shown| shown.0 != look.at);
@@ -170,6 +211,39 @@ impl Engine {
     }
 }
 
+/// Time per step, by when steps had ended on the device.
+struct Pace {
+    last: Instant,
+    step: u64,
+    /// Of the steps that were reported together last.
+    ms: f64,
+}
+
+impl Pace {
+    fn tick(&mut self, step: u64, when: Instant) {
+        if step > self.step {
+            self.ms = when.saturating_duration_since(self.last).as_secs_f64() * 1e3 / (step - self.step) as f64;
+        }
+        (self.last, self.step) = (self.last.max(when), step);
+    }
+
+    /// Leaves out what was not training.
+    fn rest(&mut self) {
+        self.last = Instant::now();
+    }
+}
+
+/// Whether `wgpt train` would write this step to `metrics.jsonl`, validations apart.
+fn recorded(train: &TrainConfig, step: u64) -> bool {
+    step.is_multiple_of(train.log_every) || step == train.steps
+}
+
+fn record(report: &StepReport, tokens_per_step: u64, ms: f64) -> Record {
+    let tokens_per_second = tokens_per_step as f64 * 1e3 / ms.max(1e-6);
+    let (loss, grad_norm) = (Some(f64::from(report.loss)), f64::from(report.grad_norm));
+    Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, tokens_per_second, ms }
+}
+
 /// The words of a sample of a step, the last of its micro-batches, which the map is left with.
 fn words(opened: &Opened, at: AttentionAt, step: u64) -> Result<Vec<String>> {
     let (train, data) = (&opened.config.train, &opened.corpus.train);
@@ -179,4 +253,30 @@ fn words(opened: &Opened, at: AttentionAt, step: u64) -> Result<Vec<String>> {
     let mut ids = vec![];
     data.window(start, opened.config.model.seq_len, &mut ids)?;
     Ok(ids.iter().map(|&id| crate::open::shown(&opened.token(id))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_what_the_command_line_records() {
+        let train = TrainConfig { steps: 25, log_every: 10, ..TrainConfig::default() };
+        assert_eq!((1..=40).filter(|step| recorded(&train, *step)).collect::<Vec<_>>(), [10, 20, 25, 30, 40]);
+    }
+
+    #[test]
+    fn a_pause_is_no_part_of_a_step() {
+        let begun = Instant::now();
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        let mut pace = Pace { last: begun, step: 10, ms: 0.0 };
+        pace.tick(12, at(4));
+        assert_eq!(pace.ms, 2000.0);
+        pace.last = at(100);
+        pace.tick(13, at(101));
+        assert_eq!(pace.ms, 1000.0);
+        let report = StepReport { step: 13, loss: 0.5, grad_norm: 2.0, learning_rate: 1e-3, missed: 0 };
+        let record = record(&report, 64, pace.ms);
+        assert_eq!((record.step, record.loss, record.val_loss, record.lr, record.tokens_per_second), (13, Some(0.5), None, 1e-3, 64.0));
+    }
 }

@@ -6,10 +6,12 @@ use wgpt::gpu::wait::block_on;
 
 use crate::engine::Engine;
 
-/// Milliseconds of each kernel in one step, longest first. Blocks for that step.
+/// Milliseconds of each kernel in one step, longest first. Blocks for that step; not while a save holds training.
 pub fn measure(engine: &mut Engine) -> Result<Vec<(String, f32)>> {
     let gpu = engine.gpu.clone();
-    let (trainer, data) = (&mut engine.opened.trainer, &engine.opened.corpus.train);
+    let held = engine.saver.holds();
+    let data = &engine.opened.corpus.train;
+    let Some(trainer) = std::rc::Rc::get_mut(&mut engine.opened.trainer).filter(|_| !held) else { return Ok(vec![]) };
     trainer.end_step(data)?;
     trainer.session.profiler = Some(block_on(&gpu, Profiler::new(&gpu, &trainer.session.compiled, None))?);
     let stepped = trainer.step(data, false, &|| false);

@@ -1,8 +1,9 @@
 //! wgpt studio: a language model that learns inside the device that draws this window.
 //!
-//!     studio [RUN_FOLDER | PRESET] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]
+//!     studio [RUN_FOLDER | PRESET] [--out DIR] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]
 
 mod app;
+mod ask;
 mod attention;
 mod curve;
 mod embedding;
@@ -11,12 +12,14 @@ mod kernels;
 mod open;
 mod plots;
 mod prompt;
+mod save;
 mod style;
 mod window;
 mod writer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use app::App;
@@ -26,6 +29,8 @@ use app::App;
 pub struct Args {
     /// A run's folder or a preset's name.
     pub what: String,
+    /// Where it is saved, or beside it; after `steps` if they are given too.
+    pub out: Option<PathBuf>,
     /// Milliseconds of a frame that the model may take.
     pub budget: f32,
     /// Stop after so many steps of this window.
@@ -35,20 +40,29 @@ pub struct Args {
     pub size: [f32; 2],
 }
 
+/// Ctrl-C, or the system's wish that the program ends: it saves first.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether it was interrupted.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// What went wrong, for who started the program.
 pub type Told = Arc<Mutex<Option<String>>>;
 
 /// What all cards need, in points; in a smaller window everything is drawn smaller.
 const LEAST: [f32; 2] = [1120.0, 680.0];
 
-const USAGE: &str = "usage: studio [RUN_FOLDER | PRESET] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]";
+const USAGE: &str = "usage: studio [RUN_FOLDER | PRESET] [--out DIR] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]";
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
-    let (mut what, mut steps, mut screenshot, mut budget, mut size) = (None, None, None, 8.0, [1280.0, 800.0]);
+    let (mut what, mut out, mut steps, mut screenshot, mut budget, mut size) = (None, None, None, None, 8.0, [1280.0, 800.0]);
     while let Some(word) = words.next() {
         let mut value = |needs: &str| words.next().ok_or(format!("{word} needs {needs}\n{USAGE}"));
         match word.as_str() {
             "--budget" => budget = number(&value("milliseconds")?, "--budget")?.clamp(0.5, 100.0),
+            "--out" => out = Some(value("a folder")?.into()),
             "--steps" => {
                 let count = value("a number of steps")?;
                 steps = Some(count.parse().map_err(|_| format!("--steps {count}: needs a whole number"))?);
@@ -69,7 +83,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     if screenshot.is_some() && steps.is_none() {
         return Err("--screenshot saves the last frame: it needs --steps N".into());
     }
-    Ok(Args { what, budget, steps, screenshot, size })
+    Ok(Args { what, out, budget, steps, screenshot, size })
 }
 
 fn number(text: &str, flag: &str) -> Result<f32, String> {
@@ -99,9 +113,20 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(message) => return failed(&message),
     };
-    let viewport = eframe::egui::ViewportBuilder::default().with_title("wgpt studio").with_inner_size(args.size);
+    let viewport = eframe::egui::ViewportBuilder::default()
+        .with_title("wgpt studio")
+        .with_inner_size(args.size)
+        .with_min_inner_size(LEAST.map(|points| points / 2.0));
     let mut options = eframe::NativeOptions { viewport, ..Default::default() };
     with_features(&mut options);
+    let listens = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    if let Err(e) = listens {
+        return failed(&format!("Ctrl-C cannot be listened to: {e}"));
+    }
     let told = Told::default();
     let telling = told.clone();
     let run = within_panics(&told, || {

@@ -1,6 +1,7 @@
 //! From a run's folder or a preset's name to what is trained.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use wgpt::Result;
 use wgpt::gpu::Gpu;
@@ -8,7 +9,8 @@ use wgpt::gpu::compile::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::text::{Bigram, Corpus, Tokenizer, UNKNOWN};
 use wgpt::train::checkpoint::{self, Which};
-use wgpt::train::{RunConfig, Snapshot, Trainer, metrics, presets};
+use wgpt::train::metrics::{self, METRICS, Record};
+use wgpt::train::{RunConfig, Snapshot, Trainer, presets};
 
 /// What was opened.
 pub struct Opened {
@@ -16,11 +18,14 @@ pub struct Opened {
     pub config: RunConfig,
     pub tokenizer: Tokenizer,
     pub corpus: Corpus,
-    pub trainer: Trainer,
+    /// Shared with a snapshot that is being read; nobody else has it.
+    pub trainer: Rc<Trainer>,
     /// The loss of a model that counts pairs of tokens, nats: what the curve has to get below.
     pub bigram: Option<f64>,
-    /// Steps and losses that the run had up to its checkpoint.
-    pub history: Vec<(u64, f64)>,
+    /// A run's checkpoint was opened, no preset.
+    pub is_run: bool,
+    /// What the run measured up to its checkpoint.
+    pub history: Vec<Record>,
 }
 
 /// Says whether there is such a run or preset, before a window opens.
@@ -38,7 +43,8 @@ pub fn check(what: &str) -> Result<(), String> {
 /// For a damaged run, data that cannot be read, a model that does not fit.
 pub fn open(gpu: &Gpu, what: &str) -> Result<Opened> {
     let folder = Path::new(what);
-    let saved = if checkpoint::is_run(folder) { Some(checkpoint::find(folder, Which::Latest)?) } else { None };
+    let is_run = checkpoint::is_run(folder);
+    let saved = if is_run { Some(checkpoint::find(folder, Which::Latest)?) } else { None };
     let mut config = match &saved {
         Some(saved) => checkpoint::read_config(saved)?,
         None => presets::preset(what)?,
@@ -63,18 +69,23 @@ pub fn open(gpu: &Gpu, what: &str) -> Result<Opened> {
         block_on(gpu, trainer.restore(&Snapshot { step: meta.step, state: meta.device_state, weights, moments }))?;
     }
     let name = folder.file_name().map_or(what.to_owned(), |name| name.to_string_lossy().into_owned());
-    let history = if checkpoint::is_run(folder) { history(folder, trainer.step_count())? } else { vec![] };
-    Ok(Opened { name, config, tokenizer, corpus, trainer, bigram, history })
+    let history = if is_run { history(folder, trainer.step_count())? } else { vec![] };
+    Ok(Opened { name, config, tokenizer, corpus, trainer: Rc::new(trainer), bigram, is_run, history })
 }
 
-/// The losses of a run's steps up to `last`, from its metrics, where it has any.
-fn history(run: &Path, last: u64) -> Result<Vec<(u64, f64)>> {
-    let file = run.join("metrics.jsonl");
+/// The metrics of a run's steps up to `last`, where it has any.
+fn history(run: &Path, last: u64) -> Result<Vec<Record>> {
+    let file = run.join(METRICS);
     let records = if file.exists() { metrics::read(&file)? } else { vec![] };
-    Ok(records.iter().filter(|record| record.step <= last).filter_map(|record| Some((record.step, record.loss?))).collect())
+    Ok(records.into_iter().filter(|record| record.step <= last).collect())
 }
 
 impl Opened {
+    /// The trainer, to go on with it; None while a snapshot of it is being read.
+    pub fn trainer_mut(&mut self) -> Option<&mut Trainer> {
+        Rc::get_mut(&mut self.trainer)
+    }
+
     /// The name of a token, empty for an id without one.
     pub fn token(&self, id: u32) -> String {
         self.tokenizer.token(id).unwrap_or_default()

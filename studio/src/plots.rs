@@ -66,19 +66,28 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The loss of every step, thin, over its running mean, with what a guess and a count of pairs would have.
-pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Option<(f64, &str)>) {
+/// The loss of every step, thin, over its running mean, with what a guess and a count of pairs would have, and where the schedule ends.
+pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Option<(f64, &str)>, planned: u64) {
     let painter = ui.painter().with_clip_rect(rect.expand(12.0));
     let (first, last) = (curve.raw.first().map_or(0.0, |point| point[0]), curve.raw.last().map_or(1.0, |point| point[0]));
     let lowest = curve.raw.iter().map(|point| point[1]).chain(bigram.map(|pairs| pairs.0)).fold(guess, f64::min);
     let highest = curve.raw.iter().map(|point| point[1]).fold(guess, f64::max);
     let margin = (highest - lowest).max(0.1) * 0.08;
     let begin = if first < 10.0 { 0.0 } else { first };
-    let scale = Scale::new(rect, [begin, last.max(begin + 10.0)], [(lowest - margin).max(0.0), highest + 1.6 * margin]);
+    let end = planned as f64;
+    let scale = Scale::new(rect, [begin, right_end(begin, last, end)], [(lowest - margin).max(0.0), highest + 1.6 * margin]);
     scale.grid(&painter, 5.0);
     scale.reference(&painter, guess, "a blind guess", Align2::RIGHT_CENTER);
     if let Some((bigram, unit)) = bigram {
         scale.reference(&painter, bigram, &format!("counting pairs of {unit}s"), Align2::LEFT_CENTER);
+    }
+    if end <= scale.x[1] {
+        let at = scale.at(end, scale.y[0]);
+        painter.extend(Shape::dashed_line(&[at, Pos2::new(at.x, scale.rect.top())], Stroke::new(1.0, QUIET), 4.0, 4.0));
+        // Below the guess's name, where that is in its place.
+        let (top, named) = (scale.rect.top() + 6.0, scale.at(0.0, guess).y - 8.0);
+        let y = if (named - top).abs() < 16.0 { named + 24.0 } else { top };
+        painter.text(Pos2::new(at.x - 6.0, y), Align2::RIGHT_CENTER, "planned end", font(11.0), QUIET);
     }
     let line = |points: &[[f64; 2]]| points.iter().map(|point| scale.at(point[0], point[1])).collect::<Vec<Pos2>>();
     let smooth = line(&curve.smooth);
@@ -99,6 +108,12 @@ pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Opti
         let (side, away) = if at.x > rect.center().x { (Align2::RIGHT_CENTER, -8.0) } else { (Align2::LEFT_CENTER, 8.0) };
         painter.text(at + Vec2::new(away, -14.0), side, format!("step {step:.0}: {loss:.3}"), font(12.0), TEXT);
     }
+}
+
+/// The last step of the axis: the planned end as soon as a quarter of the steps more reaches it.
+fn right_end(begin: f64, last: f64, planned: f64) -> f64 {
+    let near = planned - begin <= 1.25 * (last - begin);
+    last.max(begin + 10.0).max(if near { planned } else { 0.0 })
 }
 
 /// What is below a line, fading out.
@@ -146,27 +161,59 @@ pub fn frame_times(ui: &egui::Ui, rect: Rect, frames: &VecDeque<FrameTime>, most
     painter.hline(scale.rect.x_range(), y, Stroke::new(1.5, TEXT));
 }
 
-/// Rows of a name, a bar and a number, as many as fit. A bar is the share of `whole` that its number is.
-pub fn bars(painter: &Painter, rect: Rect, rows: &[(String, f32)], whole: f32, name_width: f32, number: impl Fn(f32) -> String) {
+/// Rows of a name, a bar and a number, as many as fit, over a scale that begins at 0 and ends at `end`, and says so.
+pub fn bars(painter: &Painter, rect: Rect, rows: &[(String, f32)], end: f32, name_width: f32, number: impl Fn(f32) -> String) {
+    let (rect, below) = crate::style::split_y(rect, rect.height() - 14.0, 0.0);
     let fitting = ((rect.height() / 18.0) as usize).clamp(1, rows.len().max(1));
     let height = (rect.height() / fitting as f32).min(22.0);
+    let track = |y: f32| Rect::from_min_max(Pos2::new(rect.left() + name_width, y - 4.0), Pos2::new(rect.right() - 56.0, y + 4.0));
     for (index, (name, value)) in rows.iter().take(fitting).enumerate() {
         let y = rect.top() + (index as f32 + 0.5) * height;
         let name_rect = Rect::from_min_max(rect.min, Pos2::new(rect.left() + name_width - 6.0, rect.bottom()));
         let named = painter.with_clip_rect(name_rect);
         named.text(Pos2::new(rect.left(), y), Align2::LEFT_CENTER, name, font(12.0), TEXT);
-        let track = Rect::from_min_max(Pos2::new(rect.left() + name_width, y - 4.0), Pos2::new(rect.right() - 56.0, y + 4.0));
+        let track = track(y);
         painter.rect_filled(track, CornerRadius::same(4), LINE.gamma_multiply(0.6));
-        let length = (track.width() * value / whole.max(1e-9)).clamp(3.0, track.width());
+        let length = (track.width() * value / end.max(1e-9)).clamp(0.0, track.width());
         let colour = if index == 0 { ACCENT } else { ACCENT.lerp_to_gamma(LINE, 0.42) };
         painter.rect_filled(Rect::from_min_size(track.min, Vec2::new(length, track.height())), CornerRadius::same(4), colour);
         painter.text(Pos2::new(rect.right(), y), Align2::RIGHT_CENTER, number(*value), font(12.0), QUIET);
     }
+    if rows.is_empty() {
+        return;
+    }
+    let (top, bottom) = (rect.top() + 2.0, rect.top() + fitting as f32 * height);
+    for part in [0.0, 0.5, 1.0] {
+        let x = track(0.0).left() + part * track(0.0).width();
+        painter.vline(x, top..=bottom, Stroke::new(1.0, QUIET.gamma_multiply(0.25)));
+        painter.text(Pos2::new(x, bottom + below.height() / 2.0), Align2::CENTER_CENTER, number(part * end), font(11.0), QUIET);
+    }
+}
+
+/// The least round number that is not below `largest`: where a scale ends.
+pub fn round_up(largest: f32) -> f32 {
+    let ten = 10f32.powf(largest.max(1e-6).log10().floor());
+    [1.0, 2.0, 4.0, 6.0, 8.0].into_iter().map(|by| by * ten).find(|end| *end >= largest * 0.999).unwrap_or(10.0 * ten)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_planned_end_comes_into_sight_when_it_is_near() {
+        assert_eq!(right_end(0.0, 3.0, 300.0), 10.0);
+        assert_eq!(right_end(0.0, 200.0, 300.0), 200.0);
+        assert_eq!(right_end(0.0, 240.0, 300.0), 300.0);
+        assert_eq!(right_end(100.0, 457.0, 300.0), 457.0);
+    }
+
+    #[test]
+    fn a_scale_ends_at_a_round_number_and_holds_the_largest() {
+        for (largest, end) in [(0.0, 1e-6), (0.33, 0.4), (0.4, 0.4), (1.0, 1.0), (8.5, 10.0), (120.0, 200.0)] {
+            assert!((round_up(largest) / end - 1.0).abs() < 1e-5, "{largest}: {}", round_up(largest));
+        }
+    }
 
     #[test]
     fn ticks_are_round_and_within() {

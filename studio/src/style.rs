@@ -88,9 +88,9 @@ pub fn figure(painter: &egui::Painter, at: Pos2, size: f32, value: &str, what: &
     painter.text(Pos2::new(at.x, at.y + 15.0), Align2::LEFT_CENTER, what, font(12.0), QUIET);
 }
 
-/// One of a few, as small squares; a number to drag where there are many.
-pub fn pick(ui: &mut egui::Ui, what: &str, chosen: &mut usize, count: usize) {
-    if count > 8 {
+/// One of a few, as at most so many small squares; a number to drag where there are more.
+pub fn pick(ui: &mut egui::Ui, what: &str, chosen: &mut usize, count: usize, squares: usize) {
+    if count > squares {
         ui.add(egui::DragValue::new(chosen).range(0..=count - 1).speed(0.05)).on_hover_text("drag");
     } else {
         ui.spacing_mut().item_spacing.x = 3.0;
@@ -111,6 +111,12 @@ pub fn pick(ui: &mut egui::Ui, what: &str, chosen: &mut usize, count: usize) {
     }
     ui.label(quiet(what));
     ui.add_space(9.0);
+}
+
+/// The most squares, up to 8, that each of some choices may have for all of them to fit into a width.
+pub fn most_squares(counts: &[usize], width: f32) -> usize {
+    let taken = |count: usize, squares: usize| if count > squares { 95.0 } else { 23.0 * count as f32 + 50.0 };
+    (1..=8).rev().find(|&squares| counts.iter().map(|&count| taken(count, squares)).sum::<f32>() <= width).unwrap_or(1)
 }
 
 /// A slider over the whole width, its word on the left and its value on the right.
@@ -154,4 +160,15 @@ pub fn split_x(rect: Rect, width: f32, gap: f32) -> (Rect, Rect) {
         Rect::from_min_max(rect.min, Pos2::new(x, rect.bottom())),
         Rect::from_min_max(Pos2::new((x + gap).min(rect.right()), rect.top()), rect.max),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn choices_that_do_not_fit_as_squares_are_dragged() {
+        assert_eq!(super::most_squares(&[8, 1, 1], 387.0), 8);
+        assert_eq!(super::most_squares(&[8, 1, 1], 307.0), 7);
+        assert_eq!(super::most_squares(&[12, 6, 6], 387.0), 5);
+        assert_eq!(super::most_squares(&[9, 9, 9], 10.0), 1);
+    }
 }

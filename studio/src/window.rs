@@ -11,10 +11,12 @@ use crate::engine::Engine;
 use crate::kernels;
 use crate::plots::{self, FrameTime};
 use crate::style::{ACCENT, FAINT, GAP, GROUND, HEADING, INSET, LINE, QUIET, REST, ROW, TEXT, WARN};
-use crate::style::{card, figure, font, pick, quiet, slider, split_x, split_y, within};
+use crate::style::{card, figure, font, most_squares, pick, quiet, slider, split_x, split_y, within};
 
 /// Frames whose times are shown.
 const FRAMES: usize = 160;
+/// How long it stands that something was saved.
+const NOTED: Duration = Duration::from_secs(10);
 
 pub struct Window {
     pub engine: Engine,
@@ -35,6 +37,7 @@ pub struct Window {
 pub enum Asked {
     Nothing,
     Restart,
+    Open,
 }
 
 impl Window {
@@ -50,6 +53,11 @@ impl Window {
             began: Instant::now(),
             error: None,
         }
+    }
+
+    /// Steps that are in no checkpoint and could be saved.
+    pub fn unsaved(&self) -> u64 {
+        if self.error.is_some() { 0 } else { self.engine.saver.unsaved(&self.engine.opened) }
     }
 
     /// Times the kernels of a step; the picture stands still for that moment.
@@ -100,7 +108,8 @@ impl Window {
         let whole = self.began.elapsed().as_secs_f32() * 1e3;
         self.began = Instant::now();
         if self.error.is_some() {
-            return;
+            // What was read before may still be on its way to the disk.
+            return self.engine.saver.take_written();
         }
         match self.engine.frame(Duration::from_secs_f64(self.budget / 1e3)) {
             Ok(model) => self.frames.push_back(FrameTime { whole, model: model.as_secs_f32() * 1e3 }),
@@ -132,20 +141,49 @@ impl Window {
             (format!("{:.0}", 1e3 / self.mean(|frame| frame.whole).max(0.1)), "frames a second".into()),
         ];
         let start = rect.left() + (rect.width() * 0.305).max(320.0) + GAP + INSET;
-        for (index, (value, what)) in figures.iter().enumerate() {
-            figure(painter, Pos2::new(start + index as f32 * 124.0, rect.center().y), 26.0, value, what);
+        // As wide as what stands below them in the narrowest window, and wider where there is room.
+        let wider = ((rect.right() - 304.0 - start) / 436.0).clamp(1.0, 1.15);
+        for ((value, what), x) in figures.iter().zip([0.0, 134.0, 240.0, 340.0]) {
+            figure(painter, Pos2::new(start + x * wider, rect.center().y), 26.0, value, what);
         }
         let mut asked = Asked::Nothing;
-        let right = Rect::from_min_max(Pos2::new(rect.right() - 300.0, rect.top() + 4.0), Pos2::new(rect.right() - 2.0, rect.top() + 34.0));
+        let right = Rect::from_min_max(Pos2::new(rect.right() - 330.0, rect.top() + 4.0), Pos2::new(rect.right() - 2.0, rect.top() + 34.0));
         within(ui, right, Layout::right_to_left(Align::Center), |ui| asked = self.buttons(ui));
-        let device = &self.engine.gpu.info().name;
-        ui.painter().text(Pos2::new(rect.right() - 2.0, rect.center().y + 15.0), Align2::RIGHT_CENTER, device, font(12.0), QUIET);
+        let (note, colour) = self.note();
+        let mut line = egui::text::LayoutJob::simple_singleline(note, font(12.0), colour);
+        line.wrap = egui::text::TextWrapping::truncate_at_width(290.0);
+        let galley = ui.painter().layout_job(line);
+        let corner = Pos2::new(rect.right() - 2.0 - galley.size().x, rect.center().y + 15.0 - galley.size().y / 2.0);
+        ui.painter().galley(corner, galley, colour);
         asked
+    }
+
+    /// What stands below the buttons: what a save did, for a while, else the device.
+    fn note(&self) -> (String, egui::Color32) {
+        let saver = &self.engine.saver;
+        match &saver.last {
+            _ if !saver.is_resting() => ("saving".into(), ACCENT),
+            Some(Ok((step, path))) if saver.ended.elapsed() < NOTED => {
+                (format!("step {} is saved in {}", grouped(*step), path.display()), ACCENT)
+            }
+            _ => (self.engine.gpu.info().name.clone(), QUIET),
+        }
     }
 
     fn buttons(&mut self, ui: &mut egui::Ui) -> Asked {
         let engine = &mut self.engine;
         let mut asked = Asked::Nothing;
+        if ui.button("Open").on_hover_text("another run or preset (Ctrl+O)").clicked() {
+            asked = Asked::Open;
+        }
+        let unsaved = engine.saver.unsaved(&engine.opened) > 0 && engine.saver.is_resting();
+        let hint = match &engine.saver.last {
+            Some(Ok((step, path))) => format!("step {} is saved in {}", grouped(*step), path.display()),
+            _ => "as a run of its own, for `wgpt train --resume` and `wgpt generate` (Ctrl+S)".into(),
+        };
+        if ui.add_enabled(unsaved, egui::Button::new("Save")).on_hover_text(&hint).on_disabled_hover_text(&hint).clicked() {
+            engine.saver.ask();
+        }
         if ui.button("Restart").on_hover_text("from the beginning, or the checkpoint").clicked() {
             asked = Asked::Restart;
         }
@@ -174,13 +212,16 @@ impl Window {
         });
         let (plot, row) = split_y(body, body.height() - ROW, 4.0);
         let guess = (self.engine.opened.config.model.vocab_size as f64).ln();
-        plots::losses(ui, plot, &self.engine.loss, guess, self.engine.opened.bigram.map(|loss| (loss, self.engine.opened.unit())));
+        let (opened, planned) = (&self.engine.opened, self.engine.opened.config.train.steps);
+        plots::losses(ui, plot, &self.engine.loss, guess, opened.bigram.map(|loss| (loss, opened.unit())), planned);
         let mut rate = self.learning_rate;
         slider(ui, row, "peak learning rate", &mut rate, 1e-5..=3e-2, |rate| format!("{rate:.1e}"));
         if rate != self.learning_rate {
-            self.learning_rate = rate;
-            if let Err(error) = self.engine.opened.trainer.set_learning_rate(rate) {
-                self.error = Some(error.to_string());
+            match self.engine.opened.trainer_mut().map(|trainer| trainer.set_learning_rate(rate)) {
+                Some(Ok(())) => self.learning_rate = rate,
+                Some(Err(error)) => self.error = Some(error.to_string()),
+                // The weights are being read: the slider is back where it was.
+                None => {}
             }
         }
         let body = card(ui, middle, "frame time", |ui| legend(ui, &[("budget", TEXT), ("model", ACCENT), ("all else", REST)]));
@@ -214,7 +255,9 @@ impl Window {
             let galley = ui.painter().layout(text, font(12.0), QUIET, body.width());
             ui.painter().galley(body.min, galley, QUIET);
         } else {
-            plots::bars(ui.painter(), body, &self.kernels, sum, 196.0, |milliseconds| format!("{milliseconds:.2}"));
+            let longest = plots::round_up(self.kernels[0].1);
+            let digits = if longest < 1.0 { 2 } else { 1 };
+            plots::bars(ui.painter(), body, &self.kernels, longest, 196.0, |milliseconds| format!("{milliseconds:.digits$}"));
         }
         if measure && self.error.is_none() {
             self.measure();
@@ -228,10 +271,11 @@ impl Window {
         // As high as its map is wide, unless the text below would have no room.
         let wanted = (rect.width() - 2.0 * INSET - 62.0) + 2.0 * INSET + HEADING;
         let (map, below) = split_y(rect, wanted.min(rect.height() - 150.0), GAP);
+        let squares = most_squares(&[samples, heads, layers], rect.width() - 120.0);
         let body = card(ui, map, "attention", |ui| {
-            pick(ui, "sample", &mut at.sample, samples);
-            pick(ui, "head", &mut at.head, heads);
-            pick(ui, "layer", &mut at.layer, layers);
+            pick(ui, "sample", &mut at.sample, samples, squares);
+            pick(ui, "head", &mut at.head, heads, squares);
+            pick(ui, "layer", &mut at.layer, layers, squares);
         });
         attention::show(ui, body, &self.heat, &self.engine.look, self.engine.opened.unit());
         let body = card(ui, below, "what it writes", |ui| _ = ui.label(quiet(format!("at step {}", grouped(self.engine.writer.step)))));
@@ -288,8 +332,10 @@ impl Window {
         let note = if prompt.note.is_empty() { 0.0 } else { 18.0 };
         let (line, rest) = split_y(rest, note, 0.0);
         ui.painter().text(line.left_center(), Align2::LEFT_CENTER, &prompt.note, font(12.0), WARN);
-        let percent = |share: f32| if share < 0.0095 { format!("{:.1} %", share * 100.0) } else { format!("{:.0} %", share * 100.0) };
-        plots::bars(ui.painter(), rest, &prompt.answers, 1.0, 92.0, percent);
+        let percent =
+            |share: f32| if share > 0.0 && share < 0.0095 { format!("{:.1} %", share * 100.0) } else { format!("{:.0} %", share * 100.0) };
+        let likeliest = prompt.answers.first().map_or(1.0, |answer| answer.1);
+        plots::bars(ui.painter(), rest, &prompt.answers, plots::round_up(likeliest.max(0.01)), 92.0, percent);
     }
 }
 
@@ -314,7 +360,7 @@ fn steps(step: u64, planned: u64) -> String {
 }
 
 /// 1,234,567.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {

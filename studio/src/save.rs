@@ -1,0 +1,257 @@
+//! Saving: the weights are read over some frames, while training rests; a thread writes them as a run that `wgpt train --resume` takes.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use wgpt::Result;
+use wgpt::gpu::{Gpu, wait};
+use wgpt::train::folder::RunFolder;
+use wgpt::train::metrics::Record;
+use wgpt::train::trainer::APPLY;
+use wgpt::train::{RunFiles, Snapshot};
+
+use crate::open::Opened;
+
+/// Where runs are saved, unless the command line says otherwise: where `wgpt train` puts them.
+pub const RUNS: &str = "runs";
+
+/// The saves of what was opened.
+pub struct Saver {
+    /// Where it is saved first, or beside that: the first of `out`, `out-2`, `out-3` ... that is free.
+    out: PathBuf,
+    /// Locked since the first save.
+    folder: Option<RunFolder>,
+    stage: Stage,
+    /// The last step that is in a checkpoint, or that needs none: nothing was trained since.
+    saved: u64,
+    /// What became of the last save: the step and the run's folder.
+    pub last: Option<Result<(u64, PathBuf), String>>,
+    /// When it ended.
+    pub ended: Instant,
+}
+
+enum Stage {
+    Resting,
+    /// Waits for a moment at which weights and moments belong together and all reports have come.
+    Asked,
+    Reading(Pin<Box<dyn Future<Output = Result<Snapshot>>>>),
+    Writing(JoinHandle<Written>),
+}
+
+/// What the thread hands back: the folder, unless nothing could be saved in it, and the step.
+struct Written {
+    folder: Option<RunFolder>,
+    step: u64,
+    saved: Result<()>,
+}
+
+impl Saver {
+    /// Saves into `out`, or where the name of what was opened says: a run is saved beside itself and never written over.
+    pub fn new(what: &str, opened: &Opened, out: Option<&Path>) -> Saver {
+        let own = if opened.is_run { PathBuf::from(what) } else { Path::new(RUNS).join(what) };
+        let out = out.map_or(own, Path::to_path_buf);
+        Saver { out, folder: None, stage: Stage::Resting, saved: opened.trainer.step_count(), last: None, ended: Instant::now() }
+    }
+
+    /// Saves as soon as may be; nothing while a save is under way.
+    pub fn ask(&mut self) {
+        if self.is_resting() {
+            (self.stage, self.last) = (Stage::Asked, None);
+        }
+    }
+
+    pub fn is_resting(&self) -> bool {
+        matches!(self.stage, Stage::Resting)
+    }
+
+    pub fn is_writing(&self) -> bool {
+        matches!(self.stage, Stage::Writing(_))
+    }
+
+    /// Whether no step may begin: the weights are about to be read, or being read.
+    pub fn holds(&self) -> bool {
+        matches!(self.stage, Stage::Asked | Stage::Reading(_))
+    }
+
+    /// Steps that a save would add.
+    pub fn unsaved(&self, opened: &Opened) -> u64 {
+        opened.trainer.step_count().saturating_sub(self.saved)
+    }
+
+    /// Goes on with a save; `known` is the last step whose report has come, with all up to it in `history`. Takes at most `budget`.
+    ///
+    /// # Errors
+    /// Those of the device. What cannot be written is in `last`.
+    pub fn poll(&mut self, gpu: &Gpu, opened: &Opened, (known, history): (u64, &[Record]), budget: Duration) -> Result<()> {
+        if matches!(self.stage, Stage::Asked) && known == opened.trainer.step_count() && opened.trainer.next_phase() != Some(APPLY) {
+            let trainer = Rc::clone(&opened.trainer);
+            self.stage = Stage::Reading(Box::pin(async move { trainer.snapshot().await }));
+        }
+        if let Stage::Reading(reading) = &mut self.stage
+            && let Some(snapshot) = ready_within(gpu, reading.as_mut(), budget)?
+        {
+            self.stage = Stage::Resting;
+            self.write(opened, snapshot?, history)?;
+        }
+        self.take_written();
+        Ok(())
+    }
+
+    fn write(&mut self, opened: &Opened, snapshot: Snapshot, history: &[Record]) -> Result<()> {
+        let files = RunFiles::of(&opened.trainer, &snapshot, &opened.tokenizer, &opened.corpus)?;
+        let (folder, out, history) = (self.folder.take(), self.out.clone(), history.to_vec());
+        let write = move || write(folder, &out, &files, &snapshot, &history);
+        match std::thread::Builder::new().name("save".into()).spawn(write) {
+            Ok(thread) => self.stage = Stage::Writing(thread),
+            Err(e) => self.last = Some(Err(format!("nothing is saved: no thread can be started for it ({e})"))),
+        }
+        Ok(())
+    }
+
+    /// Takes note of a thread that has ended; also for a window whose training has failed.
+    pub fn take_written(&mut self) {
+        if !matches!(&self.stage, Stage::Writing(thread) if thread.is_finished()) {
+            return;
+        }
+        self.ended = Instant::now();
+        let Stage::Writing(thread) = std::mem::replace(&mut self.stage, Stage::Resting) else { return };
+        let Ok(Written { folder, step, saved }) = thread.join() else {
+            self.last = Some(Err("nothing is saved: the thread that writes has panicked".into()));
+            return;
+        };
+        let path = folder.as_ref().map_or_else(|| self.out.clone(), |folder| folder.path().to_path_buf());
+        self.folder = folder;
+        self.last = Some(match saved {
+            Ok(()) => {
+                self.saved = self.saved.max(step);
+                Ok((step, path))
+            }
+            Err(error) => Err(format!("step {step} is not saved: {error}")),
+        });
+    }
+}
+
+/// Writes into the folder of the saves before, or claims one: another where somebody has moved or removed that.
+fn write(folder: Option<RunFolder>, out: &Path, files: &RunFiles, snapshot: &Snapshot, history: &[Record]) -> Written {
+    let step = snapshot.step;
+    let kept = folder.filter(RunFolder::is_there);
+    let mut folder = match kept.map_or_else(|| RunFolder::claim_next(out), Ok) {
+        Ok(folder) => folder,
+        Err(error) => return Written { folder: None, step, saved: Err(error) },
+    };
+    let saved = files.write(&mut folder, snapshot, Some(history)).map(drop);
+    // Without a checkpoint it is left as it was found, and the next save may find a better place.
+    let has_checkpoint = wgpt::train::checkpoint::any(folder.path());
+    Written { folder: has_checkpoint.then_some(folder), step, saved }
+}
+
+/// Polls a future that waits for the device, for so long at most: each of its many small reads takes less than a frame.
+fn ready_within<T>(
+    gpu: &Gpu,
+    mut future: Pin<&mut (impl Future<Output = Result<T>> + ?Sized)>,
+    budget: Duration,
+) -> Result<Option<Result<T>>> {
+    let begun = Instant::now();
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Ok(Some(result));
+        }
+        wait::look(gpu)?;
+        if begun.elapsed() >= budget {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use wgpt::gpu::adapter::Request;
+    use wgpt::train::metrics::{self, METRICS};
+
+    use super::*;
+
+    const FRAME: Duration = Duration::from_millis(5);
+
+    fn train(opened: &mut Opened, steps: u64) -> Vec<Record> {
+        let trainer = Rc::get_mut(&mut opened.trainer).unwrap();
+        (0..steps).for_each(|_| assert!(trainer.step(&opened.corpus.train, false, &|| false).unwrap()));
+        let reports = trainer.finish().unwrap();
+        reports.iter().map(|report| Record { step: report.step, loss: Some(f64::from(report.loss)), ..Record::default() }).collect()
+    }
+
+    /// Saves in as many frames as it takes.
+    fn save(gpu: &Gpu, saver: &mut Saver, opened: &Opened, history: &[Record]) -> Result<(u64, PathBuf), String> {
+        saver.ask();
+        while !saver.is_resting() {
+            saver.poll(gpu, opened, (opened.trainer.step_count(), history), FRAME).unwrap();
+        }
+        saver.last.clone().unwrap()
+    }
+
+    #[test]
+    fn a_save_holds_training_and_takes_a_place_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (gpu, out) = (pollster::block_on(Gpu::request(&Request::default())).unwrap(), folder.path().join("run"));
+        let mut opened = crate::open::open(&gpu, "toy").unwrap();
+        // Somebody's folder is no place for it.
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join("letter.txt"), "mine").unwrap();
+        let mut saver = Saver::new("toy", &opened, Some(&out));
+        assert_eq!((saver.unsaved(&opened), saver.holds()), (0, false));
+        let mut history = train(&mut opened, 3);
+        assert_eq!(saver.unsaved(&opened), 3);
+
+        // It waits for the reports of all steps, and then has the trainer to itself.
+        saver.ask();
+        saver.poll(&gpu, &opened, (2, &history[..2]), FRAME).unwrap();
+        assert!(saver.holds() && opened.trainer_mut().is_some());
+        saver.poll(&gpu, &opened, (3, &history), Duration::ZERO).unwrap();
+        assert!(saver.holds() && opened.trainer_mut().is_none());
+        let beside = folder.path().join("run-2");
+        assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (3, beside.clone()));
+        assert!(opened.trainer_mut().is_some() && saver.unsaved(&opened) == 0 && !saver.holds());
+        assert_eq!(metrics::read(&beside.join(METRICS)).unwrap(), history);
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "somebody else's folder was touched");
+
+        // The next one goes to the same folder, which nobody else may have meanwhile; another where it is gone.
+        history.extend(train(&mut opened, 2));
+        assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (5, beside.clone()));
+        assert!(beside.join("checkpoints/step-3").is_dir() && beside.join("checkpoints/step-5").is_dir());
+        assert!(RunFolder::claim(&beside, wgpt::train::folder::Start::Resume).unwrap_err().to_string().contains("is in use"));
+        fs::rename(&beside, folder.path().join("moved")).unwrap();
+        history.extend(train(&mut opened, 1));
+        assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (6, beside.clone()));
+        assert_eq!(metrics::read(&beside.join(METRICS)).unwrap(), history);
+
+        // What is opened from it has the history, and is saved beside it.
+        drop(saver);
+        let again = crate::open::open(&gpu, beside.to_str().unwrap()).unwrap();
+        assert!(again.is_run && again.trainer.step_count() == 6 && again.history == history);
+        assert_eq!(Saver::new(beside.to_str().unwrap(), &again, None).out, beside);
+    }
+
+    #[test]
+    fn what_cannot_be_saved_is_said_and_can_be_saved_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = pollster::block_on(Gpu::request(&Request::default())).unwrap();
+        let mut opened = crate::open::open(&gpu, "toy").unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let mut saver = Saver::new("toy", &opened, Some(&file.join("run")));
+        let history = train(&mut opened, 1);
+        let problem = save(&gpu, &mut saver, &opened, &history).unwrap_err();
+        assert!(problem.starts_with("step 1 is not saved: ") && problem.contains("is a file, a folder is needed there"), "{problem}");
+        assert_eq!(saver.unsaved(&opened), 1);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (1, file.join("run")));
+        assert_eq!(saver.unsaved(&opened), 0);
+    }
+}
