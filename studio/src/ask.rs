@@ -67,7 +67,7 @@ pub struct Chooser {
     typed: String,
     problem: Option<String>,
     runs: Vec<(PathBuf, u64)>,
-    /// The field has the keyboard from the first frame on.
+    /// The field was given the keyboard.
     focused: bool,
 }
 
@@ -96,7 +96,8 @@ impl Chooser {
         match chosen.map(|chosen| crate::open::check(&chosen).map(|()| chosen)) {
             Some(Ok(chosen)) => Some(Some(chosen)),
             Some(Err(problem)) => {
-                self.problem = Some(problem);
+                // What was typed wrongly is typed again.
+                (self.problem, self.focused) = (Some(problem), false);
                 None
             }
             None => closed.then_some(None),

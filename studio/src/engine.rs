@@ -257,7 +257,57 @@ fn words(opened: &Opened, at: AttentionAt, step: u64) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use wgpt::gpu::adapter::Request;
+    use wgpt::gpu::plan::Phase;
+    use wgpt::model::{BACKWARD, FORWARD};
+    use wgpt::train::checkpoint::{self, Which};
+
     use super::*;
+
+    /// Wherever in a step the save is asked for, paused or not, it is of a whole one.
+    #[test]
+    fn a_save_is_of_a_whole_step_whenever_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = pollster::block_on(Gpu::request(&Request::default())).unwrap();
+        let mut alone = open(&gpu, "toy").unwrap();
+        let table = alone.trainer.session.model.pools.table.clone();
+        let mut engine = Engine::new(&gpu, "toy", Some(&folder.path().join("run"))).unwrap();
+        // Less than any dispatch takes: slices end everywhere.
+        let budget = Duration::from_micros(1);
+        let places: [(Option<Phase>, bool); 4] =
+            [(Some(FORWARD), false), (Some(BACKWARD), false), (Some(APPLY), true), (Some(APPLY), false)];
+        for (place, paused) in places.iter().flat_map(|place| [(place, false), (place, true)]) {
+            (engine.running, engine.last) = (true, u64::MAX);
+            let begun = engine.opened.trainer.step_count();
+            let there = |engine: &Engine| {
+                let trainer = &engine.opened.trainer;
+                trainer.step_count() > begun && (trainer.next_phase(), trainer.at_seam()) == *place
+            };
+            while !there(&engine) {
+                engine.frame(budget).unwrap();
+                assert!(engine.step < begun + 100, "no slice ends at {place:?}");
+            }
+            engine.running = !paused;
+            engine.saver.ask();
+            let mut frames = 0;
+            while !engine.saver.is_resting() {
+                engine.frame(budget).unwrap();
+                frames += 1;
+                assert!(!engine.saver.holds() || frames < 10_000, "no save comes of {place:?}");
+            }
+            let (step, run) = engine.saver.last.clone().unwrap().unwrap();
+            assert!(step > begun && (!paused || engine.opened.trainer.step_count() == step), "{place:?}");
+            let trainer = alone.trainer_mut().unwrap();
+            while trainer.step_count() < step {
+                let corpus = &engine.opened.corpus.train;
+                assert!(trainer.step(corpus, false, &|| false).unwrap());
+            }
+            let (truth, saved) = (block_on(&gpu, trainer.snapshot()).unwrap(), checkpoint::find(&run, Which::Latest).unwrap());
+            assert_eq!(checkpoint::read_meta(&saved).unwrap().step, step);
+            assert!(checkpoint::read_weights(&saved, &table).unwrap() == truth.weights, "step {step}, {place:?}");
+            assert!(checkpoint::read_moments(&saved, &table, 2).unwrap() == truth.moments, "step {step}, {place:?}");
+        }
+    }
 
     #[test]
     fn what_is_recorded_is_what_the_command_line_records() {
