@@ -37,7 +37,7 @@ pub struct App {
 enum Wish {
     Close,
     Restart,
-    Open(String),
+    Open(PathBuf),
 }
 
 enum Stage {
@@ -174,8 +174,10 @@ impl App {
         }
         let dropped = ctx.input(|input| input.raw.dropped_files.first().map(|file| file.path().to_path_buf()));
         if let Some(path) = dropped {
-            let chooser = self.chooser.insert(Chooser::new());
-            chooser.type_in(&path);
+            match crate::open::check(&path) {
+                Ok(()) => self.wish = Some(Wish::Open(path)),
+                Err(problem) => self.chooser.insert(Chooser::new()).refuse(problem),
+            }
         }
     }
 
@@ -302,7 +304,7 @@ impl eframe::App for App {
         let mut asked = Asked::Nothing;
         match &mut self.stage {
             Stage::Opening(pictures) => {
-                message(ui, ACCENT, "wgpt studio", &format!("opening {}: compiling its kernels", self.args.what));
+                message(ui, ACCENT, "wgpt studio", &format!("opening {}: compiling its kernels", self.args.what.display()));
                 *pictures += 1;
                 if *pictures > 2 {
                     self.open();

@@ -77,15 +77,15 @@ impl Chooser {
         Chooser { typed: String::new(), problem: None, runs: runs(Path::new(RUNS)), focused: false }
     }
 
-    /// Puts a path into the field, as if it were typed.
-    pub fn type_in(&mut self, path: &Path) {
-        self.typed = path.display().to_string();
+    /// That something was dropped on the window which cannot be opened.
+    pub fn refuse(&mut self, problem: String) {
+        self.problem = Some(problem);
     }
 
     /// Some(None) when it was closed, with what was chosen when it was.
-    pub fn show(&mut self, ctx: &egui::Context) -> Option<Option<String>> {
+    pub fn show(&mut self, ctx: &egui::Context) -> Option<Option<PathBuf>> {
         let (chosen, closed) = modal(ctx, "open", 560.0, "open", TEXT, |ui| {
-            let typed = self.field(ui);
+            let typed = self.field(ui).map(PathBuf::from);
             if let Some(problem) = &self.problem {
                 ui.label(RichText::new(problem).font(font(12.0)).color(WARN));
             }
@@ -120,23 +120,21 @@ impl Chooser {
         .inner
     }
 
-    fn lists(&self, ui: &mut Ui) -> Option<String> {
+    fn lists(&self, ui: &mut Ui) -> Option<PathBuf> {
         let mut chosen = None;
         if !self.runs.is_empty() {
             ui.label(quiet(format!("runs in {RUNS}/, the newest first")));
         }
         for (run, step) in &self.runs {
-            if let Some(path) = run.to_str()
-                && row(ui, path, &format!("step {}", crate::window::grouped(*step)))
-            {
-                chosen = Some(path.to_owned());
+            if row(ui, &run.display().to_string(), &format!("step {}", crate::window::grouped(*step))) {
+                chosen = Some(run.clone());
             }
         }
         ui.add_space(6.0);
         ui.label(quiet("presets, from their first step"));
         for (preset, about) in presets::PRESETS {
             if row(ui, preset, about) {
-                chosen = Some((*preset).to_owned());
+                chosen = Some(preset.into());
             }
         }
         chosen

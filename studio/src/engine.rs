@@ -67,7 +67,7 @@ enum Stage {
 
 impl Engine {
     /// Opens a run or a preset on the window's own device; `out` is where it is saved, if not where its name says.
-    pub fn new(gpu: &Gpu, what: &str, out: Option<&Path>) -> Result<Engine> {
+    pub fn new(gpu: &Gpu, what: &Path, out: Option<&Path>) -> Result<Engine> {
         let mut opened = open(gpu, what)?;
         let at = AttentionAt::default();
         let trainer = opened.trainer_mut().expect("no snapshot is being read");
@@ -269,9 +269,9 @@ mod tests {
     fn a_save_is_of_a_whole_step_whenever_it_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = pollster::block_on(Gpu::request(&Request::default())).unwrap();
-        let mut alone = open(&gpu, "toy").unwrap();
+        let mut alone = open(&gpu, "toy".as_ref()).unwrap();
         let table = alone.trainer.session.model.pools.table.clone();
-        let mut engine = Engine::new(&gpu, "toy", Some(&folder.path().join("run"))).unwrap();
+        let mut engine = Engine::new(&gpu, "toy".as_ref(), Some(&folder.path().join("run"))).unwrap();
         // Less than any dispatch takes: slices end everywhere.
         let budget = Duration::from_micros(1);
         let places: [(Option<Phase>, bool); 4] =

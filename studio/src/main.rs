@@ -17,6 +17,7 @@ mod style;
 mod window;
 mod writer;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +29,7 @@ use app::App;
 #[derive(Debug, Clone)]
 pub struct Args {
     /// A run's folder or a preset's name.
-    pub what: String,
+    pub what: PathBuf,
     /// Where it is saved, or beside it; after `steps` if they are given too.
     pub out: Option<PathBuf>,
     /// Milliseconds of a frame that the model may take.
@@ -56,29 +57,35 @@ const LEAST: [f32; 2] = [1120.0, 680.0];
 
 const USAGE: &str = "usage: studio [RUN_FOLDER | PRESET] [--out DIR] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]";
 
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
+/// Paths need not be UTF-8, all else is.
+fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Args, String> {
     let (mut what, mut out, mut steps, mut screenshot, mut budget, mut size) = (None, None, None, None, 8.0, [1280.0, 800.0]);
     while let Some(word) = words.next() {
-        let mut value = |needs: &str| words.next().ok_or(format!("{word} needs {needs}\n{USAGE}"));
-        match word.as_str() {
-            "--budget" => budget = number(&value("milliseconds")?, "--budget")?.clamp(0.5, 100.0),
-            "--out" => out = Some(value("a folder")?.into()),
+        let shown = word.display().to_string();
+        let mut path = |needs: &str| {
+            let given = words.next().filter(|word| !word.is_empty());
+            given.map(PathBuf::from).ok_or(format!("{shown} needs {needs}\n{USAGE}"))
+        };
+        let text = |path: PathBuf| path.display().to_string();
+        match shown.as_str() {
+            "--budget" => budget = number(&text(path("milliseconds")?), "--budget")?.clamp(0.5, 100.0),
+            "--out" => out = Some(path("a folder")?),
             "--steps" => {
-                let count = value("a number of steps")?;
+                let count = text(path("a number of steps")?);
                 steps = Some(count.parse().map_err(|_| format!("--steps {count}: needs a whole number"))?);
             }
-            "--screenshot" => screenshot = Some(value("a file")?.into()),
+            "--screenshot" => screenshot = Some(path("a file")?),
             "--size" => {
-                let given = value("WIDTHxHEIGHT")?;
+                let given = text(path("WIDTHxHEIGHT")?);
                 let (width, height) = given.split_once('x').ok_or(format!("--size {given}: needs WIDTHxHEIGHT, say 1280x800"))?;
                 size = [number(width, "--size")?.clamp(400.0, 8192.0), number(height, "--size")?.clamp(240.0, 8192.0)];
             }
             flag if flag.starts_with('-') => return Err(format!("there is no flag {flag}\n{USAGE}")),
-            _ if what.is_none() => what = Some(word),
-            _ => return Err(format!("{word}: one run folder or preset is enough\n{USAGE}")),
+            _ if what.is_none() => what = Some(PathBuf::from(word)),
+            _ => return Err(format!("{shown}: one run folder or preset is enough\n{USAGE}")),
         }
     }
-    let what = what.unwrap_or_else(|| wgpt::train::presets::PRESETS[0].0.to_owned());
+    let what = what.unwrap_or_else(|| wgpt::train::presets::PRESETS[0].0.into());
     open::check(&what)?;
     if screenshot.is_some() && steps.is_none() {
         return Err("--screenshot saves the last frame: it needs --steps N".into());
@@ -104,7 +111,7 @@ fn with_features(options: &mut eframe::NativeOptions) {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     if words.iter().any(|word| word == "--help" || word == "-h") {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
@@ -155,4 +162,44 @@ fn within_panics<T>(told: &Told, run: impl FnOnce() -> T) -> std::thread::Result
 fn failed(message: &str) -> ExitCode {
     eprintln!("{message}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Args, String> {
+        parse(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn flags_say_what_they_need() {
+        let args = parsed(&["toy", "--out", "a b", "--steps", "3", "--size", "1280x800", "--budget", "4"]).unwrap();
+        assert_eq!((args.what, args.out, args.steps), ("toy".into(), Some("a b".into()), Some(3)));
+        assert_eq!(parsed(&[]).unwrap().what, PathBuf::from("shakespeare-word"));
+        for (words, said) in [
+            (&["--out", ""][..], "--out needs a folder"),
+            (&["--out"], "--out needs a folder"),
+            (&["--steps", "-1"], "--steps -1: needs a whole number"),
+            (&["--size", "5"], "--size 5: needs WIDTHxHEIGHT"),
+            (&["--screenshot", "a.png"], "it needs --steps N"),
+            (&["nothing-here"], "nothing-here is neither a folder with a run"),
+            (&["--flag"], "there is no flag --flag"),
+            (&["toy", "toy"], "one run folder or preset is enough"),
+        ] {
+            let problem = parsed(words).unwrap_err();
+            assert!(problem.contains(said), "{words:?}: {problem}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = || OsString::from_vec(b"odd\xff".to_vec());
+        let args = parse(["toy".into(), "--out".into(), odd()].into_iter()).unwrap();
+        assert_eq!(args.out, Some(odd().into()));
+        assert!(parse([odd()].into_iter()).unwrap_err().contains("is neither a folder with a run"));
+        assert!(parse(["--steps".into(), odd()].into_iter()).unwrap_err().contains("needs a whole number"));
+    }
 }

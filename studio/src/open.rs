@@ -29,11 +29,12 @@ pub struct Opened {
 }
 
 /// Says whether there is such a run or preset, before a window opens.
-pub fn check(what: &str) -> Result<(), String> {
-    if checkpoint::is_run(Path::new(what)) || presets::PRESETS.iter().any(|(preset, _)| *preset == what) {
+pub fn check(what: &Path) -> Result<(), String> {
+    if checkpoint::is_run(what) || presets::PRESETS.iter().any(|(preset, _)| Path::new(preset) == what) {
         return Ok(());
     }
     let names: Vec<&str> = presets::PRESETS.iter().map(|(preset, _)| *preset).collect();
+    let what = what.display();
     Err(format!("{what} is neither a folder with a run of `wgpt train` nor a preset ({})", names.join(", ")))
 }
 
@@ -41,13 +42,12 @@ pub fn check(what: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// For a damaged run, data that cannot be read, a model that does not fit.
-pub fn open(gpu: &Gpu, what: &str) -> Result<Opened> {
-    let folder = Path::new(what);
-    let is_run = checkpoint::is_run(folder);
-    let saved = if is_run { Some(checkpoint::find(folder, Which::Latest)?) } else { None };
+pub fn open(gpu: &Gpu, what: &Path) -> Result<Opened> {
+    let is_run = checkpoint::is_run(what);
+    let saved = if is_run { Some(checkpoint::find(what, Which::Latest)?) } else { None };
     let mut config = match &saved {
         Some(saved) => checkpoint::read_config(saved)?,
-        None => presets::preset(what)?,
+        None => presets::preset(&what.to_string_lossy())?,
     };
     let existing = saved.as_ref().map(checkpoint::read_tokenizer).transpose()?;
     let (tokenizer, corpus) = match presets::embedded(&config.data.files) {
@@ -68,8 +68,8 @@ pub fn open(gpu: &Gpu, what: &str) -> Result<Opened> {
         let moments = checkpoint::read_moments(&saved, &pools.table, pools.moments())?;
         block_on(gpu, trainer.restore(&Snapshot { step: meta.step, state: meta.device_state, weights, moments }))?;
     }
-    let name = folder.file_name().map_or(what.to_owned(), |name| name.to_string_lossy().into_owned());
-    let history = if is_run { history(folder, trainer.step_count())? } else { vec![] };
+    let name = what.file_name().unwrap_or(what.as_os_str()).to_string_lossy().into_owned();
+    let history = if is_run { history(what, trainer.step_count())? } else { vec![] };
     Ok(Opened { name, config, tokenizer, corpus, trainer: Rc::new(trainer), bigram, is_run, history })
 }
 

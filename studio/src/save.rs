@@ -52,8 +52,8 @@ struct Written {
 
 impl Saver {
     /// Saves into `out`, or where the name of what was opened says: a run is saved beside itself and never written over.
-    pub fn new(what: &str, opened: &Opened, out: Option<&Path>) -> Saver {
-        let own = if opened.is_run { PathBuf::from(what) } else { Path::new(RUNS).join(what) };
+    pub fn new(what: &Path, opened: &Opened, out: Option<&Path>) -> Saver {
+        let own = if opened.is_run { what.to_path_buf() } else { Path::new(RUNS).join(what) };
         let out = out.map_or(own, Path::to_path_buf);
         Saver { out, folder: None, stage: Stage::Resting, saved: opened.trainer.step_count(), last: None, ended: Instant::now() }
     }
@@ -200,11 +200,11 @@ mod tests {
     fn a_save_holds_training_and_takes_a_place_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let (gpu, out) = (pollster::block_on(Gpu::request(&Request::default())).unwrap(), folder.path().join("run"));
-        let mut opened = crate::open::open(&gpu, "toy").unwrap();
+        let mut opened = crate::open::open(&gpu, "toy".as_ref()).unwrap();
         // Somebody's folder is no place for it.
         fs::create_dir(&out).unwrap();
         fs::write(out.join("letter.txt"), "mine").unwrap();
-        let mut saver = Saver::new("toy", &opened, Some(&out));
+        let mut saver = Saver::new("toy".as_ref(), &opened, Some(&out));
         assert_eq!((saver.unsaved(&opened), saver.holds()), (0, false));
         let mut history = train(&mut opened, 3);
         assert_eq!(saver.unsaved(&opened), 3);
@@ -233,19 +233,19 @@ mod tests {
 
         // What is opened from it has the history, and is saved beside it.
         drop(saver);
-        let again = crate::open::open(&gpu, beside.to_str().unwrap()).unwrap();
+        let again = crate::open::open(&gpu, &beside).unwrap();
         assert!(again.is_run && again.trainer.step_count() == 6 && again.history == history);
-        assert_eq!(Saver::new(beside.to_str().unwrap(), &again, None).out, beside);
+        assert_eq!(Saver::new(&beside, &again, None).out, beside);
     }
 
     #[test]
     fn what_cannot_be_saved_is_said_and_can_be_saved_later() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = pollster::block_on(Gpu::request(&Request::default())).unwrap();
-        let mut opened = crate::open::open(&gpu, "toy").unwrap();
+        let mut opened = crate::open::open(&gpu, "toy".as_ref()).unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let mut saver = Saver::new("toy", &opened, Some(&file.join("run")));
+        let mut saver = Saver::new("toy".as_ref(), &opened, Some(&file.join("run")));
         let history = train(&mut opened, 1);
         let problem = save(&gpu, &mut saver, &opened, &history).unwrap_err();
         assert!(problem.starts_with("step 1 is not saved: ") && problem.contains("is a file, a folder is needed there"), "{problem}");

@@ -63,6 +63,8 @@ impl Window {
     /// Times the kernels of a step; the picture stands still for that moment.
     pub fn measure(&mut self) {
         match kernels::measure(&mut self.engine) {
+            // Nothing is measured while a save holds training.
+            Ok(kernels) if kernels.is_empty() => {}
             Ok(kernels) => self.kernels = kernels,
             Err(error) => self.error = Some(error.to_string()),
         }
