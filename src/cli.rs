@@ -184,7 +184,12 @@ pub fn main() -> ExitCode {
     if ended.is_ok() {
         context.save_pipelines();
     }
-    match ended.and_then(|ended| context.out.finish().map(|()| ended)) {
+    exit_code(ended.and_then(|ended| context.out.finish().map(|()| ended)))
+}
+
+/// What the program's caller gets; an error is said.
+fn exit_code(ended: Result<Ended>) -> ExitCode {
+    match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) => {
@@ -226,7 +231,11 @@ fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
 
 /// Help and version are printed as clap writes them; an error becomes one line, with clap's tips and without its usage block.
 fn refuse_arguments(error: &clap::Error) -> ExitCode {
-    if error.exit_code() == 0 || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if error.exit_code() == 0 {
+        return exit_code(output::print(|| error.print()).map(|()| Ended::Done));
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // To stderr.
         let _ = error.print();
         return ExitCode::from(error.exit_code() as u8);
     }

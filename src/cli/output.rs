@@ -104,7 +104,7 @@ impl Output {
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::BrokenPipe => self.state().closed = true,
-            Err(e) => self.fail(Error::file("stdout", format!("cannot be written: {e}"))),
+            Err(e) => self.fail(not_written(&e)),
         }
     }
 
@@ -116,6 +116,24 @@ impl Output {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
+
+/// Prints to stdout what something else writes; a reader that has gone away is no failure.
+///
+/// # Errors
+/// The failure to write.
+pub fn print(write: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
+    match write().and_then(|()| std::io::stdout().flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(not_written(&e)),
+        _ => Ok(()),
+    }
+}
+
+fn not_written(e: &std::io::Error) -> Error {
+    Error::file("stdout", format!("cannot be written: {e}"))
+}
+
+/// More than any message has that quotes values by [`excerpt`](crate::error::excerpt): what a crate of somebody else may quote whole.
+const LONGEST: usize = 16_384;
 
 /// The one line that an error is.
 pub fn error(message: &str) {

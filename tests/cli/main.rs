@@ -15,6 +15,7 @@ mod profile;
 mod runs;
 mod shaders;
 mod start;
+mod streams;
 mod support;
 mod texts;
 mod too_large;
