@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::error::{Error, Result, shell_word};
+use crate::error::{Error, Result, bytes, excerpt, shell_word};
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
 use output::Output;
@@ -218,7 +218,8 @@ fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
     if !text.starts_with('-') {
         return None;
     }
-    let word = shell_word(text);
+    // A long one is not repeated.
+    let word = if excerpt(text) == *text { shell_word(text) } else { "TEXT".to_owned() };
     match before.as_str() {
         option @ ("--prompt" | "--seed" | "--temperature" | "--top-p" | "--run" | "--out" | "--data" | "--init" | "--config" | "--set"
         | "--file" | "--tokenizer" | "--trace" | "--plot" | "--tuning" | "--adapter") => {
@@ -227,6 +228,23 @@ fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
         _ if text.contains(' ') => Some(format!("; a text that begins with a hyphen goes behind two of them, last: -- {word}")),
         _ => None,
     }
+}
+
+/// A message of clap's as plain text, in which long values and those with control characters are shown as everywhere.
+fn plain(error: &clap::Error) -> String {
+    // With its colours: without them it drops escapes of the user's too.
+    let mut message = error.render().ansi().to_string();
+    let args = std::env::args_os().skip(1).filter_map(|arg| arg.into_string().ok());
+    let values = args.flat_map(|arg| arg.split_once('=').map(|(_, value)| value.to_owned()).into_iter().chain([arg]));
+    let mut long: Vec<String> = values.filter(|value| excerpt(value) != value.as_str()).collect();
+    // One may be a part of another.
+    long.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    for value in long {
+        message = message.replace(&value, &excerpt(&value));
+    }
+    // A colour is from the escape to an `m`.
+    let parts = message.split('\x1b').enumerate();
+    parts.map(|(index, part)| if index == 0 { part } else { part.split_once('m').map_or(part, |(_, text)| text) }).collect()
 }
 
 /// Help and version are printed as clap writes them; an error becomes one line, with clap's tips and without its usage block.
@@ -241,11 +259,11 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     }
     if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
         let broken: Vec<String> =
-            std::env::args_os().filter(|arg| arg.to_str().is_none()).map(|arg| arg.to_string_lossy().into_owned()).collect();
+            std::env::args_os().filter(|arg| arg.to_str().is_none()).map(|arg| excerpt(&arg.to_string_lossy()).into_owned()).collect();
         output::error(&format!("{}: is not UTF-8, which is needed here; a file can be given another name", broken.join(", ")));
         return ExitCode::from(2);
     }
-    let text = error.to_string();
+    let text = plain(error);
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     let message = lines.join("; ").replace(":; ", ": ");

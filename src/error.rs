@@ -1,5 +1,6 @@
 //! The one public error type: what failed, which tensor, kernel, file or flag, and what to do about it.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// A file or folder is missing, unreadable, unwritable, cut short or not what it should be.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown_path(path))]
     File { path: PathBuf, problem: String },
     /// The model needs more than the adapter allows; found out before anything is allocated.
     #[error("{what} needs {needed}, this adapter allows {allowed}: {advice}")]
@@ -42,6 +43,45 @@ impl Error {
     }
 }
 
+/// How many characters of a user's value a message shows.
+const EXCERPT: usize = 80;
+/// Of a path: no system opens a longer one, and a shorter one is needed whole.
+const LONGEST_PATH: usize = 4096;
+/// Of what a parser says.
+const LONGEST_PROBLEM: usize = 300;
+
+/// A user's value as a message quotes it: control characters are escaped, and after 80 characters there is `…`.
+pub fn excerpt(value: &str) -> Cow<'_, str> {
+    let whole = value.char_indices().nth(EXCERPT).is_none();
+    if whole && !value.contains(char::is_control) {
+        return value.into();
+    }
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let beginning: String = value.chars().take(EXCERPT).map(shown).collect();
+    if whole { beginning.into() } else { format!("{beginning}…").into() }
+}
+
+/// A message of at most `most` characters: of a longer one the beginning and the end, where advice stands, with ` … ` between them.
+pub(crate) fn shortened(message: &str, most: usize) -> Cow<'_, str> {
+    let count = message.chars().count();
+    if count <= most {
+        return message.into();
+    }
+    let place = |n: usize| message.char_indices().nth(n).map_or(message.len(), |(place, _)| place);
+    let (beginning, end) = (place(most / 2), place(count - most / 2));
+    format!("{} … {}", &message[..beginning], &message[end..]).into()
+}
+
+/// What a parser says, which may quote a whole value.
+pub(crate) fn brief(error: impl std::fmt::Display) -> String {
+    shortened(&error.to_string(), LONGEST_PROBLEM).into_owned()
+}
+
+fn shown_path(path: &Path) -> String {
+    let path = path.display().to_string();
+    if path.len() > LONGEST_PATH { shortened(&path, 2 * EXCERPT).into_owned() } else { path }
+}
+
 /// A path or another word as a shell takes it back: in quotes where it has blanks or signs that mean something there.
 pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref();
@@ -66,6 +106,10 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
 /// A path as [`shell_word`], and so that no program takes it for an option.
 pub fn shell_path(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
+    if path.as_os_str().len() > LONGEST_PATH {
+        // No command works with it.
+        return shown_path(path);
+    }
     if path.as_os_str().as_encoded_bytes().starts_with(b"-") { shell_word(Path::new(".").join(path)) } else { shell_word(path) }
 }
 
@@ -84,6 +128,21 @@ pub fn bytes(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_shown_as_far_as_they_can_be_read() {
+        assert_eq!(excerpt("größe"), "größe");
+        assert_eq!(excerpt("a\nb\x1b[2J\0"), r"a\nb\u{1b}[2J\u{0}");
+        let (most, more) = ("ü".repeat(80), "ü".repeat(1 << 20));
+        assert_eq!(excerpt(&most), most);
+        assert_eq!(excerpt(&more), format!("{most}…"));
+        assert_eq!(shortened("0123456789", 10), "0123456789");
+        assert_eq!(shortened("ä123456789ö", 4), "ä1 … 9ö");
+        let whole = format!("/{}", "d".repeat(1000));
+        assert_eq!(Error::file(&whole, "no such file").to_string(), format!("{whole}: no such file"));
+        let long = Error::file("p".repeat(1 << 20), brief(format!("unknown `{more}`; wait"))).to_string();
+        assert!(long.chars().count() < 500 && long.starts_with("ppp") && long.ends_with("; wait"), "{long}");
+    }
 
     #[cfg(unix)]
     #[test]

@@ -24,7 +24,7 @@ pub mod sgd;
 pub mod step;
 pub mod token_embedding;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::gpu::Traits;
 use crate::gpu::kernel::{KernelFile, Source, Variant};
 use crate::gpu::tensor::Dtype;
@@ -155,10 +155,16 @@ pub fn load(source: &'static Source, head_size: usize, activations: Dtype) -> Ke
 pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
     let source = SOURCES.iter().find(|source| source.file == choice.file());
     let files: Vec<&str> = SOURCES.iter().map(|source| source.file).collect();
-    let source = source.ok_or_else(|| Error::usage(format!("there is no kernel `{}`; there are {}", choice.kernel, files.join(", "))))?;
+    let source =
+        source.ok_or_else(|| Error::usage(format!("there is no kernel `{}`; there are {}", excerpt(&choice.kernel), files.join(", "))))?;
     let missing = |(_, entry): &(&str, &str)| !texts(source).any(|text| text.contains(&format!("\nfn {entry}(")));
     if let Some((_, entry)) = choice.kernel.split_once('.').filter(missing) {
-        return Err(Error::usage(format!("there is no kernel `{}`: {}.wgsl has no entry point `{entry}`", choice.kernel, source.file)));
+        return Err(Error::usage(format!(
+            "there is no kernel `{}`: {}.wgsl has no entry point `{}`",
+            excerpt(&choice.kernel),
+            source.file,
+            excerpt(entry)
+        )));
     }
     choice.check(&source.variants.iter().collect::<Vec<_>>(), traits)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 
 /// Where results, progress and notices go.
 pub struct Output {
@@ -137,7 +137,7 @@ const LONGEST: usize = 16_384;
 
 /// The one line that an error is.
 pub fn error(message: &str) {
-    let _ = writeln!(std::io::stderr(), "error: {}", harmless(&one_line(message)));
+    let _ = writeln!(std::io::stderr(), "error: {}", harmless(&shortened(&one_line(message), LONGEST)));
 }
 
 /// Without line ends; blanks stay as they are, since a name or a command may have several.

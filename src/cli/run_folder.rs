@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::generate::Generator;
 use crate::gpu::Gpu;
 use crate::gpu::compile::Options;
@@ -115,7 +115,7 @@ impl Loaded {
 
 /// At most a handful of them by name.
 fn unknown_words(unknown: &[String]) -> String {
-    let named: Vec<String> = unknown.iter().take(5).map(|word| format!("{word:?}")).collect();
+    let named: Vec<String> = unknown.iter().take(5).map(|word| format!("\"{}\"", excerpt(word))).collect();
     let more = if unknown.len() > 5 { format!(" and {} more", unknown.len() - 5) } else { String::new() };
     format!("note: not in the vocabulary, read as <UNK>: {}{more}", named.join(", "))
 }

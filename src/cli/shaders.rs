@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Context, Ended, output, place};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::files;
 use crate::gpu::Traits;
 use crate::gpu::extent::Extent;
@@ -127,7 +127,7 @@ fn kernels(args: &Shaders) -> Result<Vec<Kernel>> {
     let names = |wanted: &String, kernel: &Kernel| wanted == kernel.name() || wanted == kernel.file();
     if let Some(unknown) = args.kernels.iter().find(|wanted| !kernels.iter().any(|kernel| names(wanted, kernel))) {
         let files: Vec<&str> = SOURCES.iter().map(|source| source.file).collect();
-        return Err(Error::usage(format!("there is no kernel `{unknown}`; there are the files {}", files.join(", "))));
+        return Err(Error::usage(format!("there is no kernel `{}`; there are the files {}", excerpt(unknown), files.join(", "))));
     }
     kernels.retain(|kernel| args.kernels.is_empty() || args.kernels.iter().any(|wanted| names(wanted, kernel)));
     Ok(kernels)

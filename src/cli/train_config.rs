@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::run_folder::RUNS;
 use super::train::Train;
-use crate::error::{Error, Result, shell_path};
+use crate::error::{Error, Result, excerpt, shell_path};
 use crate::text::{AUTO, TokenizerConfig, absolute, read_text};
 use crate::train::checkpoint::{self, Checkpoint, Which};
 use crate::train::config::{RunConfig, may_change_on_resume};
@@ -103,7 +103,8 @@ fn with_tokenizer_of(init: &Checkpoint, base: RunConfig, args: &Train) -> Result
     let wanted = RunConfig { tokenizer: config.tokenizer.clone(), ..own.clone() };
     let differing = own.differences(&wanted)?;
     if !differing.is_empty() {
-        let list: Vec<String> = differing.iter().map(|(key, old, new)| format!("{key} = {new} (it has {old})")).collect();
+        let list: Vec<String> =
+            differing.iter().map(|(key, old, new)| format!("{key} = {} (it has {})", excerpt(new), excerpt(old))).collect();
         return Err(Error::usage(format!(
             "--init takes the run's tokenizer with its weights, so it cannot have {}: leave that away, or train without --init",
             list.join(", ")
@@ -147,7 +148,7 @@ fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
 fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) -> Result<()> {
     let differences = own.differences(wanted)?;
     let refused = differences.iter().filter(|(key, _, _)| !may_change_on_resume(key));
-    let refused: Vec<String> = refused.map(|(key, old, new)| format!("{key} = {new} (the run has {old})")).collect();
+    let refused: Vec<String> = refused.map(|(key, old, new)| format!("{key} = {} (the run has {})", excerpt(new), excerpt(old))).collect();
     if refused.is_empty() {
         return Ok(());
     }

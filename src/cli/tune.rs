@@ -9,7 +9,7 @@ use super::train::{Train, corpus};
 use super::train_config::{Plan, out, resolve};
 use super::variants::{key, path};
 use super::{Context, Ended};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::gpu::Gpu;
 use crate::gpu::tune::file::Tuning;
 use crate::gpu::tune::{self, Row};
@@ -107,7 +107,7 @@ fn check_kernels(kernels: &[String], gpu: &Gpu, config: &RunConfig) -> Result<()
     let mut names: Vec<&str> = groups.iter().map(tune::Group::kernel).collect();
     names.dedup();
     let problem = "no kernel of this name and model has several variants here";
-    Err(Error::usage(format!("--kernel {unknown}: {problem}; these have: {}", names.join(", "))))
+    Err(Error::usage(format!("--kernel {}: {problem}; these have: {}", excerpt(unknown), names.join(", "))))
 }
 
 /// Times the variants of the kernels named, or of all, that training and decoding by `config` may take, so many times each; shows a table

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::hash::Hash;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief, excerpt};
 
 /// The name of a manifest's file.
 pub const MANIFEST: &str = "manifest.json";
@@ -54,14 +54,14 @@ impl Manifest {
             Err(e) if e.kind() == ErrorKind::InvalidInput => return Err(Error::file(&path, e)),
             Err(e) => return Err(Error::file(&path, format!("cannot be read: {e}"))),
         };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| Error::file(&path, format!("is damaged: {e}")))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| Error::file(&path, format!("is damaged: {}", brief(e))))?;
         if manifest.version != VERSION {
             return Err(Error::file(&path, format!("has version {}, this program reads version {VERSION}", manifest.version)));
         }
         // By these names files are read and removed.
         let plain = |name: &&String| Path::new(name).file_name() == Some(name.as_ref());
         if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
-            return Err(Error::file(&path, format!("is damaged: it names `{name}`, which is no file of its folder")));
+            return Err(Error::file(&path, format!("is damaged: it names `{}`, which is no file of its folder", excerpt(name))));
         }
         Ok(Some(manifest))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// The name of a marker's file.
 pub const MARKER: &str = ".wgpt.json";
@@ -53,7 +53,7 @@ impl Marker {
         match super::read(&path) {
             Ok(bytes) => {
                 let marker = serde_json::from_slice(&bytes);
-                marker.map(Some).map_err(|e| Error::file(&path, format!("is not what this program writes ({e}): move it away")))
+                marker.map(Some).map_err(|e| Error::file(&path, format!("is not what this program writes ({}): move it away", brief(e))))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::file(&path, format!("cannot be read: {e}"))),

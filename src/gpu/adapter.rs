@@ -1,6 +1,6 @@
 //! Adapters: which there are, which one is taken, and why.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 
 /// Which adapter a caller wants; the default is the best one with all it has.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +73,9 @@ fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
     let name = wanted.to_lowercase();
     let found = adapters.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&name));
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-    found.ok_or_else(|| Error::usage(format!("--adapter {wanted}: no adapter has that in its name; there are: {}", names.join("; "))))
+    found.ok_or_else(|| {
+        Error::usage(format!("--adapter {}: no adapter has that in its name; there are: {}", excerpt(wanted), names.join("; ")))
+    })
 }
 
 /// What kernels by cooperative matrices need.

@@ -13,7 +13,7 @@ use super::Traits;
 use super::kernel::Variant;
 use super::plan::Dispatch;
 use super::tensor::Dtype;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 
 /// The shape class of a dispatch: what is the same for shapes that one tile suits alike. Powers of two, `1024x512x128`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ impl FromStr for Class {
         let parsed: Vec<u64> = numbers.split('x').map_while(|n| n.parse().ok().filter(|n: &u64| n.is_power_of_two())).collect();
         match parsed[..] {
             [rows, cols, inner] if numbers.matches('x').count() == 2 => Ok(Class { rows, cols, inner, bf16 }),
-            _ => Err(Error::usage(format!("`{text}` is no shape class: it needs three powers of two, as in 1024x512x128"))),
+            _ => Err(Error::usage(format!("`{}` is no shape class: it needs three powers of two, as in 1024x512x128", excerpt(text)))),
         }
     }
 }
@@ -119,7 +119,10 @@ impl FromStr for Choice {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Choice> {
-        let form = || Error::usage(format!("`{text}` chooses nothing: it needs the form KERNEL=VARIANT, as in matmul=tile_shared"));
+        let form = || {
+            let text = excerpt(text);
+            Error::usage(format!("`{text}` chooses nothing: it needs the form KERNEL=VARIANT, as in matmul=tile_shared"))
+        };
         let (place, variant) = text.split_once('=').ok_or_else(form)?;
         let (kernel, class) = match place.split_once('@') {
             Some((kernel, class)) => (kernel, Some(class.parse()?)),
@@ -170,7 +173,8 @@ impl Choice {
             None => "is unknown",
         };
         let able: Vec<&str> = variants.iter().filter(|variant| (variant.runs)(traits)).map(|variant| variant.name).collect();
-        Err(Error::usage(format!("the variant `{}` of `{}` {problem}; here it can be {}", self.variant, self.kernel, able.join(", "))))
+        let [variant, kernel] = [&self.variant, &self.kernel].map(|name| excerpt(name));
+        Err(Error::usage(format!("the variant `{variant}` of `{kernel}` {problem}; here it can be {}", able.join(", "))))
     }
 }
 

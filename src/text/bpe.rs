@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::pieces::{PIECE, pieces};
 use super::vocabulary::id_out_of_range;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief, excerpt};
 
 /// A byte-level BPE tokenizer in the Hugging Face format.
 #[derive(Clone)]
@@ -55,15 +55,16 @@ impl Bpe {
         let wrong = |problem: String| Error::file(origin, problem);
         if !mentions_byte_level(&value["decoder"]) {
             let found = value["decoder"]["type"].as_str().unwrap_or("none").to_string();
-            return Err(wrong(format!("has the decoder `{found}`, only byte-level BPE (`ByteLevel`) is read")));
+            return Err(wrong(format!("has the decoder `{}`, only byte-level BPE (`ByteLevel`) is read", excerpt(&found))));
         }
         let kind = value["model"]["type"].as_str().unwrap_or("BPE").to_string();
         if kind != "BPE" {
-            return Err(wrong(format!("has a model of type `{kind}`, only `BPE` is read")));
+            return Err(wrong(format!("has a model of type `{}`, only `BPE` is read", excerpt(&kind))));
         }
-        let model: Model = serde_json::from_value(value["model"].take()).map_err(|e| wrong(format!("has a wrong `model`: {e}")))?;
+        let model: Model =
+            serde_json::from_value(value["model"].take()).map_err(|e| wrong(format!("has a wrong `model`: {}", brief(e))))?;
         model.check().map_err(wrong)?;
-        let mut tokenizer: tokenizers::Tokenizer = json.parse().map_err(|e| wrong(format!("cannot be used: {e}")))?;
+        let mut tokenizer: tokenizers::Tokenizer = json.parse().map_err(|e| wrong(format!("cannot be used: {}", brief(e))))?;
         // Settings for sentence pairs and batches; here they would cut the text short or fill it up.
         tokenizer.with_truncation(None).map_err(|e| wrong(e.to_string()))?;
         tokenizer.with_padding(None);
@@ -72,7 +73,7 @@ impl Bpe {
             let got = tokenizer.token_to_id(token).map(u64::from);
             if got != id {
                 let [got, id] = [got, id].map(|id| id.map_or("none".to_string(), |id| id.to_string()));
-                return Err(wrong(format!("gives the added token `{token}` the id {id}, its place in the vocabulary is {got}")));
+                return Err(wrong(format!("gives the added token `{}` the id {id}, its place in the vocabulary is {got}", excerpt(token))));
             }
         }
         let bytes = token_table(&tokenizer).map_err(wrong)?;

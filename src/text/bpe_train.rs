@@ -8,7 +8,7 @@ use tokenizers::{AddedToken, Tokenizer as Crate};
 use super::bpe::{Bpe, alphabet};
 use super::config::TokenizerConfig;
 use super::pieces::{PIECE, pieces};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// The token that stands between documents; it has id 0 in a tokenizer trained here.
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -94,7 +94,7 @@ pub(crate) fn open_gpt2(path: &std::path::Path) -> Result<Bpe> {
     let (vocab_path, merges_path) = (folder.join(vocab), folder.join(merges));
     let json = super::read_text(&vocab_path)?;
     let vocab: Map<String, Value> =
-        serde_json::from_str(&json).map_err(|e| Error::file(&vocab_path, format!("is not a whole JSON map: {e}")))?;
+        serde_json::from_str(&json).map_err(|e| Error::file(&vocab_path, format!("is not a whole JSON map: {}", brief(e))))?;
     if let Some((token, id)) = vocab.iter().find(|(_, id)| !id.is_u64()) {
         return Err(Error::file(&vocab_path, format!("gives `{token}` the id {id}, a whole number is needed")));
     }

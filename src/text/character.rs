@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::TokenizerConfig;
 use super::vocabulary::{Counter, UNKNOWN, Vocabulary};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// A character tokenizer. `<UNK>` exists so that a prompt with a foreign character still encodes.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ impl Character {
     }
 
     pub(crate) fn from_json(value: serde_json::Value, origin: &str) -> Result<Character> {
-        let saved: Saved = serde_json::from_value(value).map_err(|e| Error::file(origin, e))?;
+        let saved: Saved = serde_json::from_value(value).map_err(|e| Error::file(origin, brief(e)))?;
         let (_, characters) = saved.tokens.split_last().unwrap_or((&String::new(), &[])).to_owned();
         if let Some(long) = characters.iter().find(|token| token.chars().count() != 1) {
             return Err(Error::file(origin, format!("token `{long}` found, every token but the last must be one character")));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 
 /// The kind that stands for one that fits the text; what is chosen takes its place in a run's config.
 pub const AUTO: &str = "auto";
@@ -46,19 +46,19 @@ impl TokenizerConfig {
     /// `Err` names the key, the value found and the value needed.
     pub fn validate(&self) -> Result<()> {
         let usage = |message: String| Err(Error::usage(message));
-        let kind = &self.kind;
-        if ![AUTO, "word", "character", "bpe"].contains(&kind.as_str()) {
+        let kind = excerpt(&self.kind);
+        if ![AUTO, "word", "character", "bpe"].contains(&self.kind.as_str()) {
             return usage(format!("tokenizer.kind is `{kind}`, it must be `{AUTO}`, `word`, `character` or `bpe`"));
         }
         if !self.path.is_empty() {
-            let made = TokenizerConfig { kind: kind.clone(), path: self.path.clone(), ..TokenizerConfig::default() };
+            let made = TokenizerConfig { kind: self.kind.clone(), path: self.path.clone(), ..TokenizerConfig::default() };
             if *self != made {
                 let found = "tokenizer.path loads a finished tokenizer";
                 return usage(format!("{found}: max_vocab and min_count must be 0, punctuation and lower_case false beside it"));
             }
             return Ok(());
         }
-        if self.punctuation && !["word", AUTO].contains(&kind.as_str()) {
+        if self.punctuation && !["word", AUTO].contains(&kind.as_ref()) {
             return usage(format!("tokenizer.punctuation is true, which only kind `word` knows; tokenizer.kind is `{kind}`"));
         }
         if kind == "bpe" && self.max_vocab < 257 {

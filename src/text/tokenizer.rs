@@ -8,7 +8,7 @@ use super::config::{AUTO, TokenizerConfig};
 use super::decoder::Decoder;
 use super::fit::fit;
 use super::word::Word;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief, excerpt};
 
 /// Text to token ids and back. Ids are 0 .. [`vocab_size`](Tokenizer::vocab_size). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -176,11 +176,14 @@ impl Tokenizer {
 
     /// Reads what [`to_json`](Tokenizer::to_json) wrote, or any byte-level BPE `tokenizer.json`. `origin` names the file in errors.
     pub fn from_json(json: &str, origin: &str) -> Result<Tokenizer> {
-        let value: serde_json::Value = serde_json::from_str(json).map_err(|e| Error::file(origin, format!("is not whole JSON: {e}")))?;
+        let value: serde_json::Value =
+            serde_json::from_str(json).map_err(|e| Error::file(origin, format!("is not whole JSON: {}", brief(e))))?;
         match value.get("type").and_then(|tag| tag.as_str()) {
             Some(Word::TYPE) => Ok(Tokenizer::Word(Arc::new(Word::from_json(value, origin)?))),
             Some(Character::TYPE) => Ok(Tokenizer::Character(Arc::new(Character::from_json(value, origin)?))),
-            Some(tag) => Err(Error::file(origin, format!("has type `{tag}`, this version reads `wgpt-word`, `wgpt-character` and BPE"))),
+            Some(tag) => {
+                Err(Error::file(origin, format!("has type `{}`, this version reads `wgpt-word`, `wgpt-character` and BPE", excerpt(tag))))
+            }
             #[cfg(feature = "bpe")]
             None if value.get("model").is_some() => Ok(Tokenizer::Bpe(Arc::new(super::bpe::Bpe::from_json(json, value, origin)?))),
             #[cfg(not(feature = "bpe"))]

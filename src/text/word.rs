@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::TokenizerConfig;
 use super::vocabulary::{Counter, UNKNOWN, Vocabulary};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 
 /// A word tokenizer. White space, line ends included, only separates; it is not a token and does not come back on decoding.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +78,7 @@ impl Word {
     }
 
     pub(crate) fn from_json(value: serde_json::Value, origin: &str) -> Result<Word> {
-        let saved: Saved = serde_json::from_value(value).map_err(|e| Error::file(origin, e))?;
+        let saved: Saved = serde_json::from_value(value).map_err(|e| Error::file(origin, brief(e)))?;
         let vocabulary = Vocabulary::new(saved.tokens).map_err(|problem| Error::file(origin, problem))?;
         Ok(Word { vocabulary, punctuation: saved.punctuation, lower_case: saved.lower_case })
     }

@@ -39,7 +39,7 @@ mod file {
     use std::path::{Path, PathBuf};
 
     use super::Record;
-    use crate::error::{Error, Result};
+    use crate::error::{Error, Result, brief};
     use crate::files::{self, disk, is_at};
 
     /// The name of the file in a run's folder.
@@ -220,7 +220,8 @@ mod file {
                 (Err(_), None) => {} // only the last line can lack its end: it was being written
                 (Err(_), Some(blank)) if blank.trim_ascii().is_empty() => {}
                 (Err(e), Some(_)) => {
-                    let problem = format!("line {} is not a record of metrics ({e}): remove that line, or move the file away", i + 1);
+                    let problem =
+                        format!("line {} is not a record of metrics ({}): remove that line, or move the file away", i + 1, brief(e));
                     return Err(Error::file(path, problem));
                 }
             }

@@ -1,7 +1,7 @@
 //! Ready-made runs, from a lesson of six words to GPT-2.
 
 use super::config::{RunConfig, Schedule, TrainConfig, suggestion};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::model::config::{Activation, ModelConfig, Position};
 use crate::text::{DataConfig, TokenizerConfig};
 
@@ -53,7 +53,7 @@ pub fn preset(name: &str) -> Result<RunConfig> {
             let nearest = suggestion(name, names.iter().copied());
             let all = names.join(", ");
             let list = if nearest.ends_with(&all) { String::new() } else { format!(" (presets: {all})") };
-            Err(Error::usage(format!("unknown preset `{name}`: {nearest}{list}")))
+            Err(Error::usage(format!("unknown preset `{}`: {nearest}{list}", excerpt(name))))
         }
     }
 }

@@ -9,7 +9,7 @@ use super::config::{RunConfig, may_change_on_resume};
 use super::folder::{RunFolder, Start};
 use super::metrics::{self, METRICS, Record};
 use super::trainer::{Snapshot, Trainer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 use crate::files;
 use crate::generate::Generator;
 use crate::gpu::Gpu;
@@ -95,7 +95,8 @@ pub fn save_run(out: &Path, trainer: &Trainer, snapshot: &Snapshot, tokenizer: &
         let own = checkpoint::read_config(&checkpoint::find(out, Which::Latest)?)?;
         let differences = own.differences(&files.config)?;
         if let Some((key, old, new)) = differences.iter().find(|(key, ..)| !may_change_on_resume(key)) {
-            let problem = format!("{} holds a run of another training: {key} = {old} there, {new} here", out.display());
+            let problem =
+                format!("{} holds a run of another training: {key} = {} there, {} here", out.display(), excerpt(old), excerpt(new));
             return Err(Error::usage(problem + ": name another folder"));
         }
     }

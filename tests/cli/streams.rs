@@ -1,4 +1,4 @@
-//! Output that cannot be written.
+//! Output that cannot be written, and long values on the way to an error.
 
 use std::fs;
 use std::process::Stdio;
@@ -60,4 +60,53 @@ fn a_reader_that_goes_away_is_no_error() {
         let stopped = args[0] == "train" && done.code == 130;
         assert!((done.code == 0 || stopped) && !done.stderr.contains("error: "), "{args:?}: {done:?}");
     }
+}
+
+#[test]
+fn long_values_are_not_repeated_whole() {
+    let folder = folder("long_values");
+    // As much as one argument may have on Linux, and a file without such a limit.
+    let (long, file) = ("x".repeat(100_000), "x".repeat(1 << 20));
+    let refused = |args: &[&str]| {
+        let done = folder.run(args);
+        let args: Vec<String> = args.iter().map(|arg| arg.chars().take(40).collect()).collect();
+        assert!(done.code == 1 || done.code == 2, "{args:?}: {} {}", done.code, done.stderr.len());
+        assert!(done.stderr.len() < 1000 && done.stderr.contains('…'), "{args:?}: {} bytes of stderr", done.stderr.len());
+    };
+    let option = |before: &str| format!("{before}{long}");
+    for set in ["train.steps=", "train.", "", "tokenizer.kind=", "train.optimizer=", "model.bias="] {
+        refused(&["train", "--set", &option(set)]);
+    }
+    for flag in ["steps", "preset", "data", "out", "config", "init", "backend"] {
+        refused(&["train", &option(&format!("--{flag}="))]);
+        refused(&["train", &format!("--{flag}"), &long]);
+    }
+    for flag in ["adapter", "variant", "tuning"] {
+        refused(&["train", "--preset=toy", "--next-free", &option(&format!("--{flag}="))]);
+    }
+    refused(&["train", "--resume", "--out", &long]);
+    refused(&["predict", "--ids", &long]);
+    refused(&["predict", "--run", &long, "hello"]);
+    refused(&["shaders", &long]);
+    refused(&["tune", "--preset=toy", "--kernel", &long]);
+    refused(&[&option("--")]);
+    refused(&[&long]);
+    for content in
+        [format!("steps = \"{file}\""), format!("{file} = 1"), format!("seed = {}", "9".repeat(1 << 20)), format!("optimizer = '{file}'")]
+    {
+        folder.write("long.toml", format!("[train]\n{content}\n"));
+        refused(&["train", "--config", "long.toml"]);
+    }
+    for content in [format!(r#"{{"type": "{file}"}}"#), format!(r#"{{"type": "wgpt-word", "tokens": "{file}"}}"#)] {
+        folder.write("long.json", content);
+        refused(&["tokenizer", "encode", "--tokenizer=long.json", "hello"]);
+    }
+    // A text that begins with a hyphen and one that is only unknown.
+    let hint = folder.run(&["generate", "--prompt", &option("- ")]);
+    assert!(hint.code == 2 && hint.stderr.contains("--prompt=TEXT") && hint.stderr.len() < 1000, "{}", hint.stderr.len());
+    let unknown = folder.run(&["predict", &long]);
+    assert!(unknown.code == 0 && unknown.stderr.contains("xxx…\"") && unknown.stderr.len() < 1000, "{}", unknown.stderr.len());
+    // What a terminal or a reader of lines would take for its own.
+    folder.refused(2, &["train", "--steps", "a\x1b[2Jb\nc"], &[r"'a\u{1b}[2Jb\nc'"]);
+    folder.refused(2, &["train", "--set", "train.steps=a\tb"], &[r"train.steps = a\tb: "]);
 }

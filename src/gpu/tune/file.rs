@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::variants::{Choice, layered};
@@ -89,7 +89,7 @@ impl Tuning {
             std::io::ErrorKind::InvalidData => Error::file(path, "is no file of `wgpt tune`: it is not UTF-8"),
             _ => Error::file(path, e),
         })?;
-        let problem = |e: toml::de::Error| Error::file(path, format!("is no file of `wgpt tune`: {}", e.message()));
+        let problem = |e: toml::de::Error| Error::file(path, format!("is no file of `wgpt tune`: {}", brief(e.message())));
         let tuning: Tuning = toml::from_str(&text).map_err(problem)?;
         if tuning.version != VERSION {
             return Err(Error::file(path, format!("has version {}, this program reads version {VERSION}", tuning.version)));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::tensors::{self, Reader};
 use super::{Meta, VERSION, steps};
-use crate::error::{Error, Result, shell_word};
+use crate::error::{Error, Result, brief, shell_word};
 use crate::files::{self, MANIFEST, Manifest};
 use crate::model::params::Param;
 use crate::text::Tokenizer;
@@ -101,7 +101,7 @@ pub fn read_config(checkpoint: &Checkpoint) -> Result<RunConfig> {
     let (path, text) = (checkpoint.path.join("config.toml"), checkpoint.read("config.toml")?);
     let config = RunConfig::from_toml(&text, &path)?;
     // A key that is left out takes its default; a whole section that is missing was lost.
-    let found: toml::Table = toml::from_str(&text).map_err(|e| Error::file(&path, e))?;
+    let found: toml::Table = toml::from_str(&text).map_err(|e| Error::file(&path, brief(e)))?;
     let whole = toml::Table::try_from(&config).map_err(|e| Error::file(&path, e))?;
     if let Some(section) = whole.keys().find(|section| !found.contains_key(*section)) {
         return Err(Error::file(&path, format!("has no section [{section}]: it is cut short")));
@@ -125,7 +125,7 @@ pub fn read_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
 /// [`Error::File`] when it is missing, damaged, or of another version.
 pub fn read_meta(checkpoint: &Checkpoint) -> Result<Meta> {
     let (path, text) = (checkpoint.path.join("state.json"), checkpoint.read("state.json")?);
-    let meta: Meta = serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))?;
+    let meta: Meta = serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {}", brief(e))))?;
     if meta.version != VERSION {
         return Err(Error::file(&path, format!("has version {}, this program reads version {VERSION}", meta.version)));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief};
 use crate::files::{self, NewFolder};
 use crate::model::params::Param;
 use crate::train::trainer::Snapshot;
@@ -130,7 +130,7 @@ impl<R: Read + Seek> Reader<R> {
     pub fn new(path: &Path, mut file: R, size: u64) -> Result<Reader<R>> {
         let cut = |e: String| Error::file(path, format!("is cut short or no safetensors file: {e}"));
         let mut length = [0; 8];
-        file.read_exact(&mut length).map_err(|e| cut(e.to_string()))?;
+        file.read_exact(&mut length).map_err(|e| cut(brief(e)))?;
         let length = u64::from_le_bytes(length);
         if length > size.saturating_sub(8) {
             return Err(cut(format!("its header of {length} bytes is longer than the file")));

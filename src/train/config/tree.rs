@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use toml::{Table, Value, de::DeTable};
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
 
 use super::{RunConfig, suggestion};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, brief, excerpt};
 
 impl RunConfig {
     /// The whole config as TOML, every key written.
@@ -36,19 +37,29 @@ impl RunConfig {
             let line = 1 + text.bytes().take(offset).filter(|b| *b == b'\n').count();
             Error::file(origin, format!("line {line}: {}", problem.trim().replace('\n', ", ")))
         };
-        let syntax = |e: toml::de::Error| at(e.span().map_or(0, |span| span.start), e.message());
-        // Twice: the first keeps where each key stands, the second has plain values.
+        // What the parser says may quote a whole value.
+        let syntax = |e: toml::de::Error| at(e.span().map_or(0, |span| span.start), &brief(e.message()));
+        // Twice: the first keeps where each key stands, and numbers as text; the second has plain values.
         let places = DeTable::parse(text).map_err(syntax)?;
-        let mut values: Table = toml::from_str(text).map_err(syntax)?;
-        let mut config = self.clone();
         for (section, content) in places.get_ref() {
             let (start, section): (usize, &str) = (section.span().start, section.get_ref());
             let keys = content.get_ref().as_table();
-            let keys = keys.ok_or_else(|| at(start, &config.misplaced(section)))?;
-            config.section(section).map_err(|problem| at(start, &problem))?;
-            for key in keys.keys() {
-                let (start, key): (usize, &str) = (key.span().start, key.get_ref());
-                let value = values.get_mut(section).and_then(|s| s.as_table_mut()?.remove(key));
+            let keys = keys.ok_or_else(|| at(start, &self.misplaced(section)))?;
+            self.section(section).map_err(|problem| at(start, &problem))?;
+            for (key, value) in keys {
+                let like = self.like(section, key.get_ref()).map_err(|problem| at(key.span().start, &problem))?;
+                if is_beyond_toml(value.get_ref()) {
+                    let path = format!("{section}.{}", key.get_ref());
+                    return Err(at(key.span().start, &refusal(&path, &text[value.span()], &like)));
+                }
+            }
+        }
+        let values: Table = toml::from_str(text).map_err(syntax)?;
+        let mut config = self.clone();
+        for (section, content) in places.get_ref() {
+            for (key, _) in content.get_ref().as_table().into_iter().flatten() {
+                let (section, key, start): (&str, &str, usize) = (section.get_ref(), key.get_ref(), key.span().start);
+                let value = values.get(section).and_then(|keys| keys.get(key)).cloned();
                 let done = value.map_or(Ok(()), |value| config.assign(section, key, value));
                 done.map_err(|problem| at(start, &problem))?;
             }
@@ -64,7 +75,7 @@ impl RunConfig {
     /// [`Error::Usage`] that suggests the nearest key, or names the value found and the type needed.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
         let Some((path, text)) = assignment.split_once('=') else {
-            let path = assignment.trim();
+            let path = excerpt(assignment.trim());
             return Err(Error::usage(format!("`{path}` sets nothing: write section.key=value, such as train.steps=2000")));
         };
         let (path, text) = (path.trim(), text.trim());
@@ -96,28 +107,39 @@ impl RunConfig {
     fn section(&self, section: &str) -> Result<Table, String> {
         let tree = self.tree().map_err(|e| e.to_string())?;
         let names = tree.keys().map(String::as_str);
-        if tree.contains_key(section) { Ok(tree) } else { Err(format!("unknown section `{section}`: {}", suggestion(section, names))) }
+        if tree.contains_key(section) {
+            return Ok(tree);
+        }
+        Err(format!("unknown section `{}`: {}", excerpt(section), suggestion(section, names)))
+    }
+
+    /// The value that a key has.
+    fn like(&self, section: &str, key: &str) -> Result<Value, String> {
+        let mut tree = self.section(section)?;
+        let Some(Value::Table(keys)) = tree.get_mut(section) else { return Err(format!("`{section}` is no section")) };
+        let names = keys.keys().map(String::as_str);
+        let unknown = format!("unknown key `{}` in [{section}]: {}", excerpt(key), suggestion(key, names));
+        keys.remove(key).ok_or(unknown)
     }
 
     /// Gives one key another value of its own type. The error is a clause for the caller to complete.
     fn assign(&mut self, section: &str, key: &str, value: Value) -> Result<(), String> {
-        let mut tree = self.section(section)?;
-        let Some(keys) = tree.get_mut(section).and_then(Value::as_table_mut) else { return Ok(()) };
-        let Some(old) = keys.get_mut(key) else {
-            return Err(format!("unknown key `{key}` in [{section}]: {}", suggestion(key, keys.keys().map(String::as_str))));
-        };
-        let value = match (&*old, value) {
+        let old = self.like(section, key)?;
+        let value = match (&old, value) {
             (Value::Float(_), Value::Integer(whole)) => Value::Float(whole as f64),
             (_, value) => value,
         };
         let (path, found) = (format!("{section}.{key}"), value.to_string());
-        let refused = refusal(&path, &found, old);
+        let refused = refusal(&path, &found, &old);
         if !old.same_type(&value) {
             return Err(refused);
         }
-        *old = value;
+        let mut tree = self.section(section)?;
+        if let Some(keys) = tree.get_mut(section).and_then(Value::as_table_mut) {
+            keys.insert(key.to_owned(), value);
+        }
         *self = Value::Table(tree).try_into().map_err(|e: toml::de::Error| match e.message().split_once(", expected ") {
-            Some((unknown, names)) if unknown.starts_with("unknown variant") => format!("{path} = {found}: needs {names}"),
+            Some((unknown, names)) if unknown.starts_with("unknown variant") => format!("{path} = {}: needs {names}", excerpt(&found)),
             _ => refused,
         })?;
         Ok(())
@@ -131,7 +153,7 @@ impl RunConfig {
         }
         let near = |key: &str| strsim::jaro_winkler(name, key);
         let best = paths(&tree).max_by(|(_, a), (_, b)| near(a).total_cmp(&near(b)));
-        let (section, key) = best.unwrap_or_default();
+        let ((section, key), name) = (best.unwrap_or_default(), excerpt(name));
         format!("`{name}` stands in no section: did you mean `{section}.{key}`?")
     }
 }
@@ -164,19 +186,42 @@ fn bare(text: &str) -> &str {
     within('"').or_else(|| within('\'')).unwrap_or(text)
 }
 
-fn refusal(path: &str, found: &str, like: &Value) -> String {
-    let digits = found.replace('_', "");
-    let too_large = digits.len() >= 19 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if matches!(like, Value::Integer(_)) && too_large {
-        return format!("{path} = {found}: needs at most {}", i64::MAX);
+/// Whether TOML has such a number but no reader of it does: a whole number beyond i64, or one beyond f64. In a list too.
+fn is_beyond_toml(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Integer(whole) => i64::from_str_radix(&whole.as_str().replace('_', ""), whole.radix()).is_err(),
+        DeValue::Float(number) => number.as_str().contains(|c: char| c.is_ascii_digit()) && is_infinite(number.as_str()),
+        DeValue::Array(items) => items.iter().any(|item| is_beyond_toml(item.get_ref())),
+        DeValue::Table(keys) => keys.iter().any(|(_, value)| is_beyond_toml(value.get_ref())),
+        _ => false,
     }
+}
+
+fn is_infinite(number: &str) -> bool {
+    number.replace('_', "").parse::<f64>().is_ok_and(f64::is_infinite)
+}
+
+fn refusal(path: &str, found: &str, like: &Value) -> String {
     let needed = match like {
         Value::String(_) => "text in quotes",
         Value::Boolean(_) => "true or false",
+        Value::Integer(_) if is_above_i64(found) => return format!("{path} = {}: needs at most {}", excerpt(found), i64::MAX),
         Value::Integer(_) => "a whole number, 0 or more",
+        Value::Float(_) if is_infinite(found) => "a number that 64-bit floats can hold",
+        Value::Float(_) if is_above_i64(found) => "a point or an exponent at this size, as in 1e20",
         Value::Float(_) => "a number",
         Value::Array(_) => "a list of texts",
         Value::Datetime(_) | Value::Table(_) => "a value that cannot be set",
     };
-    format!("{path} = {found}: needs {needed}")
+    format!("{path} = {}: needs {needed}", excerpt(found))
+}
+
+/// Whether it is a whole number, in decimal digits or as TOML writes other bases, larger than TOML's readers take.
+fn is_above_i64(found: &str) -> bool {
+    let plain = found.trim().replace('_', "");
+    let plain = plain.strip_prefix('+').unwrap_or(&plain);
+    let bases = [("0x", 16), ("0o", 8), ("0b", 2)];
+    let (digits, radix) = bases.iter().find_map(|(prefix, radix)| Some((plain.strip_prefix(prefix)?, *radix))).unwrap_or((plain, 10));
+    let whole = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    whole && i64::from_str_radix(digits, radix).is_err()
 }
