@@ -149,6 +149,11 @@ impl Context {
     }
 
     fn open(&self, request: &Request) -> Result<Gpu> {
+        if let Some(limit) = environment::largest_file().filter(|limit| *limit < 1 << 30) {
+            let found = format!("note: files of more than {} cannot be written (`ulimit -f`)", bytes(limit));
+            // Mesa's llvmpipe since 24 does not look whether its file could grow, and gets SIGBUS.
+            self.out.notice(&format!("{found}; a driver that keeps its memory in a file may end the program without a word"));
+        }
         let gpu = pollster::block_on(Gpu::request(request))?;
         self.pipelines.get_or_init(|| PipelineCache::open(&gpu));
         Ok(gpu)
@@ -165,6 +170,7 @@ impl Context {
 /// Runs the program's arguments.
 pub fn main() -> ExitCode {
     environment::settle();
+    environment::let_large_files_fail();
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return refuse_arguments(&e),

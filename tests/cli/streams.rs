@@ -1,9 +1,9 @@
-//! Output that cannot be written, and long values on the way to an error.
+//! Output that cannot be written, long values on the way to an error, and files that may not grow.
 
 use std::fs;
 use std::process::Stdio;
 
-use crate::support::{Done, Folder};
+use crate::support::{Done, Folder, small, text};
 
 /// Every command, quick ones of it.
 const COMMANDS: &[&[&str]] = &[
@@ -109,4 +109,36 @@ fn long_values_are_not_repeated_whole() {
     // What a terminal or a reader of lines would take for its own.
     folder.refused(2, &["train", "--steps", "a\x1b[2Jb\nc"], &[r"'a\u{1b}[2Jb\nc'"]);
     folder.refused(2, &["train", "--set", "train.steps=a\tb"], &[r"train.steps = a\tb: "]);
+}
+
+/// `ulimit -f`: the system's signal would end the process in the middle of a save. The limit comes while the run is under way, since some
+/// drivers keep their memory in a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn files_that_may_not_grow_are_like_a_full_disk() {
+    let folder = Folder::new("file_limit");
+    folder.write("text.txt", text());
+    let args = small(&["--out=run", "--steps=100000000", "--json", "--set=train.checkpoint_every=0", "--set=train.eval_every=0"]);
+    let mut child = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert!(line.contains("\"loss\""), "{line}");
+    let id = child.id().to_string();
+    let sent = |program: &str, args: &[&str]| assert!(std::process::Command::new(program).args(args).status().unwrap().success());
+    sent("prlimit", &["--fsize=4096", "--pid", &id]);
+    sent("kill", &["-INT", &id]);
+    std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+    let done = Done::from(child.wait_with_output().unwrap());
+    assert!(done.code == 1 && done.stderr.contains("cannot be saved") && done.stderr.contains("File too large"), "{done:?}");
+    assert_eq!(folder.read("run/checkpoints/latest").trim(), "step-0");
+    folder.ok(&["predict", "the", "--run=run", "--quiet"]);
+    folder.ok(&["train", "--out=run", "--resume", "--steps=5", "--quiet"]);
+    assert_eq!(folder.read("run/checkpoints/latest").trim(), "step-5");
+
+    // The same for a result that goes to a file.
+    let script = "ulimit -f 1; exec \"$0\" --help >out.txt";
+    let output = std::process::Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_wgpt")]).current_dir(&folder.0).output();
+    let done = Done::from(output.unwrap());
+    assert!(done.code == 1 && done.stderr.contains("stdout: cannot be written: File too large"), "{done:?}");
 }
