@@ -33,6 +33,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::error::{Error, Result, bytes, excerpt, shell_word};
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
+use crate::train::checkpoint::TAKEN_AS_IT_IS;
 use output::Output;
 use pipeline_cache::PipelineCache;
 
@@ -199,10 +200,22 @@ fn exit_code(ended: Result<Ended>) -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) => {
-            output::error(&error.to_string());
+            output::error(&with_command(error.to_string()));
             ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })
         }
     }
+}
+
+/// A message about a damaged file with the command that takes the file as it is: this one, with the option before all that it has.
+fn with_command(message: String) -> String {
+    if !message.ends_with(TAKEN_AS_IT_IS) {
+        return message;
+    }
+    let args: Vec<String> = std::env::args_os().skip(1).map(shell_word).collect();
+    let command = format!("wgpt --no-verify {}", args.join(" "));
+    // One with a whole text in it is not repeated.
+    let command = if command.len() > 1000 { "the same command with --no-verify".to_owned() } else { command };
+    message.replace(TAKEN_AS_IT_IS, &format!("to take it as it is: {command}"))
 }
 
 /// How to give a text that begins with a hyphen, where clap took it for an option.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{Checkpoint, read_config, read_meta, read_moments, read_tokenizer, read_weights};
+pub use read::{Checkpoint, TAKEN_AS_IT_IS, read_config, read_meta, read_moments, read_tokenizer, read_weights};
 pub use tensors::Tensors;
 
 use super::config::RunConfig;

@@ -100,7 +100,7 @@ fn a_damaged_checkpoint_is_refused_and_the_older_one_is_taken() {
     folder.ok(&["predict", "the", "--run", "my run", "--no-verify"]);
     let refused = folder.run(&resume);
     refused.assert_refused(1, &resume, &["step-6/model.safetensors: is damaged", "step-4 is whole"]);
-    let advice = refused.stderr.split("is taken after: ").nth(1).unwrap().split("; --no-verify").next().unwrap();
+    let advice = refused.stderr.split("is taken after: ").nth(1).unwrap().split("; to take it").next().unwrap();
     let shell = std::process::Command::new("sh").args(["-c", advice]).current_dir(&folder.0).output().unwrap();
     assert!(shell.status.success() && shell.stderr.is_empty(), "{advice}: {shell:?}");
     folder.ok(&resume);
@@ -116,6 +116,38 @@ fn a_damaged_checkpoint_is_refused_and_the_older_one_is_taken() {
     let words = ["step-8/manifest.json: is not there", "step-6-2 is whole", "echo step-6-2 >'my run/checkpoints/best'", "--no-verify"];
     folder.refused(1, &["generate", "--prompt", "the", "--run", "my run"], &words);
     folder.ok(&["eval", "--run", "my run", "--no-verify"]);
+}
+
+/// Checkpoints of early versions have no manifest. What the message says is done as it stands.
+#[test]
+fn a_checkpoint_without_a_manifest_is_taken_by_the_command_that_is_named() {
+    let folder = Folder::new("no_manifest");
+    folder.write("text.txt", text());
+    folder.ok(&small(&["--out", "my run", "--steps", "2"]));
+    for step in fs::read_dir(folder.path("my run/checkpoints")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        fs::remove_file(step.join("manifest.json")).unwrap();
+    }
+    let commands: [&[&str]; 5] = [
+        &["predict", "--run", "my run", "--", "- the"],
+        &["generate", "--run", "my run", "--prompt", "the sun", "--tokens=2"],
+        &["eval", "--run", "my run", "--data", "text.txt"],
+        &["tokenizer", "encode", "--run", "my run", "the"],
+        &["train", "--out", "my run", "--resume", "--steps=4", "--quiet"],
+    ];
+    for args in commands {
+        let refused = folder.run(args);
+        refused.assert_refused(1, args, &["manifest.json: is not there", "early versions", "; to take it as it is: wgpt --no-verify "]);
+        let command = refused.stderr.split("to take it as it is: ").nth(1).unwrap();
+        let script = format!("wgpt() {{ {} \"$@\"; }}; {command}", env!("CARGO_BIN_EXE_wgpt"));
+        let mut shell = std::process::Command::new("bash");
+        let shell = shell.args(["-c", &script]).current_dir(&folder.0).env("WGPT_CACHE", folder.path("cache")).output().unwrap();
+        assert!(shell.status.success(), "{command}: {shell:?}");
+    }
+    folder.ok(&["predict", "the", "--run", "my run"]);
+    // A command with a whole text in it is not repeated.
+    fs::remove_file(folder.path("my run/checkpoints/step-4/manifest.json")).unwrap();
+    let long = "the ".repeat(1000);
+    folder.refused(1, &["predict", &long, "--run", "my run"], &["to take it as it is: the same command with --no-verify"]);
 }
 
 /// A finite loss says nothing of the update that follows it.

@@ -12,6 +12,9 @@ use crate::model::params::Param;
 use crate::text::Tokenizer;
 use crate::train::config::RunConfig;
 
+/// What the error of a damaged file ends with. The command line puts in place of it the command that does so.
+pub const TAKEN_AS_IT_IS: &str = "--no-verify takes it as it is";
+
 /// A checkpoint's folder. Its files are compared with its manifest when they are read, so that no damaged file and none of another
 /// checkpoint is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +66,10 @@ impl Checkpoint {
         }
         let checked = Manifest::find(&self.path).and_then(|manifest| match manifest {
             Some(manifest) => of(&manifest),
-            None => Err(Error::file(self.path.join(MANIFEST), "is not there: the files cannot be compared with what was written")),
+            None => Err(Error::file(
+                self.path.join(MANIFEST),
+                "is not there, as in checkpoints of early versions: the files cannot be compared with what was written",
+            )),
         });
         checked.map_err(|e| self.with_advice(e, true))
     }
@@ -79,7 +85,7 @@ impl Checkpoint {
             (Some((_, other)), None) => format!("{} is whole", other.display()),
             (None, _) => "no other checkpoint of this run is whole".to_owned(),
         };
-        let edited = if edited { "; --no-verify takes it as it is" } else { "" };
+        let edited = if edited { format!("; {TAKEN_AS_IT_IS}") } else { String::new() };
         Error::file(path, format!("{problem}; {advice}{edited}"))
     }
 
