@@ -30,7 +30,7 @@ pub struct Train {
     /// Texts (or .tokens files) to train on instead of the text within the program
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub data: Vec<String>,
-    /// The run's folder [default: runs/ and the preset's name]
+    /// The run's folder [default: runs/ and the name of the preset, the config file, the text or the --init run that is given]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on exactly where the run in --out stopped; of the settings only what differs may be refused
@@ -70,7 +70,7 @@ fn help() -> String {
         "Presets:\n{}\n\n\
 Examples:
   wgpt train
-  wgpt train --data mine.txt --out runs/mine
+  wgpt train --data mine.txt                    into runs/mine
   wgpt train --preset shakespeare-char --data a.txt b.txt --out runs/mine
   wgpt train --preset toy --set model.d_model=32 --set train.learning_rate=0.003 --next-free
   wgpt train --out runs/mine --resume --steps 4000

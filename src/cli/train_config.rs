@@ -158,18 +158,56 @@ fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) 
     )))
 }
 
-/// The folder that --out names, or one under runs/ named after where the settings come from.
+/// The folder that --out names, or one under runs/ with the first of these names that is given: the preset's, the config file's, the
+/// first text's, that of the run whose weights are the first. A resumed run is looked for in the same place.
 pub fn out(args: &Train) -> PathBuf {
     let owned = |name: &OsStr| name.to_string_lossy().into_owned();
     let config = || args.config.as_deref().and_then(Path::file_stem).map(owned);
+    let text = || own_text(args).as_deref().and_then(|file| Path::new(file).file_stem()).map(owned);
     // A folder's name may have a dot, as in `runs/mine-0.5`.
     let init = || args.init.as_deref().and_then(Path::file_name).map(owned);
-    let name = args.preset.clone().or_else(config).or_else(init);
+    let name = args.preset.clone().or_else(config).or_else(text).or_else(init);
     let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
     args.out.clone().unwrap_or_else(|| Path::new(RUNS).join(name))
+}
+
+/// The first file that the arguments name as data, if it is not within the program.
+fn own_text(args: &Train) -> Option<String> {
+    let mut config = RunConfig::default();
+    config.data.files.clone_from(&args.data);
+    // What cannot be set is refused where the settings are made.
+    args.set.iter().for_each(|assignment| drop(config.set(assignment)));
+    let files = config.data.files;
+    if presets::embedded(&files).is_some() { None } else { files.into_iter().next() }
 }
 
 /// The run's folder, claimed; with --next-free the first of `out`, `out`-2, `out`-3 ... that is free and nobody else has claimed.
 pub fn claim(args: &Train, out: &Path, start: Start) -> Result<RunFolder> {
     if args.next_free { RunFolder::claim_next(out) } else { RunFolder::claim(out, start) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_after_what_is_its_own() {
+        let named = |args: Train| out(&args).to_string_lossy().into_owned();
+        let data = |files: &[&str]| files.iter().map(|file| (*file).to_owned()).collect::<Vec<String>>();
+        let train = Train::default;
+        assert_eq!(named(train()), "runs/shakespeare-word");
+        assert_eq!(named(Train { data: data(&["texts/my poems.txt", "b.txt"]), ..train() }), "runs/my poems");
+        assert_eq!(named(Train { data: data(&["a.tokens"]), set: data(&["train.steps=x"]), ..train() }), "runs/a");
+        assert_eq!(named(Train { set: data(&["data.files=b.txt,a.txt", "model.n_layer=1"]), ..train() }), "runs/b");
+        // No text of one's own, and a name that none can be made of.
+        assert_eq!(named(Train { data: data(&["embedded:toy"]), ..train() }), "runs/shakespeare-word");
+        assert_eq!(named(Train { data: data(&[".."]), ..train() }), "runs/shakespeare-word");
+        // What is named on purpose comes first; weights that are taken over come last.
+        let text = || Train { data: data(&["a.txt"]), ..train() };
+        assert_eq!(named(Train { preset: Some("toy".into()), ..text() }), "runs/toy");
+        assert_eq!(named(Train { config: Some("my/small.toml".into()), ..text() }), "runs/small");
+        assert_eq!(named(Train { init: Some("runs/mine-0.5".into()), ..text() }), "runs/a");
+        assert_eq!(named(Train { init: Some("runs/mine-0.5".into()), ..train() }), "runs/mine-0.5");
+        assert_eq!(named(Train { out: Some("here".into()), preset: Some("toy".into()), ..text() }), "here");
+    }
 }

@@ -42,6 +42,29 @@ fn json_lines_are_the_metrics() {
 }
 
 #[test]
+fn ones_own_text_gets_a_folder_of_its_name() {
+    let folder = Folder::new("named");
+    folder.write("my text.txt", text());
+    folder.write("other.txt", text());
+    let train = |file: &'static str, more: &[&'static str]| {
+        let settings =
+            ["--set=model.n_layer=1", "--set=model.d_model=16", "--set=model.seq_len=16", "--set=train.warmup_steps=0", "--quiet"];
+        [&["train", "--data", file, "--set=train.batch_size=4"], &settings[..], more].concat()
+    };
+    let said = folder.ok(&train("my text.txt", &["--steps=1"]));
+    assert!(said.contains("--run 'runs/my text'"), "{said}");
+    // The command that began it goes on with it.
+    folder.ok(&train("my text.txt", &["--steps=2", "--resume"]));
+    assert_eq!(folder.read("runs/my text/checkpoints/latest").trim(), "step-2");
+    folder.refused(2, &train("my text.txt", &["--steps=1"]), &["runs/my text holds a run", "--next-free"]);
+    folder.ok(&train("my text.txt", &["--steps=1", "--next-free"]));
+    folder.ok(&train("other.txt", &["--steps=1", "--init", "runs/my text"]));
+    let mut runs: Vec<_> = fs::read_dir(folder.path("runs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    runs.sort();
+    assert_eq!(runs, ["my text", "my text-2", "other"]);
+}
+
+#[test]
 fn resume_goes_on_and_changes_only_what_comes() {
     let folder = Folder::new("resume");
     folder.write("text.txt", text());
