@@ -291,3 +291,70 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     output::error(&format!("{message} (see `wgpt --help`){hint}"));
     ExitCode::from(2)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const README: &str = include_str!("../README.md");
+    const DOCS: [&str; 3] = [README, include_str!("../docs/EMBEDDING.md"), include_str!("../docs/PERFORMANCE.md")];
+
+    /// Every `--name` in a text.
+    fn flags(text: &str) -> BTreeSet<String> {
+        let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect::<String>();
+        let after = text.match_indices("--").filter(|(at, _)| !text[..*at].ends_with('-')).map(|(at, _)| name(&text[at + 2..]));
+        after.filter(|name| name.len() > 1 && !name.starts_with('-')).collect()
+    }
+
+    /// The long options of a command that are its own.
+    fn own(command: &clap::Command) -> BTreeSet<String> {
+        let named = command.get_arguments().filter(|arg| !arg.is_global_set());
+        named.filter_map(|arg| Some(arg.get_long()?.to_owned())).filter(|name| !["help", "version"].contains(&name.as_str())).collect()
+    }
+
+    /// `train`, `tokenizer encode`, with their options.
+    fn commands() -> Vec<(String, BTreeSet<String>)> {
+        let cli = Cli::command();
+        let with_parts = |command: &clap::Command| {
+            let name = command.get_name().to_owned();
+            let parts: Vec<_> = command.get_subcommands().map(|part| (format!("{name} {}", part.get_name()), own(part))).collect();
+            if parts.is_empty() { vec![(name, own(command))] } else { parts }
+        };
+        cli.get_subcommands().flat_map(with_parts).collect()
+    }
+
+    #[test]
+    fn the_readme_has_every_option_of_every_command_and_no_other() {
+        let shared = flags("--variant --tuning");
+        let paragraph = README.split("\n\n").find(|text| text.contains("All commands take")).unwrap();
+        let sentence = paragraph.split_once("take").unwrap().0;
+        for (name, options) in commands() {
+            let row =
+                README.lines().find_map(|line| line.strip_prefix(&format!("| `wgpt {name}"))).unwrap_or_else(|| panic!("no row of {name}"));
+            let usage = row.split_once("` | ").unwrap().0;
+            assert_eq!(flags(usage), &options - &shared, "the row of `wgpt {name}`, then its --help");
+            assert_eq!(sentence.contains(&format!("`{name}`")), options.is_superset(&shared), "{name} in: {sentence}");
+        }
+        let global: BTreeSet<String> =
+            Global::augment_args(clap::Command::new("")).get_arguments().map(|arg| arg.get_long().unwrap().to_owned()).collect();
+        let named = flags(paragraph);
+        assert!(global.iter().filter(|name| *name != "help").all(|name| named.contains(name)), "{global:?} {paragraph}");
+    }
+
+    #[test]
+    fn the_docs_name_no_option_that_is_not_there() {
+        let mut known: BTreeSet<String> = commands().into_iter().flat_map(|(_, options)| options).collect();
+        known.extend(Global::augment_args(clap::Command::new("")).get_arguments().map(|arg| arg.get_long().unwrap().to_owned()));
+        // Of cargo, of benches and of vendors' tools.
+        known.extend(
+            ["release", "bench", "record", "open", "isa", "livereg", "comp", "target-env", "example", "features"].map(str::to_owned),
+        );
+        for text in DOCS {
+            assert_eq!(flags(text).difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
+        }
+    }
+}
