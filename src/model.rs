@@ -15,17 +15,20 @@ pub mod head;
 pub mod inputs;
 pub(crate) mod numbers;
 pub mod params;
+pub mod pools;
+mod recorder;
 pub mod session;
 pub mod shared;
 pub mod view;
 
 pub use config::ModelConfig;
+use params::Weights;
+use recorder::{Context, Recorder};
 
 use crate::error::{Error, Result, bytes};
 use crate::gpu::plan::{Phase, Plan};
 use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::Ops;
-use crate::ops::attention::Shape;
 use crate::ops::step::State;
 
 pub const PREPARE: Phase = Phase("prepare");
@@ -47,39 +50,16 @@ pub struct Model {
     pub config: ModelConfig,
     pub plan: Plan,
     pub inputs: inputs::Inputs,
-    pub pools: params::Pools,
+    pub pools: pools::Pools,
     /// (RECORDS, 2): loss and gradient norm of recent steps.
     pub records: Tensor,
     /// The block of [`State`].
     pub state: Tensor,
     /// Of an inference plan: (picks, V padded to a multiple of 4), the logits of the picked rows.
     pub logits: Option<Tensor>,
+    /// What the forward leaves.
+    pub(crate) acts: Option<acts::Acts>,
     pub ops: Ops,
-}
-
-/// What recording a pass needs at hand.
-pub(crate) struct Recorder<'a> {
-    pub ops: &'a Ops,
-    pub config: &'a ModelConfig,
-    pub inputs: &'a inputs::Inputs,
-    pub batch: usize,
-    /// How activations are stored.
-    pub dtype: Dtype,
-    /// Bytes, see [`wgpu::Limits::max_storage_buffer_binding_size`].
-    pub largest_binding: u64,
-}
-
-impl Recorder<'_> {
-    /// An activation of this model.
-    fn tensor(&self, plan: &mut Plan, name: &str, shape: &[usize]) -> Tensor {
-        plan.activation(name, shape, self.dtype)
-    }
-
-    /// The attention of a layer; dropout streams are numbered 3 a layer, after the embedding's.
-    pub fn attention(&self, layer: usize) -> Shape {
-        let dropout = (self.config.dropout > 0.0).then_some(3 * layer as u32 + 1);
-        Shape { batch: self.batch, time: self.config.seq_len, heads: self.config.n_head, dropout }
-    }
 }
 
 impl Model {
@@ -90,26 +70,29 @@ impl Model {
     /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor that the limits rule out.
     pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, limits: &wgpu::Limits) -> Result<Model> {
         let mut model = Model::new(config, batch, Some(moments), None, activations, limits)?;
-        let Model { plan, inputs, pools, records, ops, .. } = &mut model;
-        let largest_binding = limits.max_storage_buffer_binding_size;
-        let recorder = Recorder { ops, config, inputs, batch, dtype: activations, largest_binding };
-        let weights = params::Weights::of(config, |name| pools.weights(name), |name| pools.operands(name));
-        let grads = params::Weights::of(config, |name| pools.grads(name), |name| pools.grads(name));
-        recorder.check_head(&weights)?;
-        let acts = acts::Acts::new(plan, config, batch, recorder.dtype);
+        let (recorder, plan, pools, inputs, records) = model.recording(batch, activations, limits);
+        let described = Weights::describe(config);
+        let weights = &described.find(|name| pools.weights(name), |name| pools.operands(name));
+        let grads = &described.find(|name| pools.grads(name), |name| pools.grads(name));
+        let targets = inputs.targets.as_ref().expect("a training plan has targets");
+        recorder.check_head(weights)?;
 
         plan.begin(PREPARE);
         pools.clear_grads(plan);
         plan.begin(CAST);
-        pools.cast(plan, ops);
+        pools.cast(plan, recorder.ops);
         plan.begin(FORWARD);
-        let hidden = recorder.forward(plan, &weights, &acts);
+        let acts = recorder.blocks(plan, weights, &inputs.ids);
+        let norm = recorder.last_norm(plan, weights, acts.y());
+        let hidden = norm.as_ref().map_or(acts.y(), |norm| &norm.y);
         plan.begin(EVALUATE);
-        recorder.evaluate(plan, &weights, &hidden, records);
+        recorder.evaluate(plan, weights, hidden, targets, records);
         plan.begin(HEAD);
-        let dhidden = recorder.head(plan, &weights, &grads, &hidden, records);
+        let dhidden = recorder.head(plan, (weights, grads), hidden, targets, records);
         plan.begin(BACKWARD);
-        recorder.backward(plan, &weights, &grads, &acts, dhidden);
+        let dy = recorder.last_norm_backward(plan, (weights, grads), norm.as_ref(), acts.y(), dhidden);
+        recorder.backward(plan, (weights, grads), &acts, inputs, dy);
+        model.acts = Some(acts);
         Ok(model)
     }
 
@@ -120,16 +103,16 @@ impl Model {
     pub fn evaluation(config: &ModelConfig, batch: usize, limits: &wgpu::Limits) -> Result<Model> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         let mut model = Model::new(&config, batch, None, None, Dtype::F32, limits)?;
-        let Model { plan, inputs, pools, records, ops, .. } = &mut model;
-        let largest_binding = limits.max_storage_buffer_binding_size;
-        let recorder = Recorder { ops, config: &config, inputs, batch, dtype: Dtype::F32, largest_binding };
-        let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
-        recorder.check_head(&weights)?;
-        let acts = acts::Acts::new(plan, &config, batch, recorder.dtype);
+        let (recorder, plan, pools, inputs, records) = model.recording(batch, Dtype::F32, limits);
+        let weights = &Weights::describe(&config).find(|name| pools.weights(name), |name| pools.operands(name));
+        let targets = inputs.targets.as_ref().expect("an evaluation plan has targets");
+        recorder.check_head(weights)?;
         plan.begin(FORWARD);
-        let hidden = recorder.forward(plan, &weights, &acts);
+        let acts = recorder.blocks(plan, weights, &inputs.ids);
+        let norm = recorder.last_norm(plan, weights, acts.y());
         plan.begin(EVALUATE);
-        recorder.evaluate(plan, &weights, &hidden, records);
+        recorder.evaluate(plan, weights, norm.as_ref().map_or(acts.y(), |norm| &norm.y), targets, records);
+        model.acts = Some(acts);
         Ok(model)
     }
 
@@ -140,17 +123,29 @@ impl Model {
     pub fn inference(config: &ModelConfig, picks: usize, limits: &wgpu::Limits) -> Result<Model> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         let mut model = Model::new(&config, 1, None, Some(picks), Dtype::F32, limits)?;
-        let Model { plan, inputs, pools, ops, .. } = &mut model;
-        let largest_binding = limits.max_storage_buffer_binding_size;
-        let recorder = Recorder { ops, config: &config, inputs, batch: 1, dtype: Dtype::F32, largest_binding };
-        let weights = params::Weights::of(&config, |name| pools.weights(name), |name| pools.operands(name));
-        let acts = acts::Acts::new(plan, &config, 1, recorder.dtype);
+        let (recorder, plan, pools, inputs, _) = model.recording(1, Dtype::F32, limits);
+        let weights = &Weights::describe(&config).find(|name| pools.weights(name), |name| pools.operands(name));
         plan.begin(FORWARD);
-        let hidden = recorder.forward(plan, &weights, &acts);
+        let acts = recorder.blocks(plan, weights, &inputs.ids);
         plan.begin(PREDICT);
-        let logits = recorder.predict(plan, &weights, &hidden, picks);
+        let logits = logits(plan, &config, picks);
+        recorder.predict(plan, weights, acts.y(), inputs.picks.as_ref(), &logits);
         model.logits = Some(logits);
+        model.acts = Some(acts);
         Ok(model)
+    }
+
+    /// What records over whole sequences, and what it records with.
+    fn recording(
+        &mut self,
+        batch: usize,
+        dtype: Dtype,
+        limits: &wgpu::Limits,
+    ) -> (Recorder<'_>, &mut Plan, &pools::Pools, &inputs::Inputs, &Tensor) {
+        let Model { config, plan, inputs, pools, records, ops, .. } = self;
+        let (step, frequencies, largest_binding) = (&inputs.step, inputs.frequencies.as_ref(), limits.max_storage_buffer_binding_size);
+        let recorder = Recorder { ops, config, step, frequencies, context: Context::Sequences, batch, dtype, largest_binding };
+        (recorder, plan, pools, inputs, records)
     }
 
     /// `moments` of an optimizer if the model is trained, `picks` if it predicts.
@@ -165,13 +160,18 @@ impl Model {
         config.validate()?;
         check_sizes(config, batch)?;
         let mut plan = Plan::new();
-        let pools = params::Pools::new(&mut plan, config, moments, activations, limits)?;
+        let pools = pools::Pools::new(&mut plan, config, moments, activations, limits)?;
         let inputs = inputs::Inputs::new(&mut plan, config, batch, picks);
         let records = plan.kept("records", &[RECORDS, 2], Dtype::F32, "results");
         let state = plan.kept("state", &[State::WORDS], Dtype::U32, "results");
         let ops = Ops::new(config.head_size(), activations);
-        Ok(Model { config: config.clone(), plan, inputs, pools, records, state, logits: None, ops })
+        Ok(Model { config: config.clone(), plan, inputs, pools, records, state, logits: None, acts: None, ops })
     }
+}
+
+/// The logits (rows, V, padded to whole quads) that the host reads.
+fn logits(plan: &mut Plan, config: &ModelConfig, rows: usize) -> Tensor {
+    plan.kept("logits", &[rows, config.vocab_size.next_multiple_of(4)], Dtype::F32, "results")
 }
 
 /// Shaders count elements in 32 bits. Larger tensors would also exceed every binding, but here the sizes have names.

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::FORWARD;
+use super::acts::AttentionActs;
 use super::session::Session;
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::gpu::compile::{Compiled, Options};
 use crate::gpu::plan::{Phase, Plan};
-use crate::gpu::tensor::Dtype;
+use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::attention::Shape;
 use crate::ops::attention_map::AttentionMap;
 
@@ -35,16 +36,15 @@ impl AttentionMaps {
         let (samples, time) = (session.model.inputs.ids.shape[0], config.seq_len);
         let mut plan = Plan::new();
         let mut options = Options::default();
-        let mut lend = |plan: &mut Plan, name: String, class| -> Result<_> {
-            let view = session.view_after(&name, FORWARD)?.remove(0);
-            options.existing.push((name.clone(), view.buffer.clone()));
-            Ok(plan.kept(&name, &view.shape, view.dtype, class))
+        let mut borrow = |plan: &mut Plan, tensor: &Tensor, class| -> Result<_> {
+            let view = session.view_of(tensor, FORWARD)?;
+            options.existing.push((view.name.clone(), view.buffer));
+            Ok(plan.kept(&view.name, &view.shape, view.dtype, class))
         };
         let mut attended = vec![];
-        for l in 0..config.n_layer {
-            let qkv = lend(&mut plan, format!("h.{l}.attn.qkv"), "activations")?;
-            let lse = lend(&mut plan, format!("h.{l}.attn.lse"), "statistics")?;
-            attended.push((qkv, lse));
+        for AttentionActs { qkv, lse, .. } in session.model.acts.iter().flat_map(|acts| &acts.h).map(|block| &block.attention) {
+            let lse = lse.as_ref().expect("attention over whole sequences leaves it");
+            attended.push((borrow(&mut plan, qkv, "activations")?, borrow(&mut plan, lse, "statistics")?));
         }
         let map = plan.kept("attention map", &[time, time], Dtype::F32, "results");
         let op = AttentionMap::new(config.head_size(), attended[0].0.dtype);

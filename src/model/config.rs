@@ -186,43 +186,6 @@ impl ModelConfig {
     pub fn d_ff(&self) -> usize {
         if self.d_ff == 0 { self.d_model.saturating_mul(4) } else { self.d_ff }
     }
-
-    /// How many numbers are trained, with `vocab_size` as it stands (0 counts an empty table).
-    pub fn parameters(&self) -> u64 {
-        let [l, c, f, t, v] = self.sizes();
-        let vector = |n: u64| if self.bias { n } else { 0 };
-        let norm = sum([c, vector(c)]);
-        let attention = sum([product([3, c, c]), vector(product([3, c])), product([c, c]), vector(c)]);
-        let mlp = sum([product([f, c]), vector(f), product([c, f]), vector(c)]);
-        let wpe = if self.position == Position::Learned { product([t, c]) } else { 0 };
-        let blocks = product([l, sum([norm, attention, norm, mlp])]);
-        let ln_f = if self.norm == Norm::Pre { norm } else { 0 };
-        let lm_head = if self.tied_head { 0 } else { product([v, c]) };
-        sum([product([v, c]), wpe, blocks, ln_f, lm_head])
-    }
-
-    /// Floating-point operations to train on one token, forward and backward: 6·N + 12·L·T·C, with N the numbers in
-    /// matrices that multiply, the head among them (Chowdhery et al. 2022, PaLM, appendix B).
-    pub fn flops_per_token(&self) -> u64 {
-        let [l, c, f, t, v] = self.sizes();
-        let block = sum([product([4, c, c]), product([2, c, f])]);
-        let matrices = sum([product([l, block]), product([v, c])]);
-        sum([product([6, matrices]), product([12, l, t, c])])
-    }
-
-    /// [L, C, F, T, V]
-    fn sizes(&self) -> [u64; 5] {
-        [self.n_layer, self.d_model, self.d_ff(), self.seq_len, self.vocab_size].map(|n| n as u64)
-    }
-}
-
-// Counts saturate: a size typed with too many digits must reach the refusal that names it, not overflow before.
-fn product<const N: usize>(factors: [u64; N]) -> u64 {
-    factors.into_iter().fold(1, u64::saturating_mul)
-}
-
-fn sum<const N: usize>(terms: [u64; N]) -> u64 {
-    terms.into_iter().fold(0, u64::saturating_add)
 }
 
 /// `Ok` where `holds`, otherwise `"{key} = {value}: {needed}"`: the one wording for a config value out of range.

@@ -4,8 +4,10 @@
 //! [`TOKEN`], one token and the logits after it; [`SAMPLE`], the next token drawn from the logits. All share weights, caches and the feed:
 //! the [`Cursor`], which only [`SAMPLE`] moves on, and the ids of the pass. So any number of [`TOKEN`] and [`SAMPLE`] can be encoded ahead.
 
-use super::config::{Activation, ModelConfig, Norm, Position};
-use super::params::{self, BlockWeights, Layer, Pools, Weights};
+use super::config::{ModelConfig, Position};
+use super::params::{self, Weights};
+use super::pools::Pools;
+use super::recorder::{Context, Recorder};
 use crate::error::Result;
 use crate::gpu::compile::Compiled;
 use crate::gpu::plan::{Keep, Phase, Plan};
@@ -13,10 +15,9 @@ use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::Ops;
 use crate::ops::cached_attention::{Cache, CachedAttention};
 use crate::ops::cursor::Cursor;
-use crate::ops::matmul::{self, Block, Drop};
 use crate::ops::sample::{RING, Sample};
 use crate::ops::step::Step;
-use crate::ops::token_embedding::{Positions, TokenEmbedding};
+use crate::ops::token_embedding::TokenEmbedding;
 
 pub const PREFILL: Phase = Phase("prefill");
 pub const PICK: Phase = Phase("pick");
@@ -57,51 +58,42 @@ pub struct Feed {
     pub bytes: u64,
 }
 
-/// What recording a pass needs at hand.
-struct Recorder<'a> {
-    config: &'a ModelConfig,
-    feed: &'a Feed,
-    ops: Ops,
-    embedding: TokenEmbedding,
-    attention: CachedAttention,
-    caches: Vec<Cache>,
-}
-
 impl Decoder {
     /// Records decoding of one sequence.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] for an invalid config, [`crate::error::Error::Limit`] for a tensor that the limits rule out.
     pub fn new(config: &ModelConfig, limits: &wgpu::Limits) -> Result<Decoder> {
+        let config = ModelConfig { dropout: 0.0, ..config.clone() };
         config.validate()?;
-        super::check_sizes(config, 1)?;
+        super::check_sizes(&config, 1)?;
         let mut plan = Plan::new();
-        let pools = Pools::new(&mut plan, config, None, Dtype::F32, limits)?;
-        let feed = Feed::new(&mut plan, config);
-        let logits = plan.kept("logits", &[1, config.vocab_size.next_multiple_of(4)], Dtype::F32, "results");
+        let pools = Pools::new(&mut plan, &config, None, Dtype::F32, limits)?;
+        let feed = Feed::new(&mut plan, &config);
+        let logits = super::logits(&mut plan, &config, 1);
         let allowed = plan.kept("allowed", &[config.vocab_size.div_ceil(32)], Dtype::U32, "inputs");
-        let weights = Weights::of(config, |name| pools.weights(name), |name| pools.operands(name));
-        let recorder = Recorder {
-            config,
-            feed: &feed,
-            ops: Ops::new(config.head_size(), Dtype::F32),
+        let weights = &Weights::describe(&config).find(|name| pools.weights(name), |name| pools.operands(name));
+        let context = Context::Cached {
+            cursor: &feed.cursor,
             embedding: TokenEmbedding::new(),
             attention: CachedAttention::new(config.head_size()),
-            caches: (0..config.n_layer).map(|l| cache(&mut plan, config, l)).collect(),
+            caches: (0..config.n_layer).map(|l| cache(&mut plan, &config, l)).collect(),
         };
+        let (ops, largest_binding) = (&Ops::new(config.head_size(), Dtype::F32), limits.max_storage_buffer_binding_size);
+        let (step, frequencies) = (&feed.step, feed.frequencies.as_ref());
+        let recorder = Recorder { ops, config: &config, step, frequencies, context, batch: 1, dtype: Dtype::F32, largest_binding };
         plan.begin(PREFILL);
-        let hidden = recorder.rows(&mut plan, &weights, &feed.ids);
+        let prompt = recorder.blocks(&mut plan, weights, &feed.ids);
         plan.begin(PICK);
-        let picked = recorder.tensor(&mut plan, "picked", &[1, config.d_model]);
-        recorder.ops.embedding.forward(&mut plan, &feed.pick, std::slice::from_ref(&hidden), 1.0, &picked);
-        recorder.head(&mut plan, &weights, &picked, &logits);
+        recorder.predict(&mut plan, weights, prompt.y(), Some(&feed.pick), &logits);
         plan.begin(TOKEN);
         let first = Tensor { shape: vec![1], ..feed.ids.clone() };
-        let hidden = recorder.rows(&mut plan, &weights, &first);
-        recorder.head(&mut plan, &weights, &hidden, &logits);
+        let token = recorder.blocks(&mut plan, weights, &first);
+        recorder.predict(&mut plan, weights, token.y(), None, &logits);
         plan.begin(SAMPLE);
         Sample::new().draw(&mut plan, config.vocab_size, &logits, &allowed, &feed.cursor, &feed.ids, &feed.ring);
-        Ok(Decoder { config: config.clone(), plan, pools, feed, logits, allowed })
+        drop(recorder);
+        Ok(Decoder { config, plan, pools, feed, logits, allowed })
     }
 
     /// The most tokens that one prefill takes in.
@@ -166,104 +158,5 @@ impl Feed {
     pub fn read(&self, bytes: &[u8]) -> (Cursor, Vec<u32>) {
         let part = |tensor: &Tensor| &bytes[tensor.offset as usize..][..tensor.len() * 4];
         (bytemuck::pod_read_unaligned(part(&self.cursor)), bytemuck::pod_collect_to_vec(part(&self.ring)))
-    }
-}
-
-impl Recorder<'_> {
-    /// Activations of single rows are little memory: they are never packed.
-    fn tensor(&self, plan: &mut Plan, name: &str, shape: &[usize]) -> Tensor {
-        plan.activation(name, shape, Dtype::F32)
-    }
-
-    /// Embedding and blocks of new rows; the result (rows, C) goes to the head.
-    fn rows(&self, plan: &mut Plan, w: &Weights, ids: &Tensor) -> Tensor {
-        let mut x = self.tensor(plan, "embedded", &[ids.len(), self.config.d_model]);
-        plan.scoped("embed", |plan| {
-            let positions = match (&w.wpe, &self.feed.frequencies) {
-                (Some(wpe), _) => Positions::Learned(wpe),
-                (None, Some(frequencies)) => Positions::Sinusoidal(frequencies, self.config.seq_len),
-                (None, None) => unreachable!("a model has learned or sinusoidal positions"),
-            };
-            self.embedding.forward(plan, &self.feed.cursor, ids, &w.wte, self.config.embedding_scale(), positions, &x);
-        });
-        for (l, h) in w.h.iter().enumerate() {
-            x = plan.scoped(&format!("h.{l}"), |plan| match self.config.norm {
-                Norm::Pre => self.pre_norm_block(plan, l, h, &x),
-                Norm::Post => self.post_norm_block(plan, l, h, &x),
-            });
-        }
-        x
-    }
-
-    /// The logits of one row.
-    fn head(&self, plan: &mut Plan, w: &Weights, x: &Tensor, logits: &Tensor) {
-        plan.scoped("head", |plan| {
-            let x = w.ln_f.as_ref().map_or_else(|| x.clone(), |ln_f| self.norm(plan, ln_f, x));
-            let mut col = 0;
-            for part in &w.lm_head {
-                let y = Block::whole(logits).columns(col, part.rows());
-                self.ops.matmul.forward(plan, Block::whole(&x), Block::whole(part), None, y);
-                col += part.rows();
-            }
-        });
-    }
-
-    fn pre_norm_block(&self, plan: &mut Plan, l: usize, h: &BlockWeights, x: &Tensor) -> Tensor {
-        let normal = self.norm(plan, &h.ln_1, x);
-        let sum = self.attend(plan, l, h, &normal, x);
-        let normal = self.norm(plan, &h.ln_2, &sum);
-        self.feed_forward(plan, h, &normal, &sum)
-    }
-
-    fn post_norm_block(&self, plan: &mut Plan, l: usize, h: &BlockWeights, x: &Tensor) -> Tensor {
-        let sum = self.attend(plan, l, h, x, x);
-        let normal = self.norm(plan, &h.ln_1, &sum);
-        let sum = self.feed_forward(plan, h, &normal, &normal);
-        self.norm(plan, &h.ln_2, &sum)
-    }
-
-    /// residual + the attention of x.
-    fn attend(&self, plan: &mut Plan, l: usize, h: &BlockWeights, x: &Tensor, residual: &Tensor) -> Tensor {
-        plan.scoped("attn", |plan| {
-            let qkv = self.tensor(plan, "qkv", &[x.rows(), 3 * x.cols()]);
-            self.linear(plan, &h.qkv, x, &qkv);
-            let y = self.tensor(plan, "attn.y", &x.shape);
-            self.attention.forward(plan, &self.feed.cursor, &qkv, &self.caches[l], &y);
-            self.linear_residual(plan, &h.attn_proj, &y, residual)
-        })
-    }
-
-    /// residual + the feed-forward of x.
-    fn feed_forward(&self, plan: &mut Plan, h: &BlockWeights, x: &Tensor, residual: &Tensor) -> Tensor {
-        plan.scoped("mlp", |plan| {
-            let (fc, act) =
-                (self.tensor(plan, "fc", &[x.rows(), self.config.d_ff()]), self.tensor(plan, "act", &[x.rows(), self.config.d_ff()]));
-            self.ops.matmul.forward_activate(plan, self.activation(), x, &h.fc.weight, h.fc.bias.as_ref(), &fc, &act);
-            self.linear_residual(plan, &h.mlp_proj, &act, residual)
-        })
-    }
-
-    fn norm(&self, plan: &mut Plan, layer: &Layer, x: &Tensor) -> Tensor {
-        let (y, moments) = (self.tensor(plan, "normal", &x.shape), plan.statistic("moments", &[x.rows(), 2]));
-        self.ops.layer_norm.forward(plan, x, &layer.weight, layer.bias.as_ref(), &y, &moments);
-        y
-    }
-
-    fn linear(&self, plan: &mut Plan, layer: &Layer, x: &Tensor, y: &Tensor) {
-        self.ops.matmul.forward(plan, Block::whole(x), Block::whole(&layer.weight), layer.bias.as_ref(), Block::whole(y));
-    }
-
-    fn linear_residual(&self, plan: &mut Plan, layer: &Layer, x: &Tensor, residual: &Tensor) -> Tensor {
-        let sum = self.tensor(plan, "sum", &residual.shape);
-        let dropout = Drop { stream: 0, samples: 1, step: &self.feed.step, on: false };
-        self.ops.matmul.forward_residual(plan, dropout, x, &layer.weight, layer.bias.as_ref(), residual, &sum);
-        sum
-    }
-
-    fn activation(&self) -> matmul::Activation {
-        match self.config.activation {
-            Activation::Gelu => matmul::Activation::Gelu,
-            Activation::Relu => matmul::Activation::Relu,
-        }
     }
 }

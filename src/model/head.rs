@@ -1,7 +1,7 @@
 //! Head and cross-entropy in row chunks: logits (B · T, V) are the largest tensor of all, and never exist whole.
 
-use super::Recorder;
 use super::params::Weights;
+use super::recorder::Recorder;
 use crate::error::{Error, Result};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
@@ -19,21 +19,28 @@ const MOST_PRODUCTS: usize = 1 << 16;
 
 impl Recorder<'_> {
     /// Losses of all rows, without gradients, into this step's record.
-    pub(crate) fn evaluate(&self, plan: &mut Plan, w: &Weights, hidden: &Tensor, records: &Tensor) {
+    pub(crate) fn evaluate(&self, plan: &mut Plan, w: &Weights<Tensor>, hidden: &Tensor, targets: &Tensor, records: &Tensor) {
         plan.scoped("head", |plan| {
             let losses = plan.statistic("losses", &[hidden.rows()]);
             for (first, rows) in self.chunks(hidden) {
                 let logits = self.tensor(plan, "logits", &[rows, self.padded_vocab()]);
                 self.logits(plan, w, Block::rows(hidden, first, rows), &logits);
                 let chunk = Chunk { rows, first, vocab: self.config.vocab_size, logits: &logits };
-                self.ops.cross_entropy.forward(plan, chunk, self.targets(), &losses);
+                self.ops.cross_entropy.forward(plan, chunk, targets, &losses);
             }
-            self.ops.loss.sum(plan, &self.inputs.step, &losses, records);
+            self.ops.loss.sum(plan, self.step, &losses, records);
         });
     }
 
     /// Losses of all rows, the gradient of the head's weights, and that of `hidden`, which is returned.
-    pub(crate) fn head(&self, plan: &mut Plan, w: &Weights, grads: &Weights, hidden: &Tensor, records: &Tensor) -> Tensor {
+    pub(crate) fn head(
+        &self,
+        plan: &mut Plan,
+        (w, grads): (&Weights<Tensor>, &Weights<Tensor>),
+        hidden: &Tensor,
+        targets: &Tensor,
+        records: &Tensor,
+    ) -> Tensor {
         plan.scoped("head", |plan| {
             let losses = plan.statistic("losses", &[hidden.rows()]);
             let dhidden = self.tensor(plan, "dhidden", &hidden.shape);
@@ -42,7 +49,7 @@ impl Recorder<'_> {
                 let x = Block::rows(hidden, first, rows);
                 self.logits(plan, w, x.clone(), &logits);
                 let chunk = Chunk { rows, first, vocab: self.config.vocab_size, logits: &logits };
-                self.ops.cross_entropy.forward_backward(plan, chunk, &self.inputs.step, self.targets(), &losses);
+                self.ops.cross_entropy.forward_backward(plan, chunk, self.step, targets, &losses);
                 let dx = Block::rows(&dhidden, first, rows);
                 let mut col = 0;
                 for (part, dpart) in w.lm_head.iter().zip(&grads.lm_head) {
@@ -52,35 +59,33 @@ impl Recorder<'_> {
                     col += part.rows();
                 }
             }
-            self.ops.loss.sum(plan, &self.inputs.step, &losses, records);
+            self.ops.loss.sum(plan, self.step, &losses, records);
             dhidden
         })
     }
 
-    /// Logits (picks, V, padded to whole quads) of the rows of `hidden` that the inputs pick.
-    pub(crate) fn predict(&self, plan: &mut Plan, w: &Weights, hidden: &Tensor, picks: usize) -> Tensor {
+    /// Logits (rows, V, padded to whole quads) of the last block's output (rows, C), or of those rows of it that `picks` names.
+    pub(crate) fn predict(&self, plan: &mut Plan, w: &Weights<Tensor>, x: &Tensor, picks: Option<&Tensor>, logits: &Tensor) {
         plan.scoped("head", |plan| {
-            let picked = self.tensor(plan, "picked", &[picks, self.config.d_model]);
-            let rows = self.inputs.picks.as_ref().expect("an inference plan has picks");
-            self.ops.embedding.forward(plan, rows, std::slice::from_ref(hidden), 1.0, &picked);
-            let logits = plan.kept("logits", &[picks, self.padded_vocab()], crate::gpu::tensor::Dtype::F32, "results");
-            self.logits(plan, w, Block::whole(&picked), &logits);
-            logits
-        })
+            let picked = picks.map(|picks| {
+                let picked = self.tensor(plan, "picked", &[picks.len(), self.config.d_model]);
+                self.ops.embedding.forward(plan, picks, std::slice::from_ref(x), 1.0, &picked);
+                picked
+            });
+            let x = picked.as_ref().unwrap_or(x);
+            let norm = self.last_norm(plan, w, x);
+            self.logits(plan, w, Block::whole(norm.as_ref().map_or(x, |norm| &norm.y)), logits);
+        });
     }
 
     /// logits = x · lm_headᵀ, a range of columns for each part of the table.
-    fn logits(&self, plan: &mut Plan, w: &Weights, x: Block, logits: &Tensor) {
+    fn logits(&self, plan: &mut Plan, w: &Weights<Tensor>, x: Block, logits: &Tensor) {
         let mut col = 0;
         for part in &w.lm_head {
             let y = Block::rows(logits, 0, x.rows).columns(col, part.rows());
             self.ops.matmul.forward(plan, x.clone(), Block::whole(part), None, y);
             col += part.rows();
         }
-    }
-
-    fn targets(&self) -> &Tensor {
-        self.inputs.targets.as_ref().expect("a training plan has targets")
     }
 
     /// Columns of a stored row of logits: whole quads.
@@ -92,7 +97,7 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// [`Error::Usage`] with the numbers that make it too many.
-    pub(crate) fn check_head(&self, w: &Weights) -> Result<()> {
+    pub(crate) fn check_head(&self, w: &Weights<Tensor>) -> Result<()> {
         let (rows, parts) = (self.batch * self.config.seq_len, w.lm_head.len());
         // Forward, and backward to the weights and to the input.
         let products = rows.div_ceil(self.rows_per_chunk()).saturating_mul(3 * parts);

@@ -1,18 +1,13 @@
-//! The parameter table, the one place that lists parameters, and the pools that hold them.
-
-use std::collections::HashMap;
-use std::fmt;
+//! The parameters of a model, listed once: [`Weights::describe`] gives each one its place, name, shape, role and initial values, and all
+//! else follows from that: the [`table`], the pools, checkpoints, the counts, and the tensors that forward and backward take.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::config::{ModelConfig, Norm, Position};
-use crate::error::{Error, Result, bytes};
-use crate::gpu::plan::{Keep, Plan};
-use crate::gpu::tensor::{Dtype, Tensor, padded};
-use crate::ops::Ops;
-use crate::ops::adamw::Segment;
+use crate::error::{Error, Result};
+use crate::gpu::tensor::Tensor;
 
 /// How a parameter begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,24 +17,50 @@ pub enum Init {
     Constant(f32),
 }
 
+/// What a parameter is for. Everything that treats parameters differently asks this, never a name. The order is that of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A row for each token (V, C): the embedding, the head, or both.
+    Vocabulary {
+        /// Whether it is an operand of a matrix product, as a head is.
+        multiplies: bool,
+    },
+    /// A row for each position (T, C), added to embeddings.
+    Positions,
+    /// The operand (out, in) of a matrix product.
+    Matrix,
+    /// The factor (n) of a norm.
+    NormWeight,
+    /// What a norm adds (n).
+    NormBias,
+    /// What a linear layer adds (n).
+    Bias,
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Param {
     pub name: String,
     /// (out, in) or (n).
     pub shape: Vec<usize>,
+    pub role: Role,
     pub init: Init,
 }
 
 impl Param {
     /// Matrices decay, vectors do not (Brown et al. 2020, appendix B, and GPT-2's reimplementations).
     pub fn decays(&self) -> bool {
-        self.shape.len() == 2
+        matches!(self.role, Role::Vocabulary { .. } | Role::Positions | Role::Matrix)
     }
 
-    /// Whether it is an operand of a matrix product; tables that rows are taken from are not.
-    pub fn multiplies(&self, config: &ModelConfig) -> bool {
-        self.decays() && self.name != "wpe" && (self.name != "wte" || config.tied_head)
+    /// Whether it is an operand of a matrix product; tables of which only rows are taken are not.
+    pub fn multiplies(&self) -> bool {
+        matches!(self.role, Role::Vocabulary { multiplies: true } | Role::Matrix)
+    }
+
+    /// Whether it may lie in several bindings, cut by rows.
+    pub fn splits(&self) -> bool {
+        matches!(self.role, Role::Vocabulary { .. })
     }
 
     pub fn len(&self) -> usize {
@@ -76,46 +97,132 @@ impl Param {
     }
 }
 
-/// Every parameter of a model, matrices first. Initialized as GPT-2: N(0, 0.02), residual projections scaled by 1 / √(2L). Only beside
-/// sinusoidal positions, where lookups are scaled by √C, token embeddings are N(0, 1/√C), so that a token is as loud as its position.
+/// A linear layer or a norm.
+#[derive(Debug, Clone)]
+pub struct Layer<T> {
+    /// `h.0.attn.qkv`: its parameters are named after it, and so is the activation that it writes.
+    pub name: String,
+    pub weight: T,
+    pub bias: Option<T>,
+}
+
+/// The layers of one block.
+#[derive(Debug, Clone)]
+pub struct BlockWeights<T> {
+    pub ln_1: Layer<T>,
+    pub qkv: Layer<T>,
+    pub attn_proj: Layer<T>,
+    pub ln_2: Layer<T>,
+    pub fc: Layer<T>,
+    pub mlp_proj: Layer<T>,
+}
+
+/// Something for each parameter, by its place in the model: its row of the table, its tensor, its gradient.
+#[derive(Debug, Clone)]
+pub struct Weights<T> {
+    /// (V, C): a tensor for each part of its rows.
+    pub wte: Vec<T>,
+    pub wpe: Option<T>,
+    pub h: Vec<BlockWeights<T>>,
+    /// Of pre-norm models.
+    pub ln_f: Option<Layer<T>>,
+    /// (V, C), as `wte`; of parameters none if the head is tied, of tensors then those of `wte`.
+    pub lm_head: Vec<T>,
+}
+
+impl<T> Layer<T> {
+    fn map<U>(&self, of: impl Fn(&T) -> U) -> Layer<U> {
+        Layer { name: self.name.clone(), weight: of(&self.weight), bias: self.bias.as_ref().map(of) }
+    }
+
+    fn into_each(self) -> impl Iterator<Item = T> {
+        [self.weight].into_iter().chain(self.bias)
+    }
+}
+
+impl<T> BlockWeights<T> {
+    fn map<U>(&self, of: impl Fn(&T) -> U) -> BlockWeights<U> {
+        let layer = |layer: &Layer<T>| layer.map(&of);
+        BlockWeights {
+            ln_1: layer(&self.ln_1),
+            qkv: layer(&self.qkv),
+            attn_proj: layer(&self.attn_proj),
+            ln_2: layer(&self.ln_2),
+            fc: layer(&self.fc),
+            mlp_proj: layer(&self.mlp_proj),
+        }
+    }
+
+    fn into_each(self) -> impl Iterator<Item = T> {
+        let BlockWeights { ln_1, qkv, attn_proj, ln_2, fc, mlp_proj } = self;
+        [ln_1, qkv, attn_proj, ln_2, fc, mlp_proj].into_iter().flat_map(Layer::into_each)
+    }
+}
+
+impl Weights<Param> {
+    /// Every parameter of a model. Initialized as GPT-2: N(0, 0.02), residual projections scaled by 1 / √(2L). Only beside sinusoidal
+    /// positions, where lookups are scaled by √C, token embeddings are N(0, 1/√C), so that a token is as loud as its position.
+    pub fn describe(config: &ModelConfig) -> Weights<Param> {
+        let (c, f, v) = (config.d_model, config.d_ff(), config.vocab_size);
+        let normal = Init::Normal(0.02);
+        let residual = Init::Normal(0.02 / (2.0 * config.n_layer as f64).sqrt());
+        let param = |name: &str, shape: &[usize], role, init| Param { name: name.to_owned(), shape: shape.to_vec(), role, init };
+        let vector = |name: String, n, role| config.bias.then(|| param(&format!("{name}.bias"), &[n], role, Init::Constant(0.0)));
+        let norm = |name: String| Layer {
+            weight: param(&format!("{name}.weight"), &[c], Role::NormWeight, Init::Constant(1.0)),
+            bias: vector(name.clone(), c, Role::NormBias),
+            name,
+        };
+        let linear = |name: String, shape: [usize; 2], init| Layer {
+            weight: param(&format!("{name}.weight"), &shape, Role::Matrix, init),
+            bias: vector(name.clone(), shape[0], Role::Bias),
+            name,
+        };
+        let block = |l: usize| BlockWeights {
+            ln_1: norm(format!("h.{l}.ln_1")),
+            qkv: linear(format!("h.{l}.attn.qkv"), [c.saturating_mul(3), c], normal),
+            attn_proj: linear(format!("h.{l}.attn.proj"), [c, c], residual),
+            ln_2: norm(format!("h.{l}.ln_2")),
+            fc: linear(format!("h.{l}.mlp.fc"), [f, c], normal),
+            mlp_proj: linear(format!("h.{l}.mlp.proj"), [c, f], residual),
+        };
+        let tokens = if config.position == Position::Sinusoidal { Init::Normal((c as f64).powf(-0.5)) } else { normal };
+        let head = || param("lm_head", &[v, c], Role::Vocabulary { multiplies: true }, normal);
+        Weights {
+            wte: vec![param("wte", &[v, c], Role::Vocabulary { multiplies: config.tied_head }, tokens)],
+            wpe: (config.position == Position::Learned).then(|| param("wpe", &[config.seq_len, c], Role::Positions, normal)),
+            h: (0..config.n_layer).map(block).collect(),
+            ln_f: (config.norm == Norm::Pre).then(|| norm("ln_f".to_owned())),
+            lm_head: (!config.tied_head).then(head).into_iter().collect(),
+        }
+    }
+
+    /// The tensors of every parameter: those that `tables` finds for what rows are taken from, those that `operands` finds for the rest.
+    pub(crate) fn find(&self, tables: impl Fn(&str) -> Vec<Tensor>, operands: impl Fn(&str) -> Vec<Tensor>) -> Weights<Tensor> {
+        let one = |param: &Param| operands(&param.name).remove(0);
+        let head = self.lm_head.first().unwrap_or(&self.wte[0]);
+        Weights {
+            wte: tables(&self.wte[0].name),
+            wpe: self.wpe.as_ref().map(|param| tables(&param.name).remove(0)),
+            h: self.h.iter().map(|block| block.map(one)).collect(),
+            ln_f: self.ln_f.as_ref().map(|layer| layer.map(one)),
+            lm_head: operands(&head.name),
+        }
+    }
+}
+
+/// Every parameter of a model, matrices before vectors, so that the optimizer's weight decay ends at one place of the pools.
 pub fn table(config: &ModelConfig) -> Vec<Param> {
-    let (c, f, v) = (config.d_model, config.d_ff(), config.vocab_size);
-    let normal = Init::Normal(0.02);
-    let scaled = Init::Normal(0.02 / (2.0 * config.n_layer as f64).sqrt());
-    let mut table = vec![];
-    let mut add = |name: String, shape: &[usize], init: Init| table.push(Param { name, shape: shape.to_vec(), init });
-    let tokens = if config.position == Position::Sinusoidal { Init::Normal((c as f64).powf(-0.5)) } else { normal };
-    add("wte".into(), &[v, c], tokens);
-    if config.position == Position::Learned {
-        add("wpe".into(), &[config.seq_len, c], normal);
-    }
-    for l in 0..config.n_layer {
-        add(format!("h.{l}.attn.qkv.weight"), &[3 * c, c], normal);
-        add(format!("h.{l}.attn.proj.weight"), &[c, c], scaled);
-        add(format!("h.{l}.mlp.fc.weight"), &[f, c], normal);
-        add(format!("h.{l}.mlp.proj.weight"), &[c, f], scaled);
-    }
-    if !config.tied_head {
-        add("lm_head".into(), &[v, c], normal);
-    }
-    let mut norms: Vec<String> = (0..config.n_layer).flat_map(|l| [format!("h.{l}.ln_1"), format!("h.{l}.ln_2")]).collect();
-    if config.norm == Norm::Pre {
-        norms.push("ln_f".into());
-    }
-    for norm in &norms {
-        add(format!("{norm}.weight"), &[c], Init::Constant(1.0));
-    }
-    if config.bias {
-        for norm in &norms {
-            add(format!("{norm}.bias"), &[c], Init::Constant(0.0));
-        }
-        for l in 0..config.n_layer {
-            add(format!("h.{l}.attn.qkv.bias"), &[3 * c], Init::Constant(0.0));
-            add(format!("h.{l}.attn.proj.bias"), &[c], Init::Constant(0.0));
-            add(format!("h.{l}.mlp.fc.bias"), &[f], Init::Constant(0.0));
-            add(format!("h.{l}.mlp.proj.bias"), &[c], Init::Constant(0.0));
-        }
-    }
+    let Weights { wte, wpe, h, ln_f, lm_head } = Weights::describe(config);
+    let blocks = h.into_iter().flat_map(BlockWeights::into_each);
+    let rest = ln_f.into_iter().flat_map(Layer::into_each).chain(lm_head);
+    let mut table: Vec<Param> = wte.into_iter().chain(wpe).chain(blocks).chain(rest).collect();
+    table.sort_by_key(|param| match param.role {
+        Role::Vocabulary { .. } | Role::Positions | Role::Matrix => 0,
+        Role::NormWeight => 1,
+        Role::NormBias => 2,
+        Role::Bias => 3,
+    });
     table
 }
 
@@ -130,327 +237,28 @@ pub fn check(table: &[Param], what: &str, values: &[Vec<f32>]) -> Result<()> {
     table.iter().zip(values).try_for_each(|(param, values)| param.check(what, values.len()))
 }
 
-/// Alignment of slices of a pool in bytes, whatever its storage.
-const SLICE: u64 = 256;
-
-/// Parameters, gradients and moments: flat pools, each cut into the same segments.
-pub struct Pools {
-    pub table: Vec<Param>,
-    weights: HashMap<String, Vec<Tensor>>,
-    /// Where every weight lies, in the table's order: the same for every plan of a model within the same limits, whatever its activations.
-    pub(crate) slices: Vec<Slice>,
-    /// Copies of what multiplies, where activations are not f32.
-    copies: HashMap<String, Vec<Tensor>>,
-    /// From what to what the copies are made.
-    casts: Vec<(Tensor, Tensor)>,
-    grads: HashMap<String, Vec<Tensor>>,
-    /// Moment tensors by parameter, one list a moment.
-    moments: Vec<HashMap<String, Vec<Tensor>>>,
-    /// The same memory as the optimizer sees it; empty without gradients.
-    pub segments: Vec<Segment>,
-}
-
-/// Rows of one parameter that lie together in a segment.
-struct Piece {
-    param: usize,
-    rows: usize,
-    offset: u64,
-}
-
-/// The same, as other plans know it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Slice {
-    pub param: String,
-    pub shape: Vec<usize>,
-    pub segment: usize,
-    /// In bytes.
-    pub offset: u64,
-}
-
-impl fmt::Display for Slice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {:?} at byte {} of segment {}", self.param, self.shape, self.offset, self.segment)
+impl ModelConfig {
+    /// How many numbers are trained, with `vocab_size` as it stands (0 counts an empty table). The sum saturates: a size typed with too
+    /// many digits must reach the refusal that names it.
+    pub fn parameters(&self) -> u64 {
+        self.count(|_| true)
     }
-}
 
-/// The name of the storage of a segment's weights.
-fn weights_of(segment: usize) -> String {
-    format!("weights.{segment}")
-}
+    /// Floating-point operations to train on one token, forward and backward: 6·N + 12·L·T·C, with N the numbers in
+    /// matrices that multiply, the head among them (Chowdhery et al. 2022, PaLM, appendix B).
+    pub fn flops_per_token(&self) -> u64 {
+        let attention = [12, self.n_layer, self.seq_len, self.d_model].into_iter().fold(1u64, |n, size| n.saturating_mul(size as u64));
+        self.count(Param::multiplies).saturating_mul(6).saturating_add(attention)
+    }
 
-impl Pools {
-    /// Weights alone, or with gradients and `moments` optimizer moments; and a copy of what multiplies, where activations are not f32.
-    pub(crate) fn new(
-        plan: &mut Plan,
-        config: &ModelConfig,
-        moments: Option<usize>,
-        activations: Dtype,
-        limits: &wgpu::Limits,
-    ) -> Result<Pools> {
-        let table = table(config);
-        let segments = cut(&table, limits.max_storage_buffer_binding_size.min(limits.max_buffer_size))?;
-        let mut pools = Pools {
-            table,
-            weights: HashMap::new(),
-            slices: vec![],
-            copies: HashMap::new(),
-            casts: vec![],
-            grads: HashMap::new(),
-            moments: vec![HashMap::new(); moments.unwrap_or(0)],
-            segments: vec![],
+    /// The numbers in some of the parameters; one block is described for all, as there may be many.
+    fn count(&self, of: impl Fn(&Param) -> bool) -> u64 {
+        let numbers = |layers: usize| {
+            let table = table(&ModelConfig { n_layer: layers, ..self.clone() });
+            let sizes = table.iter().filter(|param| of(param)).map(|p| p.shape.iter().fold(1u64, |n, &size| n.saturating_mul(size as u64)));
+            sizes.fold(0, u64::saturating_add)
         };
-        for (index, pieces) in segments.iter().enumerate() {
-            let ends = |decaying: bool| {
-                let counted = pieces.iter().filter(|piece| !decaying || pools.table[piece.param].decays());
-                counted.map(|piece| end(&pools.table, piece)).max().unwrap_or(0)
-            };
-            let (total, decay) = (ends(false), ends(true) as usize / 4);
-            pools.slices.extend(pieces.iter().map(|piece| piece.slice(&pools.table, index)));
-            let weights = pools.pool(plan, &weights_of(index), "weights", total, pieces, |pools| &mut pools.weights);
-            if activations != Dtype::F32 {
-                pools.copy(plan, config, index, &weights, pieces, activations);
-            }
-            let Some(moments) = moments else { continue };
-            let grads = pools.pool(plan, &format!("grads.{index}"), "gradients", total, pieces, |pools| &mut pools.grads);
-            let mut moment = |i: usize| {
-                pools.pool(plan, &format!("moment_{}.{index}", i + 1), "optimizer", total, pieces, |pools| &mut pools.moments[i])
-            };
-            let m = (moments > 0).then(|| moment(0));
-            let v = (moments > 1).then(|| moment(1));
-            if let Some(m) = m {
-                pools.segments.push(Segment { params: weights, grads, m, v, decay });
-            }
-        }
-        Ok(pools)
-    }
-
-    /// Adds one storage, enters its pieces by name, and returns it whole.
-    fn pool(
-        &mut self,
-        plan: &mut Plan,
-        name: &str,
-        class: &'static str,
-        bytes: u64,
-        pieces: &[Piece],
-        map: impl Fn(&mut Pools) -> &mut HashMap<String, Vec<Tensor>>,
-    ) -> Tensor {
-        let storage = plan.storage(name, bytes, Keep::Always, class);
-        for piece in pieces {
-            let param = &self.table[piece.param];
-            let mut shape = param.shape.clone();
-            shape[0] = piece.rows;
-            let tensor = plan.view(storage, &param.name, &shape, Dtype::F32, piece.offset);
-            let name = param.name.clone();
-            map(self).entry(name).or_default().push(tensor);
-        }
-        plan.view(storage, name, &[bytes as usize / 4], Dtype::F32, 0)
-    }
-
-    /// Adds the copy of a segment's parameters that multiply.
-    fn copy(&mut self, plan: &mut Plan, config: &ModelConfig, index: usize, weights: &Tensor, pieces: &[Piece], dtype: Dtype) {
-        let multiplied: Vec<&Piece> = pieces.iter().filter(|piece| self.table[piece.param].multiplies(config)).collect();
-        let runs = runs(&self.table, &multiplied, dtype);
-        let Some(last) = runs.last() else { return };
-        let name = format!("operands.{index}");
-        let storage = plan.storage(&name, last.to + padded(last.elements, dtype), Keep::Always, "weights");
-        for run in runs {
-            let master = plan.view(weights.storage, &weights.name, &[run.elements], Dtype::F32, run.from);
-            self.casts.push((master, plan.view(storage, &name, &[run.elements], dtype, run.to)));
-            for piece in run.pieces {
-                let param = &self.table[piece.param];
-                let (shape, offset) = ([piece.rows, param.shape[1]], run.to + (piece.offset - run.from) / 4 * dtype.size());
-                self.copies.entry(param.name.clone()).or_default().push(plan.view(storage, &param.name, &shape, dtype, offset));
-            }
-        }
-    }
-
-    /// Names of the storages of all weights.
-    pub(crate) fn weight_storages(&self) -> impl Iterator<Item = String> {
-        let segments = self.slices.last().map_or(0, |slice| slice.segment + 1);
-        (0..segments).map(weights_of)
-    }
-
-    /// Records that the copies are made anew.
-    pub(crate) fn cast(&self, plan: &mut Plan, ops: &Ops) {
-        for (master, copy) in &self.casts {
-            ops.cast.forward(plan, master, copy);
-        }
-    }
-
-    /// What a parameter multiplies with: its copy in the storage of activations, or itself.
-    pub fn operands(&self, name: &str) -> Vec<Tensor> {
-        self.copies.get(name).unwrap_or_else(|| &self.weights[name]).clone()
-    }
-
-    /// The weight tensors of a parameter: one, or several by rows.
-    pub fn weights(&self, name: &str) -> Vec<Tensor> {
-        self.weights[name].clone()
-    }
-
-    pub fn grads(&self, name: &str) -> Vec<Tensor> {
-        self.grads[name].clone()
-    }
-
-    /// The tensors of optimizer moment `index` of a parameter.
-    pub fn moment(&self, index: usize, name: &str) -> Vec<Tensor> {
-        self.moments[index][name].clone()
-    }
-
-    /// Whether there are gradients.
-    pub fn trains(&self) -> bool {
-        !self.grads.is_empty()
-    }
-
-    /// Number of optimizer moments.
-    pub fn moments(&self) -> usize {
-        self.moments.len()
-    }
-
-    pub(crate) fn clear_grads(&self, plan: &mut Plan) {
-        let mut storages: Vec<usize> = self.grads.values().flatten().map(|tensor| tensor.storage).collect();
-        storages.sort_unstable();
-        storages.dedup();
-        for storage in storages {
-            plan.clear(storage);
-        }
-    }
-}
-
-impl Piece {
-    fn slice(&self, table: &[Param], segment: usize) -> Slice {
-        let param = &table[self.param];
-        let mut shape = param.shape.clone();
-        shape[0] = self.rows;
-        Slice { param: param.name.clone(), shape, segment, offset: self.offset }
-    }
-}
-
-/// Where a piece ends in its segment, padded to the next slice's alignment.
-fn end(table: &[Param], piece: &Piece) -> u64 {
-    let row: usize = table[piece.param].shape[1..].iter().product();
-    (piece.offset + (piece.rows * row) as u64 * 4).next_multiple_of(SLICE)
-}
-
-/// A stretch of a segment of weights that is copied at once.
-struct Run<'p> {
-    /// Byte offsets in the segment and in its copy.
-    from: u64,
-    to: u64,
-    elements: usize,
-    pieces: Vec<&'p Piece>,
-}
-
-/// The stretches, as few as can be, in which all pieces are copied to aligned slices: within one, the copy's offsets are the segment's in
-/// another unit, and a piece that would lie between two slices there begins the next.
-fn runs<'p>(table: &[Param], pieces: &[&'p Piece], dtype: Dtype) -> Vec<Run<'p>> {
-    let mut runs: Vec<Run> = vec![];
-    for &piece in pieces {
-        let fits = |run: &&mut Run| ((piece.offset - run.from) / 4 * dtype.size()).is_multiple_of(SLICE);
-        let run = match runs.last_mut().filter(fits) {
-            Some(run) => run,
-            None => {
-                let to = runs.last().map_or(0, |run| (run.to + padded(run.elements, dtype)).next_multiple_of(SLICE));
-                runs.push(Run { from: piece.offset, to, elements: 0, pieces: vec![] });
-                runs.last_mut().expect("one was just added")
-            }
-        };
-        run.elements = ((end(table, piece) - run.from) / 4) as usize;
-        run.pieces.push(piece);
-    }
-    runs
-}
-
-/// Cuts the table into segments of at most `limit` bytes; the vocabulary's tables may be split by rows, nothing else is.
-fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
-    let mut segments: Vec<Vec<Piece>> = vec![vec![]];
-    let mut used = 0;
-    for (index, param) in table.iter().enumerate() {
-        let row_bytes = param.shape[1..].iter().product::<usize>() as u64 * 4;
-        let splittable = param.name == "wte" || param.name == "lm_head";
-        let mut rows = param.shape[0];
-        while rows > 0 {
-            let whole = rows as u64 * row_bytes;
-            if !splittable && whole.next_multiple_of(SLICE) > limit {
-                let advice = "take a smaller model.d_model or model.d_ff, or an adapter that allows more".into();
-                return Err(Error::Limit {
-                    what: format!("`{}` in one binding", param.name),
-                    needed: bytes(whole),
-                    allowed: bytes(limit),
-                    advice,
-                });
-            }
-            // A table that does not fit begins a segment of its own, so that its parts are few.
-            if used > 0 && used + whole.next_multiple_of(SLICE) > limit {
-                segments.push(vec![]);
-                used = 0;
-            }
-            // Logits are touched four columns at a time, so that a part begins with one of four.
-            let most = (limit / row_bytes) as usize;
-            let fitting = if rows <= most { rows } else { most / 4 * 4 };
-            if fitting == 0 {
-                let advice = "take a smaller model.d_model".into();
-                return Err(Error::Limit {
-                    what: format!("four rows of `{}`", param.name),
-                    needed: bytes(4 * row_bytes),
-                    allowed: bytes(limit),
-                    advice,
-                });
-            }
-            let piece = Piece { param: index, rows: fitting, offset: used };
-            used = end(table, &piece);
-            rows -= fitting;
-            segments.last_mut().expect("there is a segment").push(piece);
-        }
-    }
-    Ok(segments)
-}
-
-/// Weight and optional bias of a linear layer or a norm.
-pub struct Layer {
-    pub weight: Tensor,
-    pub bias: Option<Tensor>,
-}
-
-/// The parameters of one block.
-pub struct BlockWeights {
-    pub ln_1: Layer,
-    pub qkv: Layer,
-    pub attn_proj: Layer,
-    pub ln_2: Layer,
-    pub fc: Layer,
-    pub mlp_proj: Layer,
-}
-
-/// All parameters by their place in the model; the same struct holds weights and gradients.
-pub struct Weights {
-    /// (V, C), in parts by rows.
-    pub wte: Vec<Tensor>,
-    pub wpe: Option<Tensor>,
-    pub h: Vec<BlockWeights>,
-    pub ln_f: Option<Layer>,
-    /// (V, C), in parts by rows; `wte` again if tied.
-    pub lm_head: Vec<Tensor>,
-}
-
-impl Weights {
-    /// Looks every tensor up by the name that the table has for it: in `tables` what rows are taken from, else in `operands`.
-    pub(crate) fn of(config: &ModelConfig, tables: impl Fn(&str) -> Vec<Tensor>, operands: impl Fn(&str) -> Vec<Tensor>) -> Weights {
-        let one = |name: String| operands(&name).remove(0);
-        let layer = |name: String| Layer { weight: one(format!("{name}.weight")), bias: config.bias.then(|| one(format!("{name}.bias"))) };
-        let block = |l: usize| BlockWeights {
-            ln_1: layer(format!("h.{l}.ln_1")),
-            qkv: layer(format!("h.{l}.attn.qkv")),
-            attn_proj: layer(format!("h.{l}.attn.proj")),
-            ln_2: layer(format!("h.{l}.ln_2")),
-            fc: layer(format!("h.{l}.mlp.fc")),
-            mlp_proj: layer(format!("h.{l}.mlp.proj")),
-        };
-        Weights {
-            wte: tables("wte"),
-            wpe: (config.position == Position::Learned).then(|| tables("wpe").remove(0)),
-            h: (0..config.n_layer).map(block).collect(),
-            ln_f: (config.norm == Norm::Pre).then(|| layer("ln_f".into())),
-            lm_head: operands(if config.tied_head { "wte" } else { "lm_head" }),
-        }
+        let (none, one) = (numbers(0), numbers(1));
+        none.saturating_add((one - none).saturating_mul(self.n_layer as u64))
     }
 }

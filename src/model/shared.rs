@@ -1,7 +1,7 @@
 //! The weights of a model on a device, lent by the plan that owns them to others.
 
 use super::config::ModelConfig;
-use super::params::{Pools, Slice};
+use super::pools::{Pools, Slice};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::{Compiled, Options};

@@ -51,13 +51,18 @@ impl Session {
     /// # Errors
     /// [`Error::Usage`] for a name that no tensor has, or one that something else has overwritten there, or that is not written yet.
     pub fn view_after(&self, name: &str, phase: Phase) -> Result<Vec<View>> {
-        let tensors = self.tensors(name)?;
-        match tensors.iter().find(|tensor| !self.is_kept(tensor) && !self.holds(tensor, phase)) {
-            Some(tensor) => {
-                Err(Error::usage(format!("`{}` is not in memory at the end of phase {}: name it in Options::keep", tensor.name, phase.0)))
-            }
-            None => Ok(tensors.iter().map(|tensor| self.place(tensor)).collect()),
+        self.tensors(name)?.iter().map(|tensor| self.view_of(tensor, phase)).collect()
+    }
+
+    /// Where a tensor lies that is whole at the end of a phase.
+    ///
+    /// # Errors
+    /// As [`Session::view_after`].
+    pub(crate) fn view_of(&self, tensor: &Tensor, phase: Phase) -> Result<View> {
+        if self.is_kept(tensor) || self.holds(tensor, phase) {
+            return Ok(self.place(tensor));
         }
+        Err(Error::usage(format!("`{}` is not in memory at the end of phase {}: name it in Options::keep", tensor.name, phase.0)))
     }
 
     fn place(&self, tensor: &Tensor) -> View {

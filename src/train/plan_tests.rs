@@ -116,7 +116,7 @@ fn every_storage_has_the_same_pools() {
         // What a copy holds at a place is what the cast of its stretch puts there.
         let casts = packed.plan.dispatches().filter(|dispatch| dispatch.kernel.name() == "cast.forward");
         let stretches: Vec<(Tensor, Tensor)> = casts.map(|cast| (cast.tensors[0].clone(), cast.tensors[1].clone())).collect();
-        for param in packed.pools.table.iter().filter(|param| param.multiplies(&config.model)) {
+        for param in packed.pools.table.iter().filter(|param| param.multiplies()) {
             let (master, copy) = (&packed.pools.weights(&param.name)[0], &packed.pools.operands(&param.name)[0]);
             let holds = |whole: &Tensor, part: &Tensor| whole.offset <= part.offset && part.end() <= whole.end();
             let found: Vec<_> = stretches.iter().filter(|(from, to)| holds(from, master) && holds(to, copy)).collect();
