@@ -1,7 +1,7 @@
 //! GPT: config, parameter table, forward and its mirror backward, recorded into one plan.
 //!
 //! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`CAST`] copies weights, [`FORWARD`] runs the blocks, [`EVALUATE`] or [`HEAD`]
-//! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds the update behind the seam.
+//! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds the norm of the gradients and the update.
 //! An inference plan has [`FORWARD`] and [`PREDICT`]; decoding with a cache, which is held to it, has a plan of its own ([`decode`]).
 //! Weights are stored (out, in), as the parameter table in [`params`] lists them.
 

@@ -33,8 +33,8 @@ pub trait Passes {
     /// Moves the place behind the pass under way.
     fn end(&self, place: &mut Self::Place);
 
-    /// Whether a phase must not be stopped once it has begun.
-    fn commits(&self, _phase: Phase) -> bool {
+    /// Whether the work must go on where it is: `phase` comes next, and `begun` says whether a part of it was made.
+    fn commits(&self, _phase: Phase, _begun: bool) -> bool {
         false
     }
 }

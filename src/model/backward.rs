@@ -27,7 +27,7 @@ impl Recorder<'_> {
     ) -> Tensor {
         let (Some(ln_f), Some(g), Some(a)) = (&w.ln_f, &grads.ln_f, acts) else { return dy };
         let dx = self.tensor(plan, "dx", &dy.shape);
-        self.norm_backward(plan, (ln_f, g), &dy, x, a, &dx, false);
+        plan.scoped(&ln_f.name, |plan| self.norm_backward(plan, (ln_f, g), &dy, x, a, &dx, false));
         dx
     }
 

@@ -24,7 +24,7 @@ impl Recorder<'_> {
 
     /// The norm behind the last block, where the model has one; its result goes to the head.
     pub(crate) fn last_norm(&self, plan: &mut Plan, w: &Weights<Tensor>, x: &Tensor) -> Option<NormActs> {
-        w.ln_f.as_ref().map(|ln_f| self.norm(plan, ln_f, x))
+        w.ln_f.as_ref().map(|ln_f| plan.scoped(&ln_f.name, |plan| self.norm(plan, ln_f, x)))
     }
 
     fn embed(&self, plan: &mut Plan, w: &Weights<Tensor>, ids: &Tensor) -> Tensor {

@@ -20,7 +20,7 @@
 
 use super::reports::StepReport;
 use super::steps::{Batch, check_batch};
-use super::trainer::{APPLY, Trainer};
+use super::trainer::{NORM, Trainer};
 use crate::error::Result;
 use crate::gpu::plan::Phase;
 use crate::gpu::slice::{Budget, Ticket};
@@ -114,8 +114,8 @@ impl Trainer {
         self.session.guest.runner.wait_for_all()
     }
 
-    /// Whether the update of the step under way comes next: gradients are whole, weights are those of the step before.
+    /// Whether the norm of the gradients comes next: they are whole, and may be exchanged or changed; weights are those of the step before.
     pub fn at_seam(&self) -> bool {
-        self.session.guest.next_phase(&self.session.compiled) == Some((APPLY, false))
+        self.session.guest.next_phase(&self.session.compiled) == Some((NORM, false))
     }
 }

@@ -3,7 +3,7 @@
 use super::config::RunConfig;
 use super::looks::Looks;
 use super::reports::Rates;
-use super::trainer::APPLY;
+use super::trainer::{NORM, UPDATE};
 use crate::error::{Error, Result};
 use crate::gpu::passes::{Pass, Passes};
 use crate::gpu::plan::Phase;
@@ -75,12 +75,12 @@ impl Passes for Steps<'_> {
     }
 
     fn watches(&self, phase: Phase) -> bool {
-        self.looks.watch(phase) || phase == APPLY && self.report.is_some()
+        self.looks.watch(phase) || phase == UPDATE && self.report.is_some()
     }
 
     fn behind(&mut self, encoder: &mut wgpu::CommandEncoder, phase: Phase, place: &Place) {
         self.looks.encode(encoder, phase);
-        if let Some((readback, records)) = self.report.as_mut().filter(|(readback, _)| phase == APPLY && readback.idle()) {
+        if let Some((readback, records)) = self.report.as_mut().filter(|(readback, _)| phase == UPDATE && readback.idle()) {
             readback.request(encoder, records, place.step + 1);
         }
     }
@@ -92,8 +92,8 @@ impl Passes for Steps<'_> {
         }
     }
 
-    fn commits(&self, phase: Phase) -> bool {
-        phase == APPLY
+    fn commits(&self, phase: Phase, begun: bool) -> bool {
+        is_updating(phase, begun)
     }
 }
 
@@ -118,6 +118,12 @@ impl Steps<'_> {
     }
 }
 
+/// Whether weights and state are no longer those of one step, where `phase` comes next, of which a part was made if `begun`: the norm counts
+/// the update that follows it.
+pub(super) fn is_updating(phase: Phase, begun: bool) -> bool {
+    phase == NORM && begun || phase == UPDATE
+}
+
 /// The phases of a micro-batch, in order.
 fn phases(config: &RunConfig, micro: usize) -> Vec<Phase> {
     let mut phases = vec![model::FORWARD, model::HEAD, model::BACKWARD];
@@ -125,7 +131,7 @@ fn phases(config: &RunConfig, micro: usize) -> Vec<Phase> {
         phases.splice(0..0, [model::PREPARE, model::CAST]);
     }
     if micro + 1 == config.train.grad_accumulation {
-        phases.push(APPLY);
+        phases.extend([NORM, UPDATE]);
     }
     phases
 }

@@ -5,7 +5,7 @@ use web_time::Instant;
 use super::config::{Optimizer, RunConfig};
 use super::looks::Looks;
 use super::reports::{Rates, Reports, StepReport};
-use super::steps::{Batch, Frame, Steps, samples_per_step, tokens_per_step};
+use super::steps::{Batch, Frame, Steps, is_updating, samples_per_step, tokens_per_step};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::{Compiled, Options};
@@ -20,8 +20,11 @@ use crate::ops::adamw::Constants;
 use crate::ops::step::State;
 use crate::text::TokenStore;
 
-/// The optimizer's phase, behind the seam where many machines would exchange gradients.
-pub const APPLY: Phase = Phase("apply");
+/// The norm of all gradients, clipping, and whether the step may be applied. In front of it is the seam where gradients are whole, which many
+/// machines would exchange there.
+pub const NORM: Phase = Phase("norm");
+/// The optimizer's update of the weights, by what [`NORM`] found.
+pub const UPDATE: Phase = Phase("update");
 
 /// What runs the steps of a trainer.
 pub(super) struct Running<'a> {
@@ -64,9 +67,10 @@ pub fn record(config: &RunConfig, limits: &wgpu::Limits) -> Result<Model> {
     };
     let mut model = Model::training(&config.model, train.batch_size, moments, train.storage.into(), limits)?;
     let Model { plan, pools, ops, inputs, records, state, .. } = &mut model;
-    plan.begin(APPLY);
+    plan.begin(NORM);
     let grads: Vec<_> = pools.segments.iter().map(|segment| segment.grads.clone()).collect();
     ops.gradient_norm.forward(plan, &inputs.step, &grads, train.grad_clip as f32, records, state);
+    plan.begin(UPDATE);
     let constants =
         Constants { beta1: train.beta1 as f32, beta2: train.beta2 as f32, eps: train.eps as f32, weight_decay: train.weight_decay as f32 };
     for segment in &pools.segments {
@@ -256,7 +260,7 @@ impl Trainer {
     pub async fn progress(&self) -> Result<(u64, State)> {
         self.session.guest.check_ran().await?;
         self.session.guest.check_whole()?;
-        if self.session.guest.next_phase(&self.session.compiled) == Some((APPLY, true)) {
+        if self.session.guest.next_phase(&self.session.compiled).is_some_and(|(phase, begun)| is_updating(phase, begun)) {
             return Err(Error::usage("the weights are half updated: take the snapshot when the step under way has ended"));
         }
         let words = self.session.compiled.read::<u32>(&self.session.model.state).await?;

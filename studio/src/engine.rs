@@ -11,7 +11,7 @@ use wgpt::gpu::wait::block_on;
 use wgpt::model::view::View;
 use wgpt::text::Sampler;
 use wgpt::train::metrics::Record;
-use wgpt::train::trainer::APPLY;
+use wgpt::train::trainer::{NORM, UPDATE};
 use wgpt::train::{AttentionAt, StepReport, TrainConfig};
 
 use crate::curve::Curve;
@@ -105,7 +105,7 @@ impl Engine {
         let at = self.opened.trainer.step_count();
         let holds = self.saver.holds();
         // An update that has begun is ended before the weights are saved.
-        let trains = if holds { self.opened.trainer.next_phase() == Some(APPLY) } else { self.running && at < self.last };
+        let trains = if holds { matches!(self.opened.trainer.next_phase(), Some(NORM | UPDATE)) } else { self.running && at < self.last };
         let (writes, answers) = (self.writer.wants(self.step)?, self.prompt.wants(&self.opened, self.step)?);
         // Training takes the most of it; whoever has nothing to do leaves its part to the others.
         let shares = [8.0, 1.0, 1.0].iter().zip([trains, writes, answers]).map(|(&share, busy)| if busy { share } else { 0.0 });
@@ -274,8 +274,8 @@ mod tests {
         let mut engine = Engine::new(&gpu, "toy".as_ref(), Some(&folder.path().join("run"))).unwrap();
         // Less than any dispatch takes: slices end everywhere.
         let budget = Duration::from_micros(1);
-        let places: [(Option<Phase>, bool); 4] =
-            [(Some(FORWARD), false), (Some(BACKWARD), false), (Some(APPLY), true), (Some(APPLY), false)];
+        let places: [(Option<Phase>, bool); 5] =
+            [(Some(FORWARD), false), (Some(BACKWARD), false), (Some(NORM), true), (Some(NORM), false), (Some(UPDATE), false)];
         for (place, paused) in places.iter().flat_map(|place| [(place, false), (place, true)]) {
             (engine.running, engine.last) = (true, u64::MAX);
             let begun = engine.opened.trainer.step_count();

@@ -12,7 +12,7 @@ use wgpt::Result;
 use wgpt::gpu::{Gpu, wait};
 use wgpt::train::folder::RunFolder;
 use wgpt::train::metrics::Record;
-use wgpt::train::trainer::APPLY;
+use wgpt::train::trainer::{NORM, UPDATE};
 use wgpt::train::{RunFiles, Snapshot};
 
 use crate::open::Opened;
@@ -88,7 +88,10 @@ impl Saver {
     /// # Errors
     /// Those of the device. What cannot be written is in `last`.
     pub fn poll(&mut self, gpu: &Gpu, opened: &Opened, (known, history): (u64, &[Record]), budget: Duration) -> Result<()> {
-        if matches!(self.stage, Stage::Asked) && known == opened.trainer.step_count() && opened.trainer.next_phase() != Some(APPLY) {
+        if matches!(self.stage, Stage::Asked)
+            && known == opened.trainer.step_count()
+            && !matches!(opened.trainer.next_phase(), Some(NORM | UPDATE))
+        {
             let trainer = Rc::clone(&opened.trainer);
             self.stage = Stage::Reading(Box::pin(async move { trainer.snapshot().await }));
         }

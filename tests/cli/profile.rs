@@ -37,7 +37,7 @@ fn figures_hang_together() {
             assert!((sum("share") - 1.0).abs() < 1e-6 && (sum("seconds") - number(&found, "sum_seconds")).abs() < 1e-6, "{table}");
         }
         let names: Vec<&str> = found["layers"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
-        for name in ["embed", "h.0", "h.1", "head", "optimizer"] {
+        for name in ["embed", "h.0", "h.1", "head", "ln_f", "norm", "update"] {
             assert!(names.contains(&name), "{names:?}");
         }
     }
@@ -47,7 +47,7 @@ fn figures_hang_together() {
 fn tables_traces_and_pictures() {
     let folder = Folder::new("profile_files");
     let stdout = folder.ok(&small(&["--trace=step.json", "--plot=roof.svg"]));
-    for word in ["adapter ", "roof ", "GFLOP/s", "matmul.", "h.1", "optimizer", "measured whole", "0 allocations"] {
+    for word in ["adapter ", "roof ", "GFLOP/s", "matmul.", "h.1", "update", "measured whole", "0 allocations"] {
         assert!(stdout.contains(word), "no `{word}` in {stdout}");
     }
     let svg = folder.read("roof.svg");

@@ -19,7 +19,7 @@ use wgpt::gpu::slice::Budget;
 use wgpt::gpu::wait::{self, block_on};
 use wgpt::model::{BACKWARD, FORWARD, ModelConfig};
 use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
-use wgpt::train::trainer::APPLY;
+use wgpt::train::trainer::{NORM, UPDATE};
 use wgpt::train::{Batch, RunConfig, StepReport, TrainConfig, Trainer};
 
 /// The one device of this process, lent by a host that asked for nothing.
@@ -176,10 +176,10 @@ fn a_step_stops_at_the_seam_where_a_host_writes_gradients_and_weights() {
     let mut trainer = trainer(&config, &fine());
     assert!(!trainer.at_seam());
     while !trainer.at_seam() {
-        frame(&host, &mut trainer, Budget::dispatches(17).before(APPLY), true);
+        frame(&host, &mut trainer, Budget::dispatches(17).before(NORM), true);
         trainer.poll().unwrap();
     }
-    assert_eq!(trainer.next_phase(), Some(APPLY));
+    assert_eq!(trainer.next_phase(), Some(NORM));
     let [wte] = &trainer.view("wte").unwrap()[..] else { panic!("one table") };
     let [dwte] = &trainer.view("grads.wte").unwrap()[..] else { panic!("one table") };
     assert_eq!((wte.shape.as_slice(), dwte.shape.as_slice()), (&[29, 16][..], &[29, 16][..]));
@@ -222,8 +222,8 @@ fn what_is_looked_at_is_kept_or_copied() {
         let error = trainer.view(name).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
-    let error = block_on(gpu(), trainer.tap("h.0.mlp.fc", APPLY)).unwrap_err().to_string();
-    assert!(error.contains("is not in memory at the end of phase apply"), "{error}");
+    let error = block_on(gpu(), trainer.tap("h.0.mlp.fc", UPDATE)).unwrap_err().to_string();
+    assert!(error.contains("is not in memory at the end of phase update"), "{error}");
     let unknown = Options { keep: vec!["nonsense".into()], ..Options::default() };
     let error = Trainer::memory(gpu(), &config(4), &unknown).unwrap_err().to_string();
     assert!(error.contains("`nonsense` is to be kept"), "{error}");

@@ -20,8 +20,8 @@ fn the_place_follows_a_submitted_ticket_at_once() {
     let host = Host::new(gpu());
     let (expected, bits) = alone(&config(1));
     let mut trainer = trainer(&config(1), &fine());
-    submit(&mut trainer, Budget::default().steps(1).before(APPLY));
-    assert_eq!((trainer.step_count(), trainer.next_phase(), trainer.at_seam()), (0, Some(APPLY), true));
+    submit(&mut trainer, Budget::default().steps(1).before(NORM));
+    assert_eq!((trainer.step_count(), trainer.next_phase(), trainer.at_seam()), (0, Some(NORM), true));
     gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     submit(&mut trainer, Budget::default().steps(1));
     assert_eq!((trainer.step_count(), trainer.next_phase(), trainer.at_seam()), (1, None, false));
@@ -51,6 +51,29 @@ fn no_snapshot_while_a_host_may_submit() {
     drop(encoder);
     assert!(block_on(gpu(), trainer.snapshot()).unwrap().weights == snapshot.weights);
     block_on(gpu(), trainer.restore(&snapshot)).unwrap();
+    host.check();
+}
+
+/// Where a slice may end between backward and the next step, and which of those places belong to one step.
+#[test]
+fn norm_and_update_are_seams_and_no_snapshot_is_taken_between_them() {
+    let host = Host::new(gpu());
+    let (expected, bits) = alone(&plain(3));
+    let mut trainer = trainer(&plain(3), &fine());
+    submit(&mut trainer, Budget::default().steps(1).before(NORM));
+    assert!(trainer.at_seam());
+    let snapshot = block_on(gpu(), trainer.snapshot()).unwrap();
+    assert_eq!((snapshot.step, snapshot.state.updates), (0, 0));
+    submit(&mut trainer, Budget::default().steps(1).before(UPDATE));
+    assert_eq!((trainer.step_count(), trainer.next_phase(), trainer.at_seam()), (0, Some(UPDATE), false));
+    // The state counts an update that the weights do not have.
+    usage(block_on(gpu(), trainer.snapshot()), "the weights are half updated");
+    submit(&mut trainer, Budget::default().steps(1));
+    let snapshot = block_on(gpu(), trainer.snapshot()).unwrap();
+    assert_eq!((snapshot.step, snapshot.state.updates), (1, 1));
+    (1..STEPS).for_each(|_| assert!(trainer.step(&corpus(), false, &|| false).unwrap()));
+    assert_eq!(trainer.finish().unwrap(), expected);
+    assert!(weights(&trainer) == bits, "weights or moments differ");
     host.check();
 }
 

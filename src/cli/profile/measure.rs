@@ -60,14 +60,12 @@ pub struct Counts {
     pub host_microseconds: f64,
 }
 
-/// `h.0`, `head`, `embed`, `optimizer`: the layer that a row belongs to.
+/// `h.0`, `head`, `embed`: the layer that a row belongs to; `prepare`, `norm`, `update`: the phase, where it is of no layer.
 pub fn layer(row: &Row) -> String {
     let mut parts = row.scope.split('.');
     match (parts.next().unwrap_or_default(), parts.next()) {
         ("h", Some(index)) => format!("h.{index}"),
-        ("", _) if row.phase == "apply" => "optimizer".into(),
-        ("", _) if row.phase == "prepare" => "prepare".into(),
-        ("", _) => "ln_f".into(),
+        ("", _) => row.phase.into(),
         (first, _) => first.into(),
     }
 }

@@ -12,7 +12,7 @@ use crate::gpu::wait;
 
 impl<P: Place> Guest<P> {
     /// Blocks until the work has no next pass, all of it submitted. False if `stop` said so in between: the pass under way is then given
-    /// up. It is asked before each submit, but not within a phase that [`commits`](Passes::commits).
+    /// up. It is asked before each submit, but not where the work [`commits`](Passes::commits) itself.
     ///
     /// # Errors
     /// As [`Guest::piece`].
@@ -26,7 +26,7 @@ impl<P: Place> Guest<P> {
         self.settled()?;
         self.runner.wait_for_hosts()?;
         loop {
-            let committed = self.next_phase(compiled).is_some_and(|(phase, begun)| begun && work.commits(phase));
+            let committed = self.next_phase(compiled).is_some_and(|(phase, begun)| work.commits(phase, begun));
             if self.at.rest.is_empty() && work.next(&self.at.place).is_none() {
                 return Ok(true);
             }
