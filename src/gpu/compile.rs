@@ -64,6 +64,8 @@ pub struct Needs {
     pub transfer_bytes: u64,
     /// Number of buffers.
     pub buffers: u64,
+    /// Number of bind groups: one for each dispatch.
+    pub bind_groups: u64,
 }
 
 impl Needs {
@@ -100,7 +102,8 @@ impl Plan {
         if dims_bytes > gpu.limits().max_buffer_size {
             return Err(Error::usage(format!("the plan has {launches} launches, more than one buffer can describe")));
         }
-        Ok(Needs { layout, dims_bytes, transfer_bytes: Transfer::BYTES, buffers })
+        let bind_groups = self.dispatches().count() as u64;
+        Ok(Needs { layout, dims_bytes, transfer_bytes: Transfer::BYTES, buffers, bind_groups })
     }
 
     /// Chooses variants, makes buffers, pipelines and bind groups.

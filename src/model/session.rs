@@ -68,6 +68,8 @@ pub struct Memory {
     pub total: u64,
     /// Number of buffers.
     pub buffers: u64,
+    /// Number of bind groups, one for each dispatch.
+    pub bind_groups: u64,
 }
 
 impl Session {
@@ -76,14 +78,14 @@ impl Session {
     /// # Errors
     /// [`Error::Limit`] when something is larger than the adapter allows.
     pub fn memory(gpu: &Gpu, model: &Model, options: &Options) -> Result<Memory> {
-        let Needs { layout, dims_bytes, transfer_bytes, buffers } = model.plan.needs(gpu, options)?;
+        let Needs { layout, dims_bytes, transfer_bytes, buffers, bind_groups } = model.plan.needs(gpu, options)?;
         let (guest_bytes, guest_buffers) = Guest::<Place>::needs(gpu, model.inputs.bytes);
         let staging = dims_bytes + guest_bytes + model.records.bytes();
         let total = layout.total() + staging + transfer_bytes;
         let mut classes = layout.classes;
         classes.push(("staging", staging));
         classes.push(("saving", transfer_bytes));
-        Ok(Memory { classes, total, buffers: buffers + guest_buffers + 1 })
+        Ok(Memory { classes, total, buffers: buffers + guest_buffers + 1, bind_groups })
     }
 
     /// Allocates and compiles; weights are undefined until they are written.
