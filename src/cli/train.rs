@@ -112,7 +112,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     if args.tune {
         host_memory::check(&gpu, &Trainer::memory(&gpu, &config, &Options::default())?)?;
         let file = tune::file(None, &gpu)?;
-        tune::tune_to(&file, &gpu, &config, (&[], tune::ROUNDS), &mut |line| context.out.notice(line))?;
+        tune::tune_to(&file, &gpu, &config, (&[], tune::ROUNDS), &context.out, &mut |line| context.out.notice(line))?;
         args.variants.take(&file);
     }
     let recorded = match (start, &saved) {

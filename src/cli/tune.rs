@@ -1,10 +1,11 @@
 //! `wgpt tune`: the fastest variant of each kernel on this adapter, measured at a model's own shapes.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::output;
+use super::output::{self, Output};
 use super::train::{Train, corpus};
 use super::train_config::{Plan, out, resolve};
 use super::variants::{key, path};
@@ -31,7 +32,9 @@ Examples:
 The file is good for one adapter, driver and version of the shaders; with any other it is ignored, and
 that is said. By default it lies in the user's cache folder ($WGPT_CACHE, $XDG_CACHE_HOME/wgpt or
 ~/.cache/wgpt), where train, generate, predict and eval find it. Tuning again adds shapes. Most of the time goes
-into compiling every variant: --kernel takes a part of them.")]
+into compiling every variant: --kernel takes a part of them. A software driver compiles for seconds: there a variant is left
+out where it was 3 times slower than the fastest in a kernel of the same sums, as in matmul.forward for matmul.forward_bias;
+--kernel with that kernel alone times all of it.")]
 pub struct Tune {
     /// Ready-made settings, as of `wgpt train`
     #[arg(long, value_name = "NAME")]
@@ -59,6 +62,9 @@ pub struct Tune {
 /// Measurements of each variant.
 pub const ROUNDS: u32 = 7;
 
+/// A driver that compiles for so long gets a line that says so.
+const QUIET: Duration = Duration::from_secs(2);
+
 pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     let train = Train { preset: args.preset, config: args.config, data: args.data, set: args.set, ..Train::default() };
     let out = out(&train);
@@ -69,7 +75,7 @@ pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     check_kernels(&args.kernels, &gpu, &config)?;
     let file = file(args.out, &gpu)?;
     context.out.notice(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, gpu.info().driver_info));
-    let rows = tune_to(&file, &gpu, &config, (&args.kernels, args.rounds), &mut |line| context.out.line(line))?;
+    let rows = tune_to(&file, &gpu, &config, (&args.kernels, args.rounds), &context.out, &mut |line| context.out.line(line))?;
     context.out.object(&json!({ "file": output::path(&file), "key": key(&gpu), "rows": rows.iter().map(row).collect::<Vec<_>>() }));
     Ok(Ended::Done)
 }
@@ -111,22 +117,32 @@ fn check_kernels(kernels: &[String], gpu: &Gpu, config: &RunConfig) -> Result<()
 }
 
 /// Times the variants of the kernels named, or of all, that training and decoding by `config` may take, so many times each; shows a table
-/// line by line, and writes `file`. Ctrl-C ends the program as usual: there is nothing to save.
+/// line by line, says on `out` where it is when that takes long, and writes `file`. Ctrl-C ends the program as usual: there is nothing to save.
 pub fn tune_to(
     file: &Path,
     gpu: &Gpu,
     config: &RunConfig,
     (kernels, rounds): (&[String], u32),
+    out: &Output,
     show: &mut dyn FnMut(&str),
 ) -> Result<Vec<Row>> {
     let (training, decoder) = (trainer::record(config, gpu.limits())?, Decoder::new(&config.model, gpu.limits())?);
     let mut groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
     groups.retain(|group| kernels.is_empty() || kernels.iter().any(|wanted| group.is_of(wanted)));
-    let mut rows = vec![];
+    let (mut rows, began) = (vec![], Instant::now());
+    let mut shown = began;
     show(&format!("{:<30} {:<20} {:>5}  time of a dispatch by variant (* is taken)", "kernel", "class", "calls"));
     for group in &groups {
-        let row = group.measure(gpu, rounds as usize, &|binding| known(binding, config))?;
+        let place = format!("{} of {}, {} {}", rows.len() + 1, groups.len(), group.kernel(), group.class);
+        let mut next = |variant: &str| {
+            if shown.elapsed() > QUIET {
+                out.notice(&format!("tune      {place}: {variant}, {} so far", output::duration(began.elapsed())));
+                shown = Instant::now();
+            }
+        };
+        let row = group.measure(gpu, rounds as usize, &|binding| known(binding, config), &rows, &mut next)?;
         show(&line(&row));
+        shown = Instant::now();
         rows.push(row);
     }
     Tuning::new(key(gpu), rows.iter().map(Row::choice).collect()).write(file)?;

@@ -25,8 +25,14 @@ use crate::error::Result;
 /// By how much a variant must be faster than the default to be taken.
 pub const MARGIN: f64 = 0.03;
 
-/// A candidate that seems to take so many times longer than the fastest is not timed any further.
-const HOPELESS: f64 = 3.0;
+/// A candidate whose best time so far is so many times the fastest's is not timed any further.
+const HOPELESS: f64 = 2.0;
+
+/// How many times slower than the fastest a variant must have been in the kernel that another continues to be left out there unseen.
+const FAR: f64 = 3.0;
+
+/// Shapes are near each other up to this distance.
+const NEAR: u64 = 32;
 
 /// How long one measurement should take: long beside a submit, short beside a user's patience.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
@@ -68,6 +74,15 @@ impl Row {
     pub fn choice(&self) -> Choice {
         let variant = self.candidates[self.chosen].variant.to_owned();
         Choice { kernel: self.kernel.clone(), class: Some(self.class), variant }
+    }
+
+    /// Seconds of one dispatch by a variant, if it was timed.
+    fn timed(&self, variant: &str) -> Option<f64> {
+        self.candidates.iter().find(|candidate| candidate.variant == variant)?.seconds.clone().ok()
+    }
+
+    fn fastest(&self) -> f64 {
+        self.candidates.iter().filter_map(|candidate| candidate.seconds.clone().ok()).fold(f64::INFINITY, f64::min)
     }
 
     /// Seconds of one dispatch by default and as chosen.
@@ -124,15 +139,24 @@ impl Group<'_> {
         found.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Blocks while all candidates are timed, in `rounds` rounds that alternate between them. `known` gives the contents of bindings that
-    /// noise would not do for, by name.
+    /// Blocks while the candidates are timed, in `rounds` rounds that alternate between them. `known` gives the contents of bindings that
+    /// noise would not do for, by name; `before` is what was measured for groups before this one; `next` is called with each variant before
+    /// it is compiled.
     ///
     /// # Errors
     /// [`crate::error::Error::Limit`] and [`crate::error::Error::Device`] as [`Plan::compile`] of the default; what goes wrong with
     /// another candidate is told in its row.
-    pub fn measure(&self, gpu: &Gpu, rounds: usize, known: &dyn Fn(&str) -> Option<Vec<u32>>) -> Result<Row> {
+    pub fn measure(
+        &self,
+        gpu: &Gpu,
+        rounds: usize,
+        known: &dyn Fn(&str) -> Option<Vec<u32>>,
+        before: &[Row],
+        next: &mut dyn FnMut(&str),
+    ) -> Result<Row> {
         let plan = isolated(self.dispatch);
         let names = self.candidates(gpu);
+        next(names[0]);
         let mut first = Contender::new(gpu, &plan, names[0], &[])?;
         first.fill(known, &|_| true)?;
         let lent: Vec<(String, wgpu::Buffer)> = first.bindings.iter().zip(&first.tensors).map(|(b, t)| first.buffer(b, t)).collect();
@@ -140,13 +164,20 @@ impl Group<'_> {
         first.calibrate()?;
         let mut contenders = vec![Ok(first)];
         for name in &names[1..] {
-            contenders.push(challenger(gpu, &plan, name, &lent, known, &wanted));
+            let hopeless = if gpu.traits().software { far_behind((self.kernel(), self.class), name, before) } else { None };
+            contenders.push(match hopeless {
+                Some(why) => Err(why),
+                None => {
+                    next(name);
+                    challenger(gpu, &plan, name, &lent, known, &wanted)
+                }
+            });
         }
-        let best = contenders.iter().flatten().map(|c| c.estimate).fold(f64::INFINITY, f64::min);
         for _ in 0..rounds {
+            let best = contenders.iter().flatten().map(Contender::least).fold(f64::INFINITY, f64::min);
             for (index, contender) in contenders.iter_mut().enumerate() {
                 let Ok(contender) = contender else { continue };
-                if index > 0 && contender.estimate > HOPELESS * best {
+                if index > 0 && contender.least() > HOPELESS * best {
                     continue;
                 }
                 contender.fill(known, &|access| access == Access::ReadWrite)?;
@@ -161,6 +192,21 @@ impl Group<'_> {
         let chosen = fastest(&candidates);
         Ok(Row { kernel: self.dispatch.kernel.name().to_owned(), class: self.class, calls: self.calls, candidates, default: 0, chosen })
     }
+}
+
+/// Why a variant is not worth the time that a software driver takes to compile it, which is seconds where a dispatch takes microseconds: in
+/// the kernel that this one continues, as `matmul.forward_bias` does `matmul.forward`, it was far from the fastest at every shape near
+/// this one. Graphics cards compile soon, and leave some of their width idle at small shapes, which says nothing of larger ones: there
+/// nothing is left out.
+fn far_behind((kernel, class): (&str, Class), variant: &str, before: &[Row]) -> Option<String> {
+    if before.iter().any(|row| row.kernel == kernel && row.timed(variant).is_some()) {
+        return None; // it is compiled
+    }
+    let continues = |stem: &str| kernel.strip_prefix(stem).is_some_and(|rest| rest.starts_with('_'));
+    let near = before.iter().filter(|row| continues(&row.kernel) && class.distance(row.class) <= NEAR);
+    let timed = near.filter_map(|row| Some((row.timed(variant)? / row.fastest(), row)));
+    let (ratio, row) = timed.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (ratio >= FAR).then(|| format!("{ratio:.0} times the fastest in {} {}", row.kernel, row.class))
 }
 
 /// The fastest candidate, or the default, which comes first, unless it is beaten by [`MARGIN`].
@@ -301,6 +347,11 @@ impl Contender {
         self.runner.wait_for_all()
     }
 
+    /// The best time so far, single dispatches included.
+    fn least(&self) -> f64 {
+        self.seconds.iter().copied().fold(self.estimate, f64::min)
+    }
+
     /// Median of the rounds; of a hopeless candidate the estimate.
     fn median(&self) -> f64 {
         let mut seconds = self.seconds.clone();
@@ -323,5 +374,33 @@ mod tests {
         assert_eq!(fastest(&candidates(&[Ok(1.0), Ok(0.96), Ok(0.95)])), 2);
         assert_eq!(fastest(&candidates(&[Ok(1.0), Err("disagrees".into())])), 0);
         assert_eq!(fastest(&candidates(&[Ok(1.0)])), 0);
+    }
+
+    #[test]
+    fn only_evidence_from_near_leaves_a_variant_out() {
+        let row = |kernel: &str, class: &str, seconds: f64| Row {
+            kernel: kernel.into(),
+            class: class.parse().unwrap(),
+            calls: 1,
+            candidates: candidates(&[Ok(1.0)]).into_iter().chain([Candidate { variant: "slow", seconds: Ok(seconds) }]).collect(),
+            default: 0,
+            chosen: 0,
+        };
+        let left_out = |kernel: &str, class: &str, before: &[Row]| far_behind((kernel, class.parse().unwrap()), "slow", before);
+        let (far, near) = ([row("a.forward", "8x8x8", 4.0)], row("a.forward", "16x8x8", 2.9));
+        assert_eq!(left_out("a.forward_bias", "8x8x8", &far).unwrap(), "4 times the fastest in a.forward 8x8x8");
+        assert_eq!(left_out("a.forward_bias", "32x32x16", &far).unwrap(), "4 times the fastest in a.forward 8x8x8");
+        // One shape where it was not far behind is enough, a shape far away is none; another type of storage is far away.
+        assert_eq!(left_out("a.forward_bias", "8x8x8", &[far[0].clone(), near]), None);
+        assert_eq!(left_out("a.forward_bias", "32x32x32", &far), None);
+        assert_eq!(left_out("a.forward_bias", "8x8x8xbf16", &far), None);
+        // Other kernels say nothing of it, and once it is compiled it is timed.
+        assert_eq!(left_out("a.forwards", "8x8x8", &far), None);
+        assert_eq!(left_out("a.backward_bias", "8x8x8", &far), None);
+        assert_eq!(left_out("a.forward", "16x8x8", &far), None);
+        assert_eq!(left_out("a.forward_bias", "8x8x8", &[far[0].clone(), row("a.forward_bias", "8x16x8", 9.0)]), None);
+        // One that failed was not timed.
+        let failed = Row { candidates: candidates(&[Ok(1.0), Err("disagrees".into())]), ..far[0].clone() };
+        assert_eq!(left_out("a.forward_bias", "8x8x8", &[failed]), None);
     }
 }

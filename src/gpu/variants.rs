@@ -37,6 +37,15 @@ impl Class {
         let [rows, cols, inner] = [rows, cols, inner].map(|n| n.max(1).next_power_of_two());
         Class { rows, cols, inner, bf16: dispatch.tensors.iter().any(|tensor| tensor.dtype == Dtype::Bf16) }
     }
+
+    /// How many times larger or smaller than another, direction by direction and multiplied; without end between types of storage.
+    pub fn distance(self, other: Class) -> u64 {
+        if self.bf16 != other.bf16 {
+            return u64::MAX;
+        }
+        let pairs = [(self.rows, other.rows), (self.cols, other.cols), (self.inner, other.inner)];
+        pairs.iter().map(|(a, b)| (a / b).max(b / a)).fold(1, u64::saturating_mul)
+    }
 }
 
 impl fmt::Display for Class {

@@ -48,7 +48,10 @@ fn tuning_is_kept_read_and_ignored_where_it_does_not_fit() {
     for row in rows {
         let candidates = row["candidates"].as_array().unwrap();
         assert!(candidates.len() > 1 && row["calls"].as_u64().unwrap() > 0, "{row}");
-        assert!(candidates.iter().all(|c| c["seconds"].as_f64().is_some_and(|s| s > 0.0) && c["problem"].is_null()), "{row}");
+        // On a software driver some are left out by what was measured before.
+        let left_out = |c: &Value| c["problem"].as_str().is_some_and(|problem| problem.contains(" times the fastest in "));
+        let timed = |c: &Value| c["seconds"].as_f64().is_some_and(|s| s > 0.0) && c["problem"].is_null();
+        assert!(candidates.iter().all(|c| timed(c) || left_out(c)) && candidates.iter().any(timed), "{row}");
         assert!(candidates.iter().any(|c| c["variant"] == row["chosen"]), "{row}");
     }
     let file = tuned(&folder);

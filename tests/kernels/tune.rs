@@ -23,6 +23,13 @@ fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         y[i] = scaled(x[i]);
     }
 }
+@compute @workgroup_size(64)
+fn forward_more(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = (dims.first_group + workgroup.x) * 64u + lane;
+    if i < dims.rows {
+        y[i] = scaled(x[i]) + 1.0;
+    }
+}
 ";
 
 const VARIANTS: &[Variant] = &[
@@ -55,7 +62,7 @@ fn a_wrong_variant_is_out() {
     assert_eq!(calls, [("1024x1x1".to_owned(), 4), ("8192x1x1".to_owned(), 2)]);
     assert_eq!(gpu.created(), before, "grouping allocates nothing");
     for group in &groups {
-        let row = group.measure(&gpu, 3, &|_| None).unwrap();
+        let row = group.measure(&gpu, 3, &|_| None, &[], &mut |_| {}).unwrap();
         let names: Vec<&str> = row.candidates.iter().map(|candidate| candidate.variant).collect();
         assert_eq!((names, row.default), (vec!["plain", "wrong", "added"], 0));
         let problem = row.candidates[1].seconds.clone().unwrap_err();
@@ -64,4 +71,31 @@ fn a_wrong_variant_is_out() {
         assert_ne!(row.chosen, 1);
         assert_eq!(row.choice().kernel, "scale.forward");
     }
+}
+
+/// A software driver compiles for seconds: what is known to be slow is not compiled, and that is told; a graphics card times all.
+#[test]
+fn a_variant_that_was_far_behind_is_not_compiled() {
+    let kernel = KernelFile::load(&SOURCE).kernel("forward_more");
+    let mut plan = Plan::new();
+    plan.begin(Phase("trial"));
+    let [x, y] = ["x", "y"].map(|name| plan.kept(name, &[1000], Dtype::F32, "trial"));
+    plan.push(&kernel, Extent::rows(1000), 2000, &[("rows", 1000_usize.into())], &[("x", &x), ("y", &y)]);
+    let gpu = common::own();
+    let groups = tune::groups(&[&plan], &gpu);
+    let group = &groups[0];
+    let candidate = |variant, seconds| tune::Candidate { variant, seconds: Ok(seconds) };
+    let candidates = vec![candidate("plain", 1.0), candidate("wrong", 1.0), candidate("added", 5.0)];
+    let before = tune::Row { kernel: "scale.forward".into(), class: group.class, calls: 1, candidates, default: 0, chosen: 0 };
+    let mut compiled = vec![];
+    let row = group.measure(&gpu, 1, &|_| None, &[before], &mut |variant| compiled.push(variant.to_owned())).unwrap();
+    let added = row.candidates.iter().find(|candidate| candidate.variant == "added").unwrap();
+    if gpu.traits().software {
+        assert_eq!(compiled, ["plain", "wrong"]);
+        assert_eq!(added.seconds.clone().unwrap_err(), format!("5 times the fastest in scale.forward {}", group.class));
+    } else {
+        assert_eq!(compiled, ["plain", "wrong", "added"]);
+        assert!(added.seconds.is_ok());
+    }
+    assert_eq!(row.chosen, 0);
 }
