@@ -3,6 +3,7 @@
 //! One file per subcommand. Results go to stdout, as text or with `--json` as JSON; progress, notices and errors go to stderr. An error is
 //! one line; the exit code is 2 for what the caller asked wrongly, 1 for everything else that failed, 130 for a run stopped by Ctrl-C.
 
+mod corpus;
 mod data_report;
 mod devices;
 mod environment;
@@ -17,6 +18,7 @@ mod predict;
 mod profile;
 mod progress;
 mod run_folder;
+mod settings;
 mod shaders;
 mod tokenizer;
 mod train;
@@ -104,7 +106,7 @@ enum Limits {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Train(train::Train),
+    Train(train_config::Train),
     Predict(predict::Predict),
     Generate(generate::Generate),
     Eval(eval::Eval),

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::corpus::open_corpus;
 use super::data_report::text_name;
 use super::output::{count, duration};
 use super::run_folder::{Loaded, load};
-use super::train::open_corpus;
 use super::variants::VariantArgs;
 use super::{Context, Ended};
 use crate::error::{Error, Result};

@@ -8,7 +8,9 @@ mod roofline;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::corpus::corpus;
 use super::output::Output;
+use super::settings::Settings;
 use super::variants::VariantArgs;
 use super::{Context, Ended, place};
 use crate::error::Result;
@@ -17,7 +19,6 @@ use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
 use crate::gpu::profile::summary::Roof;
 use crate::gpu::profile::{Method, trace};
-use crate::text::read_text;
 use crate::train::config::RunConfig;
 use crate::train::presets::{self, PRESETS};
 use measure::{Measured, Wanted, measure};
@@ -38,15 +39,8 @@ registers. `roof %` is the shortest time the roof allows over the time taken; by
 and write at least, so that caches can lift a kernel above its roof. Two runs measure two roofs, some percent
 apart: give the second run the first one's with --roof, and their columns compare.")]
 pub struct Profile {
-    /// Ready-made settings, as for `wgpt train`
-    #[arg(long, value_name = "NAME")]
-    preset: Option<String>,
-    /// A TOML file with some or all settings, as in a run's config.toml
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Any setting by its name; may be given many times
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
     /// Steps to time
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     steps: u32,
@@ -86,7 +80,7 @@ fn roof(text: &str) -> Result<Roof, String> {
 }
 
 pub fn run(args: Profile, context: &Context) -> Result<Ended> {
-    let config = settings(&args)?;
+    let config = config_of(&args.settings)?;
     if args.capture {
         capture::attached()?;
     }
@@ -107,28 +101,19 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
         How::Repetition => Method::Repetition,
     });
     let measured = measure(&gpu, &config, &options, &Wanted { steps: args.steps, method, captured: args.capture, roof: args.roof })?;
-    let name = args.preset.clone().or(args.config.as_ref().map(|path| path.display().to_string()));
-    let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
+    let name = args.settings.name().unwrap_or_else(|| PRESETS[0].0.to_owned());
     report::show(&gpu, &config, &name, &measured, &context.out);
     write_files(&args, &gpu, &measured, &context.out)?;
     Ok(Ended::Done)
 }
 
-/// Settings as for `train`; where the vocabulary is left to a tokenizer, a typical one.
-fn settings(args: &Profile) -> Result<RunConfig> {
-    let base = presets::preset(args.preset.as_deref().unwrap_or(PRESETS[0].0))?;
-    let mut config = base.clone();
-    if let Some(path) = &args.config {
-        config.overlay(&read_text(path)?, path)?;
-    }
-    for assignment in &args.set {
-        config.set(assignment)?;
-    }
-    config.train.follow_peak(&base.train);
-    config.train.validate()?;
-    config.model.validate()?;
+/// Settings as for `train`; where the vocabulary is left to a tokenizer, that of the text given, or a typical one.
+fn config_of(settings: &Settings) -> Result<RunConfig> {
+    let (mut config, _) = settings.fitting(&settings.base()?)?;
+    config.validate()?;
     if config.model.vocab_size == 0 {
         config.model.vocab_size = match (config.tokenizer.kind.as_str(), config.tokenizer.max_vocab) {
+            _ if presets::embedded(&config.data.files).is_none() => corpus(&config, None)?.0.vocab_size(),
             ("character", _) => 77,
             ("bpe", 0) => 50_257,
             (_, 0) => 7,

@@ -8,7 +8,7 @@ use super::Context;
 use crate::error::{Error, Result, excerpt};
 use crate::generate::Generator;
 use crate::gpu::Gpu;
-use crate::gpu::compile::Options;
+use crate::gpu::options::Options;
 use crate::gpu::wait::block_on;
 use crate::model::params;
 use crate::text::{Source, Tokenizer};

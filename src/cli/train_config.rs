@@ -1,16 +1,84 @@
-//! From the arguments of `train` to a run's settings, its folder and how it starts.
+//! The arguments of `train`, and what follows from them: a run's settings, its folder and how it starts.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::run_folder::RUNS;
-use super::train::Train;
+use super::settings::Settings;
+use super::variants::VariantArgs;
 use crate::error::{Error, Result, excerpt, shell_path};
-use crate::text::{AUTO, TokenizerConfig, absolute, read_text};
+use crate::text::AUTO;
 use crate::train::checkpoint::{self, Checkpoint, Which};
 use crate::train::config::{RunConfig, may_change_on_resume};
 use crate::train::folder::{RunFolder, Start};
-use crate::train::presets::{self, PRESETS, TOY_FILE};
+use crate::train::presets::PRESETS;
+
+/// Train a model, or go on with one
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = help())]
+pub struct Train {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// The run's folder [default: runs/ and the name of the preset, the config file, the text or the --init run that is given]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on exactly where the run in --out stopped; of the settings only what differs may be refused
+    #[arg(long, conflicts_with_all = ["overwrite", "next_free"])]
+    pub resume: bool,
+    /// Replace the run in --out, which stays until the new one has its first checkpoint
+    #[arg(long, conflicts_with = "next_free")]
+    pub overwrite: bool,
+    /// Take the next free name if --out holds a run: runs/toy-2, runs/toy-3, ...
+    #[arg(long)]
+    pub next_free: bool,
+    /// Start from the weights of this run, with its tokenizer; its settings are the base unless --preset names others
+    #[arg(long, value_name = "RUN")]
+    pub init: Option<PathBuf>,
+    /// Updates in all, the same as --set train.steps=N
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Checkpoints to keep beside the best, the same as --set train.keep_checkpoints=N
+    #[arg(long, value_name = "N")]
+    pub keep: Option<u64>,
+    /// Train on a text of which the tokenizer does not know the larger part
+    #[arg(long)]
+    pub allow_unknown: bool,
+    /// Time the kernels' variants before the first step, keep the fastest in the user's cache folder and take them
+    #[arg(long, conflicts_with = "tuning")]
+    pub tune: bool,
+    #[command(flatten)]
+    pub variants: VariantArgs,
+}
+
+impl Train {
+    /// All settings that the arguments name.
+    fn settings(&self) -> Settings {
+        let mut settings = self.settings.clone();
+        settings.set.extend(self.steps.map(|steps| format!("train.steps={steps}")));
+        settings.set.extend(self.keep.map(|keep| format!("train.keep_checkpoints={keep}")));
+        settings
+    }
+}
+
+fn help() -> String {
+    let presets: Vec<String> = PRESETS.iter().map(|(name, about)| format!("  {name:<17} {about}")).collect();
+    format!(
+        "Presets:\n{}\n\n\
+Examples:
+  wgpt train
+  wgpt train --data mine.txt                    into runs/mine
+  wgpt train --preset shakespeare-char --data a.txt b.txt --out runs/mine
+  wgpt train --preset toy --set model.d_model=32 --set train.learning_rate=0.003 --next-free
+  wgpt train --out runs/mine --resume --steps 4000
+  wgpt train --init runs/mine --data other.txt --out runs/tuned --steps 200
+
+Settings come from the preset, then --config, --data, --set and --steps, each over the one before;
+a run's config.toml lists them all. One's own text gets a tokenizer that fits it, unless a preset or
+tokenizer.kind is named. The run's folder gets checkpoints, metrics.jsonl, loss.svg and
+loss.png. Ctrl-C stops the run and saves it, a second one ends at once. With --json, each line on
+stdout is a record of metrics, the last one the result.",
+        presets.join("\n")
+    )
+}
 
 /// What `train` is going to do.
 pub struct Plan {
@@ -31,72 +99,21 @@ pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<Plan> {
         return Ok(Plan { config: resumed(args, out, verify)?, start: Start::Resume, init: None, notes: vec![] });
     }
     let init = args.init.as_deref().map(|run| Ok(checkpoint::find_or_take(run, Which::Best)?.verify(verify))).transpose()?;
-    let base = match (&args.preset, &init) {
-        (None, Some(init)) => checkpoint::read_config(init)?,
-        (name, _) => presets::preset(name.as_deref().unwrap_or(PRESETS[0].0))?,
-    };
+    let settings = args.settings();
     let (config, notes) = match &init {
-        Some(init) => with_tokenizer_of(init, base, args)?,
-        None => with_fitting_tokenizer(&base, args)?,
+        Some(init) => with_tokenizer_of(init, &settings)?,
+        None => settings.fitting(&settings.base()?)?,
     };
     config.validate()?;
     let start = if args.overwrite { Start::Overwrite } else { Start::Fresh };
     Ok(Plan { config, start, init, notes })
 }
 
-/// What the arguments say key by key, over a preset or a run's own settings; and what was done to settings that nobody named. Files are
-/// named by absolute paths, so that the run finds them from any folder.
-fn overlaid(base: &RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
-    let mut config = base.clone();
-    if let Some(path) = &args.config {
-        config.overlay(&read_text(path)?, path)?;
-    }
-    if !args.data.is_empty() {
-        config.data.files = args.data.clone();
-    }
-    for assignment in &args.set {
-        config.set(assignment)?;
-    }
-    if let Some(steps) = args.steps {
-        config.train.steps = steps;
-    }
-    if let Some(keep) = args.keep {
-        config.train.keep_checkpoints = keep;
-    }
-    let named = config.data.files.iter_mut().filter(|file| *file != TOY_FILE && !file.is_empty());
-    named.for_each(|file| *file = absolute(file));
-    if !config.tokenizer.path.is_empty() {
-        config.tokenizer.path = absolute(&config.tokenizer.path);
-    }
-    let notes = config.train.follow_peak(&base.train);
-    Ok((config, notes.into_iter().collect()))
-}
-
-/// The settings with [tokenizer] as the arguments want it. One's own text gets a tokenizer that fits it, unless a preset or a kind is
-/// named; and what a preset says of one kind of tokenizer means nothing for another kind, or for one from a file.
-fn with_fitting_tokenizer(base: &RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
-    let anew = |kind: &str| {
-        let tokenizer = TokenizerConfig { kind: kind.to_owned(), ..TokenizerConfig::default() };
-        overlaid(&RunConfig { tokenizer, ..base.clone() }, args)
-    };
-    let (config, notes) = overlaid(base, args)?;
-    let (fitting, _) = anew(AUTO)?;
-    let own_text = presets::embedded(&config.data.files).is_none();
-    let kind_is_free = fitting.tokenizer.kind == AUTO && args.preset.is_none();
-    let tokenizer = if config.tokenizer.path != base.tokenizer.path || (own_text && kind_is_free) {
-        fitting.tokenizer
-    } else if config.tokenizer.kind != base.tokenizer.kind {
-        anew(&config.tokenizer.kind)?.0.tokenizer
-    } else {
-        config.tokenizer
-    };
-    Ok((RunConfig { tokenizer, ..config }, notes))
-}
-
 /// The settings with the tokenizer of the run whose weights are taken over: they mean nothing without it.
-fn with_tokenizer_of(init: &Checkpoint, base: RunConfig, args: &Train) -> Result<(RunConfig, Vec<String>)> {
+fn with_tokenizer_of(init: &Checkpoint, settings: &Settings) -> Result<(RunConfig, Vec<String>)> {
     let own = checkpoint::read_config(init)?;
-    let (mut config, notes) = overlaid(&RunConfig { tokenizer: own.tokenizer.clone(), ..base }, args)?;
+    let base = if settings.preset.is_some() { settings.base()? } else { own.clone() };
+    let (mut config, notes) = settings.over(&RunConfig { tokenizer: own.tokenizer.clone(), ..base })?;
     if config.tokenizer.kind == AUTO {
         config.tokenizer.kind = own.tokenizer.kind.clone();
     }
@@ -120,9 +137,9 @@ fn with_tokenizer_of(init: &Checkpoint, base: RunConfig, args: &Train) -> Result
 /// compared, what it says of things that may change is not taken over, and --init has had its effect.
 fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
     let path = checkpoint::find(out, Which::Latest)?.verify(verify);
-    let own = checkpoint::read_config(&path)?;
-    if let Some(name) = &args.preset {
-        let (mut named, _) = with_fitting_tokenizer(&presets::preset(name)?, args)?;
+    let (own, settings) = (checkpoint::read_config(&path)?, args.settings());
+    if let Some(name) = &settings.preset {
+        let (mut named, _) = settings.fitting(&settings.base()?)?;
         if named.model.vocab_size == 0 {
             named.model.vocab_size = own.model.vocab_size;
         }
@@ -131,7 +148,7 @@ fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
         }
         check_resumed(out, &own, &named, &format!("leave --preset {name} away, or "))?;
     }
-    let (mut config, _) = overlaid(&own, args)?;
+    let (mut config, _) = settings.over(&own)?;
     if config.tokenizer.kind == AUTO {
         config.tokenizer = own.tokenizer.clone();
     }
@@ -161,24 +178,10 @@ fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) 
 /// The folder that --out names, or one under runs/ with the first of these names that is given: the preset's, the config file's, the
 /// first text's, that of the run whose weights are the first. A resumed run is looked for in the same place.
 pub fn out(args: &Train) -> PathBuf {
-    let owned = |name: &OsStr| name.to_string_lossy().into_owned();
-    let config = || args.config.as_deref().and_then(Path::file_stem).map(owned);
-    let text = || own_text(args).as_deref().and_then(|file| Path::new(file).file_stem()).map(owned);
     // A folder's name may have a dot, as in `runs/mine-0.5`.
-    let init = || args.init.as_deref().and_then(Path::file_name).map(owned);
-    let name = args.preset.clone().or_else(config).or_else(text).or_else(init);
-    let name = name.unwrap_or_else(|| PRESETS[0].0.to_owned());
+    let init = || args.init.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let name = args.settings().name().or_else(init).unwrap_or_else(|| PRESETS[0].0.to_owned());
     args.out.clone().unwrap_or_else(|| Path::new(RUNS).join(name))
-}
-
-/// The first file that the arguments name as data, if it is not within the program.
-fn own_text(args: &Train) -> Option<String> {
-    let mut config = RunConfig::default();
-    config.data.files.clone_from(&args.data);
-    // What cannot be set is refused where the settings are made.
-    args.set.iter().for_each(|assignment| drop(config.set(assignment)));
-    let files = config.data.files;
-    if presets::embedded(&files).is_some() { None } else { files.into_iter().next() }
 }
 
 /// The run's folder, claimed; with --next-free the first of `out`, `out`-2, `out`-3 ... that is free and nobody else has claimed.
@@ -193,21 +196,22 @@ mod tests {
     #[test]
     fn a_run_is_named_after_what_is_its_own() {
         let named = |args: Train| out(&args).to_string_lossy().into_owned();
+        let of = |settings: Settings| Train { settings, ..Train::default() };
+        let text = || Settings { data: vec!["a.txt".into()], ..Settings::default() };
         let data = |files: &[&str]| files.iter().map(|file| (*file).to_owned()).collect::<Vec<String>>();
-        let train = Train::default;
-        assert_eq!(named(train()), "runs/shakespeare-word");
-        assert_eq!(named(Train { data: data(&["texts/my poems.txt", "b.txt"]), ..train() }), "runs/my poems");
-        assert_eq!(named(Train { data: data(&["a.tokens"]), set: data(&["train.steps=x"]), ..train() }), "runs/a");
-        assert_eq!(named(Train { set: data(&["data.files=b.txt,a.txt", "model.n_layer=1"]), ..train() }), "runs/b");
+        let settings = Settings::default;
+        assert_eq!(named(of(settings())), "runs/shakespeare-word");
+        assert_eq!(named(of(Settings { data: data(&["texts/my poems.txt", "b.txt"]), ..settings() })), "runs/my poems");
+        assert_eq!(named(of(Settings { data: data(&["a.tokens"]), set: data(&["train.steps=x"]), ..settings() })), "runs/a");
+        assert_eq!(named(of(Settings { set: data(&["data.files=b.txt,a.txt", "model.n_layer=1"]), ..settings() })), "runs/b");
         // No text of one's own, and a name that none can be made of.
-        assert_eq!(named(Train { data: data(&["embedded:toy"]), ..train() }), "runs/shakespeare-word");
-        assert_eq!(named(Train { data: data(&[".."]), ..train() }), "runs/shakespeare-word");
+        assert_eq!(named(of(Settings { data: data(&["embedded:toy"]), ..settings() })), "runs/shakespeare-word");
+        assert_eq!(named(of(Settings { data: data(&[".."]), ..settings() })), "runs/shakespeare-word");
         // What is named on purpose comes first; weights that are taken over come last.
-        let text = || Train { data: data(&["a.txt"]), ..train() };
-        assert_eq!(named(Train { preset: Some("toy".into()), ..text() }), "runs/toy");
-        assert_eq!(named(Train { config: Some("my/small.toml".into()), ..text() }), "runs/small");
-        assert_eq!(named(Train { init: Some("runs/mine-0.5".into()), ..text() }), "runs/a");
-        assert_eq!(named(Train { init: Some("runs/mine-0.5".into()), ..train() }), "runs/mine-0.5");
-        assert_eq!(named(Train { out: Some("here".into()), preset: Some("toy".into()), ..text() }), "here");
+        assert_eq!(named(of(Settings { preset: Some("toy".into()), ..text() })), "runs/toy");
+        assert_eq!(named(of(Settings { config: Some("my/small.toml".into()), ..text() })), "runs/small");
+        assert_eq!(named(Train { init: Some("runs/mine-0.5".into()), ..of(text()) }), "runs/a");
+        assert_eq!(named(Train { init: Some("runs/mine-0.5".into()), ..of(settings()) }), "runs/mine-0.5");
+        assert_eq!(named(Train { out: Some("here".into()), ..of(Settings { preset: Some("toy".into()), ..text() }) }), "here");
     }
 }

@@ -12,7 +12,7 @@ use super::{Context, interrupt, predict};
 use crate::error::{Result, bytes, shell_path};
 use crate::generate::Sampling;
 use crate::gpu::Gpu;
-use crate::gpu::compile::Options;
+use crate::gpu::options::Options;
 use crate::gpu::variants::Choice;
 use crate::gpu::wait::block_on;
 use crate::model::session::Memory;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::corpus::corpus;
 use super::output::{self, Output};
-use super::train::{Train, corpus};
-use super::train_config::{Plan, out, resolve};
+use super::settings::Settings;
 use super::variants::{key, path};
 use super::{Context, Ended};
 use crate::error::{Error, Result, excerpt};
@@ -36,18 +36,8 @@ into compiling every variant: --kernel takes a part of them. A software driver c
 out where it was 3 times slower than the fastest in a kernel of the same sums, as in matmul.forward for matmul.forward_bias;
 --kernel with that kernel alone times all of it.")]
 pub struct Tune {
-    /// Ready-made settings, as of `wgpt train`
-    #[arg(long, value_name = "NAME")]
-    preset: Option<String>,
-    /// A TOML file with some or all settings
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Texts whose vocabulary decides the size of the model's head
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    data: Vec<String>,
-    /// Any setting by its name; may be given many times
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
     /// Only this kernel, or all kernels of this file; may be given many times (`wgpt shaders` lists them)
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<String>,
@@ -66,9 +56,8 @@ pub const ROUNDS: u32 = 7;
 const QUIET: Duration = Duration::from_secs(2);
 
 pub fn run(args: Tune, context: &Context) -> Result<Ended> {
-    let train = Train { preset: args.preset, config: args.config, data: args.data, set: args.set, ..Train::default() };
-    let out = out(&train);
-    let Plan { mut config, .. } = resolve(&train, &out, context.verify)?;
+    let (mut config, _) = args.settings.fitting(&args.settings.base()?)?;
+    config.validate()?;
     let (tokenizer, _) = corpus(&config, None)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     let gpu = context.gpu()?;

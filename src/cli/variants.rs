@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output::Output;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::compile::Options;
+use crate::gpu::options::Options;
 use crate::gpu::tune::file::{Key, Tuning};
 use crate::gpu::variants::{Choice, layered};
 use crate::ops;

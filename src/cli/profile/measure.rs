@@ -8,7 +8,7 @@ use super::capture;
 use crate::cli::host_memory;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::gpu::compile::Options;
+use crate::gpu::options::Options;
 use crate::gpu::probe;
 use crate::gpu::profile::summary::{Group, Roof, group};
 use crate::gpu::profile::{Method, Profiler, Row, middle_mean};
