@@ -12,7 +12,7 @@ use std::time::Instant;
 use cpu_time::{ProcessTime, ThreadTime};
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::profile::Profiler;
 use wgpt::gpu::slice::Slice;
 use wgpt::gpu::wait::block_on;

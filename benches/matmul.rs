@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use cpu_time::ProcessTime;
 use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::{Compiled, Options};
+use wgpt::gpu::compile::Compiled;
 use wgpt::gpu::kernel::{Source, Variant};
+use wgpt::gpu::options::Options;
 use wgpt::gpu::plan::{Phase, Plan};
 use wgpt::gpu::run::Runner;
 use wgpt::gpu::tensor::{Dtype, Tensor};

@@ -18,7 +18,7 @@ use cpu_time::ProcessTime;
 use record::Record;
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::{self, Request};
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::slice::Budget;
 use wgpt::gpu::wait::{self, block_on};
 use wgpt::train::{Batch, Trainer};

@@ -12,7 +12,7 @@ use std::time::Instant;
 use cpu_time::ProcessTime;
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::train::Trainer;
 

@@ -3,7 +3,7 @@
 //!     cargo run --release --example headless
 
 use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::{Gpu, compile::Options, wait::block_on};
+use wgpt::gpu::{Gpu, options::Options, wait::block_on};
 use wgpt::text::Corpus;
 use wgpt::train::{StepReport, Trainer, presets};
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 use wgpt::generate::{Generator, Sampling};
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::config::ModelConfig;
 use wgpt::model::params;

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::compile::{Compiled, Options};
+use crate::gpu::compile::Compiled;
 use crate::gpu::guest::Guest;
+use crate::gpu::options::Options;
 use crate::gpu::slice::Budget;
 use crate::gpu::slots::Readback;
 use crate::gpu::wait::{self, block_on};
-use crate::model::config::need;
 use crate::model::decode::Decoder;
+use crate::model::numbers::need;
 use crate::model::numbers::{Number, Shown};
 use crate::model::shared::SharedWeights;
 use crate::model::{ModelConfig, params};

@@ -20,7 +20,7 @@
 //! # A training step
 //!
 //! ```no_run
-//! use wgpt::gpu::{Gpu, adapter::Request, compile::Options, wait::block_on};
+//! use wgpt::gpu::{Gpu, adapter::Request, options::Options, wait::block_on};
 //! use wgpt::text::{Corpus, DataConfig};
 //! use wgpt::train::{Trainer, presets};
 //!

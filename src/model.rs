@@ -1,7 +1,8 @@
 //! GPT: config, parameter table, forward and its mirror backward, recorded into one plan.
 //!
 //! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`CAST`] copies weights, [`FORWARD`] runs the blocks, [`EVALUATE`] or [`HEAD`]
-//! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds the norm of the gradients and the update.
+//! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds [`NORM`] and
+//! [`UPDATE`].
 //! An inference plan has [`FORWARD`] and [`PREDICT`]; decoding with a cache, which is held to it, has a plan of its own ([`decode`]).
 //! Weights are stored (out, in), as the parameter table in [`params`] lists them.
 
@@ -38,6 +39,11 @@ pub const FORWARD: Phase = Phase("forward");
 pub const EVALUATE: Phase = Phase("evaluate");
 pub const HEAD: Phase = Phase("head");
 pub const BACKWARD: Phase = Phase("backward");
+/// The norm of all gradients, clipping, and whether the step may be applied. In front of it is the seam where gradients are whole, which many
+/// machines would exchange there.
+pub const NORM: Phase = Phase("norm");
+/// The optimizer's update of the weights, by what [`NORM`] found.
+pub const UPDATE: Phase = Phase("update");
 pub const PREDICT: Phase = Phase("predict");
 
 /// Rows of results that a device keeps before they are read: training steps use the first part, evaluation batches the rest.

@@ -6,7 +6,9 @@ pub mod config;
 pub mod evaluate;
 #[cfg(feature = "files")]
 pub mod folder;
-pub mod looks;
+#[cfg(feature = "files")]
+mod found;
+pub mod inspect;
 pub mod metrics;
 #[cfg(test)]
 mod plan_tests;
@@ -21,13 +23,14 @@ pub mod saved;
 pub mod schedule;
 pub mod slices;
 mod steps;
+mod taps;
 pub mod trainer;
 
 pub use config::{RunConfig, TrainConfig};
 pub use evaluate::{Evaluation, evaluate};
-pub use looks::AttentionAt;
 pub use reports::StepReport;
 #[cfg(feature = "files")]
 pub use saved::{RunFiles, Trained, save_run};
 pub use steps::Batch;
+pub use taps::AttentionAt;
 pub use trainer::{Snapshot, Trainer};

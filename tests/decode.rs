@@ -7,7 +7,7 @@ use wgpt::Error;
 use wgpt::generate::{Generator, Sampling};
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::config::{Activation, ModelConfig, Norm, Position};
 use wgpt::model::session::Session;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use common::gpu;
 use safetensors::SafeTensors;
 use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::config::{ModelConfig, Position};
 use wgpt::model::params::Param;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::gpu;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::ModelConfig;
 use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};

@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::gpu;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::tensor::Dtype;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::config::{Activation, ModelConfig, Norm, Position};

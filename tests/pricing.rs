@@ -5,8 +5,8 @@ use std::cell::Cell;
 
 use wgpt::error::Result;
 use wgpt::gpu::Gpu;
-use wgpt::gpu::compile::Options;
 use wgpt::gpu::memory::layout;
+use wgpt::gpu::options::Options;
 use wgpt::model::ModelConfig;
 use wgpt::model::config::{MAX_LAYERS, Position};
 use wgpt::model::session::Memory;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wgpt::gpu::Gpu;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::slice::Budget;
 use wgpt::gpu::wait::{self, block_on};
 use wgpt::model::ModelConfig;

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Gpu;
-use super::compile::{ALIGNMENT, Options, interface};
 use super::kernel::{Access, Interface, Value};
+use super::launch::{ALIGNMENT, interface};
 use super::memory::Layout;
+use super::options::Options;
 use super::pipelines::Pipelines;
 use super::plan::{Action, Dispatch, Phase, Plan, Work};
 

@@ -4,40 +4,16 @@ use std::ops::Range;
 
 use super::Gpu;
 use super::commands::{self, Command, CommandKind, WorkInfo};
-use super::kernel::{Access, Interface};
+use super::kernel::Access;
+use super::launch::{ALIGNMENT, interface};
 use super::memory::{self, Layout};
+use super::options::Options;
 use super::pipelines::Pipelines;
 use super::plan::{Action, Dispatch, Phase, Plan};
 use super::tensor::Tensor;
 use super::transfer::Transfer;
 use super::variants::{self, Choice, Class};
 use crate::error::{Error, Result};
-
-/// Offsets of `Dims` blocks and of pool slices: the largest alignment that any WebGPU device asks for.
-pub(crate) const ALIGNMENT: u64 = 256;
-
-/// Launches that a dispatch is cut into at most, unless the adapter allows no larger ones: each takes 256 bytes.
-const MOST_LAUNCHES: f64 = 256.0;
-
-/// How to compile.
-#[derive(Clone, Default)]
-pub struct Options {
-    /// Keep wgpu's bounds checks and loop guards in the shaders.
-    pub checked: bool,
-    /// Variants by kernel and shape class; dispatches that no choice fits take their default.
-    pub variants: Vec<Choice>,
-    /// Cut every dispatch into launches of at most this many workgroups; 0: as the price asks.
-    pub max_groups: u32,
-    /// Cut dispatches so small that a slice of a few milliseconds can end within one. A cut that no slice needs costs nothing but the 256
-    /// bytes that describe it: launches that follow each other in a slice are one.
-    pub fine: bool,
-    /// Threads that compile pipelines, the calling one among them; by default there is no other. A browser has none.
-    pub threads: usize,
-    /// Activations, by name, that get a buffer of their own and keep their contents between steps, for others to look at.
-    pub keep: Vec<String>,
-    /// Buffers to use for storages of these names instead of new ones, say the parameters of another plan.
-    pub existing: Vec<(String, wgpu::Buffer)>,
-}
 
 /// A compiled plan. Replaying it allocates nothing.
 pub struct Compiled {
@@ -73,12 +49,6 @@ impl Needs {
     pub fn total(&self) -> u64 {
         self.layout.total() + self.dims_bytes + self.transfer_bytes
     }
-}
-
-/// A grid cut into launches.
-pub(crate) struct Grid {
-    pub groups: u64,
-    pub per_launch: u64,
 }
 
 impl Plan {
@@ -172,43 +142,6 @@ impl Plan {
             }
         }
         chosen
-    }
-}
-
-/// The variant that a dispatch takes.
-pub(crate) fn interface<'d>(dispatch: &'d Dispatch, gpu: &Gpu, options: &Options) -> &'d Interface {
-    let wanted = variants::wanted(&options.variants, dispatch);
-    &dispatch.kernel.interfaces()[dispatch.kernel.choose(gpu.traits(), &dispatch.extent, wanted)]
-}
-
-impl Grid {
-    fn launches(&self) -> u64 {
-        self.groups.div_ceil(self.per_launch)
-    }
-}
-
-impl Dispatch {
-    /// FLOPs plus bytes: one byte moved is priced as two operations.
-    pub(crate) fn cost(&self) -> f64 {
-        self.flops as f64 + 2.0 * self.bytes() as f64
-    }
-
-    pub(crate) fn grid(&self, gpu: &Gpu, options: &Options) -> Grid {
-        let interface = interface(self, gpu, options);
-        let groups = self.extent.workgroups(interface.tile).max(1);
-        let allowed = u64::from(gpu.limits().max_compute_workgroups_per_dimension);
-        // A launch cannot be cut once it is submitted, so that none may be long: a quarter of a second on a slow adapter of its kind.
-        // For slices of a frame it is a millisecond or two.
-        let longest = match (gpu.traits().software, options.fine) {
-            (true, false) => 5e8,
-            (true, true) => 4e6,
-            (false, false) => 2e10,
-            (false, true) => 2e8,
-        };
-        let longest = f64::max(longest, self.cost() / MOST_LAUNCHES);
-        let by_price = (groups as f64 * longest / self.cost()).ceil() as u64;
-        let wanted = if options.max_groups > 0 { u64::from(options.max_groups) } else { by_price };
-        Grid { groups, per_launch: wanted.clamp(1, allowed) }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::Gpu;
-use super::compile::Options;
 use super::kernel::{Access, Interface, Kernel, Module};
+use super::options::Options;
 use crate::error::Result;
 
 /// A pipeline, with the layout its bind groups need. Cheap to clone.

@@ -1,9 +1,9 @@
 //! What an adapter can do at best: bytes moved and multiply-adds computed per second, measured by two probes.
 
 use super::Gpu;
-use super::compile::Options;
 use super::extent::Extent;
 use super::kernel::{Kernel, KernelFile, SINGLE, Source};
+use super::options::Options;
 use super::plan::{Phase, Plan};
 use super::profile::{Method, Profiler, summary::Roof};
 use super::tensor::{Dtype, Tensor};

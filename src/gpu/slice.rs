@@ -17,7 +17,7 @@ pub struct Budget {
     /// At most so many dispatches, 0 for none at all; one that was cut when its plan was compiled counts once a part.
     pub dispatches: usize,
     /// At most what is predicted to take so long on the device, learned from the slices before. One dispatch, or one part of a cut one,
-    /// is always encoded, however long it takes: [`super::compile::Options::fine`] cuts them small.
+    /// is always encoded, however long it takes: [`super::options::Options::fine`] cuts them small.
     pub time: Duration,
     /// At most the rest of the step under way and so many steps behind it, less one: 1 ends a slice where its step ends.
     pub steps: u64,

@@ -13,8 +13,9 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::Gpu;
-use super::compile::{Compiled, Options};
+use super::compile::Compiled;
 use super::kernel::{Access, Binding};
+use super::options::Options;
 use super::plan::{Dispatch, Keep, Phase, Plan};
 use super::run::Runner;
 use super::tensor::Tensor;

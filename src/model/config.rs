@@ -1,10 +1,8 @@
 //! The shape of a model: what `[model]` of a run's TOML says, checked before anything is built from it.
 
-use std::fmt::Display;
-
 use serde::{Deserialize, Serialize};
 
-use super::numbers::{Number, Shown};
+use super::numbers::{Number, Shown, need};
 use crate::error::{Error, Result};
 
 /// The widest attention head, in numbers: what the attention kernels hold in registers without spilling.
@@ -186,11 +184,6 @@ impl ModelConfig {
     pub fn d_ff(&self) -> usize {
         if self.d_ff == 0 { self.d_model.saturating_mul(4) } else { self.d_ff }
     }
-}
-
-/// `Ok` where `holds`, otherwise `"{key} = {value}: {needed}"`: the one wording for a config value out of range.
-pub(crate) fn need(holds: bool, key: &str, value: impl Display, needed: impl Display) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::usage(format!("{key} = {value}: {needed}"))) }
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Settings as the device sees them: f64 on the host, f32 in a kernel, where a subnormal number may count as 0.
 
-use std::fmt;
+use std::fmt::{self, Display};
 
-use super::config::need;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a setting may be, on the host and once it is an f32 on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +55,11 @@ impl fmt::Display for Shown {
         let size = self.0.abs();
         if size == 0.0 || !size.is_finite() || (1e-4..1e7).contains(&size) { write!(f, "{}", self.0) } else { write!(f, "{:e}", self.0) }
     }
+}
+
+/// `Ok` where `holds`, otherwise `"{key} = {value}: {needed}"`: the one wording for a config value out of range.
+pub(crate) fn need(holds: bool, key: &str, value: impl Display, needed: impl Display) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(format!("{key} = {value}: {needed}"))) }
 }
 
 #[cfg(test)]

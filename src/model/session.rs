@@ -3,8 +3,9 @@
 use super::Model;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::compile::{Compiled, Needs, Options};
+use crate::gpu::compile::{Compiled, Needs};
 use crate::gpu::guest::Guest;
+use crate::gpu::options::Options;
 use crate::gpu::passes::{self, Pass, Passes};
 use crate::gpu::plan::Phase;
 use crate::gpu::profile::Profiler;

@@ -4,7 +4,8 @@ use super::config::ModelConfig;
 use super::pools::{Pools, Slice};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::compile::{Compiled, Options};
+use crate::gpu::compile::Compiled;
+use crate::gpu::options::Options;
 
 /// The buffers of a model's weights, with what says where in them each weight lies: the model's config and the cut of its pools. Cheap to
 /// clone; the buffers live as long as any clone does.

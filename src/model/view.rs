@@ -33,7 +33,7 @@ impl View {
 
 impl Session {
     /// Where a tensor lies whose contents stay: a weight by the table's name (`wte`, `h.0.attn.qkv.weight`), its gradient (`grads.wte`), or
-    /// an activation that [`crate::gpu::compile::Options::keep`] names (`h.0.attn.qkv`). A table that is split by rows has several parts.
+    /// an activation that [`crate::gpu::options::Options::keep`] names (`h.0.attn.qkv`). A table that is split by rows has several parts.
     ///
     /// # Errors
     /// [`Error::Usage`] for a name that no tensor has, or an activation whose buffer others share.

@@ -13,8 +13,26 @@ pub struct Decoder {
     bytes: Vec<u8>,
 }
 
+impl Tokenizer {
+    /// The text of `ids`. `Err` on an id that the vocabulary does not have; bytes that are no UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut decoder = self.decoder();
+        let mut text = String::new();
+        for &id in ids {
+            text.push_str(&decoder.push(id)?);
+        }
+        text.push_str(&decoder.finish());
+        Ok(text)
+    }
+
+    /// A decoder that hands out text as ids arrive. It shares the vocabulary with this tokenizer, so it may be kept beside it.
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(self.clone())
+    }
+}
+
 impl Decoder {
-    pub(crate) fn new(tokenizer: Tokenizer) -> Decoder {
+    fn new(tokenizer: Tokenizer) -> Decoder {
         let joiner = match &tokenizer {
             Tokenizer::Word(word) => word.joiner(),
             _ => Joiner::default(),

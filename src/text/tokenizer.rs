@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::character::Character;
 use super::config::{AUTO, TokenizerConfig};
-use super::decoder::Decoder;
 use super::fit::fit;
 use super::word::Word;
 use crate::error::{Error, Result, brief, excerpt};
@@ -92,22 +91,6 @@ impl Tokenizer {
             Tokenizer::Bpe(bpe) => bpe.encode(text, ids)?,
         }
         Ok(())
-    }
-
-    /// The text of `ids`. `Err` on an id that the vocabulary does not have; bytes that are no UTF-8 become U+FFFD.
-    pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let mut decoder = self.decoder();
-        let mut text = String::new();
-        for &id in ids {
-            text.push_str(&decoder.push(id)?);
-        }
-        text.push_str(&decoder.finish());
-        Ok(text)
-    }
-
-    /// A decoder that hands out text as ids arrive. It shares the vocabulary with this tokenizer, so it may be kept beside it.
-    pub fn decoder(&self) -> Decoder {
-        Decoder::new(self.clone())
     }
 
     /// One token as text, for lists and tables. Bytes that are no UTF-8 by themselves read `<0xE2>`.

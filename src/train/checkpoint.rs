@@ -19,6 +19,8 @@ pub use read::{Checkpoint, TAKEN_AS_IT_IS, read_config, read_meta, read_moments,
 pub use tensors::Tensors;
 
 use super::config::RunConfig;
+pub use super::found::{FOLDER, any};
+use super::found::{Found, folder, look, named, place, steps};
 use crate::error::{Error, Result, shell_path, shell_word};
 use crate::files::{self, NewFolder, disk};
 use crate::gpu::variants::Choice;
@@ -83,46 +85,6 @@ pub enum Naming {
 /// The files of a checkpoint.
 const FILES: &[&str] = &[tensors::FILES[0], tensors::FILES[1], "config.toml", "tokenizer.json", "state.json"];
 
-/// Whether a folder holds a run.
-pub fn is_run(out: &Path) -> bool {
-    any(out)
-}
-
-/// Whether a folder has checkpoints, named or not.
-pub fn any(out: &Path) -> bool {
-    fs::symlink_metadata(folder(out).join("latest")).is_ok() || !steps(&folder(out)).is_empty()
-}
-
-/// Where a run's folder has its checkpoints.
-pub const FOLDER: &str = "checkpoints";
-
-fn folder(out: &Path) -> PathBuf {
-    out.join(FOLDER)
-}
-
-/// The step that a checkpoint's name says, and how often that step was saved before: `step-60`, or `step-60-2` where that name was taken.
-fn place(path: &Path) -> Option<(u64, u64)> {
-    let number = path.file_name()?.to_str()?.strip_prefix("step-")?;
-    let (step, again) = number.split_once('-').unwrap_or((number, "1"));
-    Some((step.parse().ok()?, again.parse().ok()?))
-}
-
-/// The checkpoints in `parent`: their steps and folders, the newest first.
-fn steps(parent: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
-    let mut found: Vec<((u64, u64), PathBuf)> = entries.filter_map(|path| Some((place(&path)?, path))).collect();
-    found.sort_unstable();
-    found.into_iter().rev().map(|((step, _), path)| (step, path)).collect()
-}
-
-/// The folder that a one-line file names.
-fn named(parent: &Path, pointer: &str) -> Option<PathBuf> {
-    let text = files::read_to_string(&parent.join(pointer)).ok()?;
-    let name = text.trim();
-    let path = parent.join(name);
-    (path.file_name() == Some(name.as_ref()) && path.is_dir()).then_some(path)
-}
-
 /// A run's checkpoint.
 ///
 /// # Errors
@@ -166,8 +128,8 @@ pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
         let word = shell_word(&latest);
         return Err(Error::file(&latest, format!("names no checkpoint; `echo {name} >{word}` takes the newest that is there")));
     }
-    let advice = match super::folder::look(out)? {
-        super::folder::Found::Foreign(name) => format!("is no run, `{name}` is in it: name a run's folder"),
+    let advice = match look(out)? {
+        Found::Foreign(name) => format!("is no run, `{name}` is in it: name a run's folder"),
         _ => format!("has no checkpoint, there is nothing to go on from: `wgpt train --out {shown}` begins it"),
     };
     Err(Error::file(out, advice))

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint;
+use super::found::{FOLDER, Found, look};
 use super::metrics::METRICS;
 use crate::error::{Error, Result};
 use crate::files::{self, Lock, MARKER, Marker, disk};
@@ -23,56 +24,10 @@ pub enum Start {
     Resume,
 }
 
-/// What a folder holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing, or it is not there.
-    Free,
-    /// A run that ended before its first checkpoint: nothing to lose, nothing to go on from.
-    Begun,
-    /// A run with checkpoints.
-    Run,
-    /// A run with checkpoints but no marker: it can be gone on with and is never replaced.
-    Unmarked,
-    /// Something else, such as this.
-    Foreign(String),
-}
-
 /// The lock's file. Who holds it stands beside it in `.wgpt.holder`.
 const LOCK: &str = ".wgpt.lock";
-/// What this program's files in a run's folder begin with that are no part of the run.
-const OURS: &str = ".wgpt";
 /// The files of a run that its folder has beside the checkpoints.
 const FILES: [&str; 4] = ["config.toml", METRICS, "loss.svg", "loss.png"];
-
-/// Says what is in `out`.
-///
-/// # Errors
-/// [`Error::File`] when it is no folder or cannot be read, or when one of its names is taken by something that is no file.
-pub fn look(out: &Path) -> Result<Found> {
-    if !out.exists() {
-        return Ok(Found::Free);
-    }
-    if !out.is_dir() {
-        return Err(Error::file(out, "is a file, a folder is needed for the run"));
-    }
-    let cannot_read = |e: std::io::Error| Error::file(out, format!("cannot be read: {e}"));
-    let mut names = vec![];
-    for entry in fs::read_dir(out).map_err(cannot_read)? {
-        names.push(entry.map_err(cannot_read)?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort_unstable();
-    let saved = checkpoint::any(out);
-    if Marker::find(out)?.is_some() {
-        return Ok(if saved { Found::Run } else { Found::Begun });
-    }
-    if saved {
-        return Ok(Found::Unmarked);
-    }
-    // A marker that cannot be read is foreign, as anything else; what a lock or a torn write left is not.
-    let foreign = names.into_iter().find(|name| !name.starts_with(OURS) || name == MARKER);
-    Ok(foreign.map_or(Found::Free, Found::Foreign))
-}
 
 /// Refuses a start that what was found does not allow.
 fn check(out: &Path, found: Found, start: Start) -> Result<()> {
@@ -218,7 +173,7 @@ impl Drop for RunFolder {
             return;
         }
         if self.made_marker {
-            let _ = disk::remove_folder(&self.path.join(checkpoint::FOLDER));
+            let _ = disk::remove_folder(&self.path.join(FOLDER));
             let _ = disk::remove_file(&self.path.join(MARKER));
         }
         if self.made_lock {

@@ -226,6 +226,16 @@ mod tests {
         assert!(stream.len() > toy().model.seq_len);
     }
 
+    #[cfg(feature = "files")]
+    #[test]
+    fn every_preset_survives_toml() {
+        for (name, _) in PRESETS {
+            let (config, file) = (preset(name).unwrap(), std::path::Path::new("run.toml"));
+            let text = config.to_toml().unwrap();
+            assert_eq!(RunConfig::from_toml(&text, file).unwrap(), config, "{text}");
+        }
+    }
+
     #[test]
     fn gpt2_sizes_are_the_published_ones() {
         for (name, millions) in [("gpt2", 124), ("gpt2-medium", 355), ("gpt2-large", 774), ("gpt2-xl", 1558)] {

@@ -17,7 +17,7 @@ use super::trainer::{Snapshot, Trainer};
 use crate::error::{Error, Result, shell_path};
 use crate::files;
 use crate::gpu::Gpu;
-use crate::gpu::compile::Options;
+use crate::gpu::options::Options;
 use crate::gpu::wait::block_on;
 use crate::model::STEP_RECORDS;
 use crate::text::{Corpus, Tokenizer};

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, excerpt};
 use crate::files;
 use crate::generate::Generator;
 use crate::gpu::Gpu;
-use crate::gpu::compile::Options;
+use crate::gpu::options::Options;
 use crate::model::params;
 use crate::ops::step::State;
 use crate::text::{Corpus, Tokenizer};

@@ -20,10 +20,11 @@
 
 use super::reports::StepReport;
 use super::steps::{Batch, check_batch};
-use super::trainer::{NORM, Trainer};
+use super::trainer::Trainer;
 use crate::error::Result;
 use crate::gpu::plan::Phase;
 use crate::gpu::slice::{Budget, Ticket};
+use crate::model::NORM;
 use crate::model::session::Session;
 
 impl Trainer {

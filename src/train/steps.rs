@@ -1,15 +1,14 @@
 //! What training does pass by pass: micro-batches with their inputs, and the update behind the last one of a step.
 
 use super::config::RunConfig;
-use super::looks::Looks;
 use super::reports::Rates;
-use super::trainer::{NORM, UPDATE};
+use super::taps::Taps;
 use crate::error::{Error, Result};
 use crate::gpu::passes::{Pass, Passes};
 use crate::gpu::plan::Phase;
 use crate::gpu::slots::Readback;
 use crate::model::session::Place;
-use crate::model::{self, Model, STEP_RECORDS};
+use crate::model::{self, Model, NORM, STEP_RECORDS, UPDATE};
 use crate::ops::step::Step;
 use crate::text::{Sampler, TokenStore, sort_order_into};
 
@@ -42,7 +41,7 @@ pub(super) struct Steps<'a> {
     pub model: &'a Model,
     pub frame: &'a mut Frame,
     pub rates: &'a mut Rates,
-    pub looks: &'a Looks,
+    pub taps: &'a Taps,
     pub batch: Batch<'a>,
     /// None begins behind so many.
     pub last: u64,
@@ -75,11 +74,11 @@ impl Passes for Steps<'_> {
     }
 
     fn watches(&self, phase: Phase) -> bool {
-        self.looks.watch(phase) || phase == UPDATE && self.report.is_some()
+        self.taps.watch(phase) || phase == UPDATE && self.report.is_some()
     }
 
     fn behind(&mut self, encoder: &mut wgpu::CommandEncoder, phase: Phase, place: &Place) {
-        self.looks.encode(encoder, phase);
+        self.taps.encode(encoder, phase);
         if let Some((readback, records)) = self.report.as_mut().filter(|(readback, _)| phase == UPDATE && readback.idle()) {
             readback.request(encoder, records, place.step + 1);
         }

@@ -3,28 +3,22 @@
 use web_time::Instant;
 
 use super::config::{Optimizer, RunConfig};
-use super::looks::Looks;
 use super::reports::{Rates, Reports, StepReport};
 use super::steps::{Batch, Frame, Steps, is_updating, samples_per_step, tokens_per_step};
+use super::taps::Taps;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::compile::{Compiled, Options};
+use crate::gpu::compile::Compiled;
 use crate::gpu::guest::Guest;
-use crate::gpu::plan::Phase;
+use crate::gpu::options::Options;
 use crate::gpu::profile::Profiler;
 use crate::gpu::wait;
 use crate::model::session::{Memory, Place, Session};
 use crate::model::shared::SharedWeights;
-use crate::model::{Model, params};
+use crate::model::{Model, NORM, UPDATE, params};
 use crate::ops::adamw::Constants;
 use crate::ops::step::State;
 use crate::text::TokenStore;
-
-/// The norm of all gradients, clipping, and whether the step may be applied. In front of it is the seam where gradients are whole, which many
-/// machines would exchange there.
-pub const NORM: Phase = Phase("norm");
-/// The optimizer's update of the weights, by what [`NORM`] found.
-pub const UPDATE: Phase = Phase("update");
 
 /// What runs the steps of a trainer.
 pub(super) struct Running<'a> {
@@ -41,7 +35,7 @@ pub struct Trainer {
     /// The last step whose report has come, and when it had ended.
     ended: Option<(u64, Instant)>,
     pub(super) rates: Rates,
-    pub(super) looks: Looks,
+    pub(super) taps: Taps,
     frame: Frame,
 }
 
@@ -104,7 +98,7 @@ impl Trainer {
             reports: Reports::default(),
             rates: Rates::default(),
             ended: None,
-            looks: Looks::default(),
+            taps: Taps::default(),
             frame: Frame::default(),
         };
         let seed = config.train.seed;
@@ -183,11 +177,11 @@ impl Trainer {
 
     /// The steps up to the one with number `last`, with what runs them.
     pub(super) fn steps<'a>(&'a mut self, batch: Batch<'a>, last: u64, report: bool) -> (Running<'a>, Steps<'a>) {
-        let Trainer { session, config, rates, looks, frame, .. } = self;
+        let Trainer { session, config, rates, taps, frame, .. } = self;
         let Session { model, compiled, guest, readback, profiler, .. } = session;
         let compiled = &*compiled;
         let report = report.then(|| (readback, compiled.place(&model.records).0));
-        let steps = Steps { config, model, frame, rates, looks, batch, last, report, used: false };
+        let steps = Steps { config, model, frame, rates, taps, batch, last, report, used: false };
         (Running { compiled, guest, profiler: profiler.as_mut() }, steps)
     }
 

@@ -9,9 +9,9 @@ use wgpt::gpu::Gpu;
 use wgpt::gpu::slice::Budget;
 use wgpt::gpu::wait::block_on;
 use wgpt::model::view::View;
+use wgpt::model::{NORM, UPDATE};
 use wgpt::text::Sampler;
 use wgpt::train::metrics::Record;
-use wgpt::train::trainer::{NORM, UPDATE};
 use wgpt::train::{AttentionAt, StepReport, TrainConfig};
 
 use crate::curve::Curve;

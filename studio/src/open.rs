@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use wgpt::Result;
 use wgpt::gpu::Gpu;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::text::{Bigram, Corpus, Tokenizer, UNKNOWN};
 use wgpt::train::checkpoint::{self, Which};
@@ -30,7 +30,7 @@ pub struct Opened {
 
 /// Says whether there is such a run or preset, before a window opens.
 pub fn check(what: &Path) -> Result<(), String> {
-    if checkpoint::is_run(what) || presets::PRESETS.iter().any(|(preset, _)| Path::new(preset) == what) {
+    if checkpoint::any(what) || presets::PRESETS.iter().any(|(preset, _)| Path::new(preset) == what) {
         return Ok(());
     }
     let names: Vec<&str> = presets::PRESETS.iter().map(|(preset, _)| *preset).collect();
@@ -43,7 +43,7 @@ pub fn check(what: &Path) -> Result<(), String> {
 /// # Errors
 /// For a damaged run, data that cannot be read, a model that does not fit.
 pub fn open(gpu: &Gpu, what: &Path) -> Result<Opened> {
-    let is_run = checkpoint::is_run(what);
+    let is_run = checkpoint::any(what);
     let saved = if is_run { Some(checkpoint::find(what, Which::Latest)?) } else { None };
     let mut config = match &saved {
         Some(saved) => checkpoint::read_config(saved)?,

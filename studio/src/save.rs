@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use wgpt::Result;
 use wgpt::gpu::{Gpu, wait};
+use wgpt::model::{NORM, UPDATE};
 use wgpt::train::folder::RunFolder;
 use wgpt::train::metrics::Record;
-use wgpt::train::trainer::{NORM, UPDATE};
 use wgpt::train::{RunFiles, Snapshot};
 
 use crate::open::Opened;

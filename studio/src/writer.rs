@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wgpt::Result;
 use wgpt::generate::{Generator, Sampling};
 use wgpt::gpu::Gpu;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::slice::{Budget, Ticket};
 use wgpt::gpu::wait::block_on;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use wgpt::generate::{Generator, Sampling};
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::wait::block_on;
 use wgpt::text::Corpus;
 use wgpt::train::folder::RunFolder;

@@ -14,12 +14,11 @@ use rand::{RngExt, SeedableRng};
 use wgpt::Error;
 use wgpt::generate::{Generator, Sampling};
 use wgpt::gpu::Gpu;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::slice::Budget;
 use wgpt::gpu::wait::{self, block_on};
-use wgpt::model::{BACKWARD, FORWARD, ModelConfig};
+use wgpt::model::{BACKWARD, FORWARD, ModelConfig, NORM, UPDATE};
 use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
-use wgpt::train::trainer::{NORM, UPDATE};
 use wgpt::train::{Batch, RunConfig, StepReport, TrainConfig, Trainer};
 
 /// The one device of this process, lent by a host that asked for nothing.

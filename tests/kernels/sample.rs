@@ -108,7 +108,7 @@ fn more_ids_than_65_536() {
 #[test]
 fn shares_of_many_draws() {
     use crate::common::gpu;
-    use wgpt::gpu::compile::Options;
+    use wgpt::gpu::options::Options;
     use wgpt::gpu::plan::{Phase, Plan};
     use wgpt::gpu::run::Runner;
     use wgpt::gpu::tensor::Dtype;

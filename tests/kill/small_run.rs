@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use wgpt::gpu::Gpu;
 use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::text::{Corpus, DataConfig, TokenizerConfig};
 use wgpt::train::folder::{RunFolder, Start};
 use wgpt::train::run::{Event, Run, Setup};

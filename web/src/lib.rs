@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::compile::Options;
+use wgpt::gpu::options::Options;
 use wgpt::gpu::slice::Budget;
 use wgpt::gpu::{Gpu, adapter};
 use wgpt::text::{Corpus, Tokenizer, text_from_bytes};

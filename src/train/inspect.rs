@@ -1,55 +1,11 @@
-//! What a host looks at while a model trains: copies taken at a chosen point of each step, and maps of attention.
+//! What a host inspects while a model trains: tensors in place, copies taken at a chosen point of each step, and maps of attention.
 
+use super::taps::{AttentionAt, Tap};
 use super::trainer::Trainer;
 use crate::error::Result;
 use crate::gpu::plan::Phase;
-use crate::model::FORWARD;
 use crate::model::attention_maps::AttentionMaps;
 use crate::model::view::View;
-
-/// Which attention of a training batch is mapped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AttentionAt {
-    pub layer: usize,
-    pub head: usize,
-    /// The sample of the (micro-)batch.
-    pub sample: usize,
-}
-
-#[derive(Default)]
-pub(super) struct Looks {
-    taps: Vec<Tap>,
-    maps: Option<AttentionMaps>,
-    shown: Option<AttentionAt>,
-}
-
-/// A copy made at the end of a phase.
-struct Tap {
-    phase: Phase,
-    from: Vec<View>,
-    to: View,
-}
-
-impl Looks {
-    /// Whether something is wanted at the end of a phase.
-    pub fn watch(&self, phase: Phase) -> bool {
-        phase == FORWARD && self.shown.is_some() || self.taps.iter().any(|tap| tap.phase == phase)
-    }
-
-    /// Encodes what is wanted at the end of a phase.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, phase: Phase) {
-        if let (Some(maps), Some(at), true) = (&self.maps, self.shown, phase == FORWARD) {
-            maps.encode(encoder, at.layer, at.head, at.sample);
-        }
-        for tap in self.taps.iter().filter(|tap| tap.phase == phase) {
-            let mut end = tap.to.offset;
-            for part in &tap.from {
-                encoder.copy_buffer_to_buffer(&part.buffer, part.offset, &tap.to.buffer, end, part.bytes);
-                end += part.bytes;
-            }
-        }
-    }
-}
 
 impl Trainer {
     /// Where a tensor lies whose contents stay between steps, see [`Session::view`](crate::model::session::Session::view).
@@ -74,13 +30,13 @@ impl Trainer {
         let mut shape = from[0].shape.clone();
         shape[0] = from.iter().map(|part| part.shape[0]).sum();
         let to = View { name: name.to_owned(), buffer, offset: 0, bytes, shape, dtype: from[0].dtype };
-        self.looks.taps.push(Tap { phase: after, from, to: to.clone() });
+        self.taps.copies.push(Tap { phase: after, from, to: to.clone() });
         Ok(to)
     }
 
     /// Ends all taps of a tensor.
     pub fn untap(&mut self, name: &str) {
-        self.looks.taps.retain(|tap| tap.to.name != name);
+        self.taps.copies.retain(|tap| tap.to.name != name);
     }
 
     /// Has the attention probabilities (T, T), f32, of one head computed behind the forward pass of every (micro-)batch that runs from
@@ -90,14 +46,14 @@ impl Trainer {
     /// [`crate::error::Error::Usage`] for a layer, head or sample that the model does not have; [`crate::error::Error::Device`] when the
     /// driver refuses.
     pub async fn show_attention(&mut self, at: Option<AttentionAt>) -> Result<Option<View>> {
-        self.looks.shown = None;
+        self.taps.shown = None;
         let Some(at) = at else { return Ok(None) };
-        if self.looks.maps.is_none() {
-            self.looks.maps = Some(AttentionMaps::new(&self.session).await?);
+        if self.taps.maps.is_none() {
+            self.taps.maps = Some(AttentionMaps::new(&self.session).await?);
         }
-        let maps = self.looks.maps.as_ref().expect("they were just made");
+        let maps = self.taps.maps.as_ref().expect("they were just made");
         maps.check(at.layer, at.head, at.sample)?;
-        self.looks.shown = Some(at);
+        self.taps.shown = Some(at);
         Ok(Some(maps.view()))
     }
 }
