@@ -26,6 +26,8 @@ pub enum Start {
 
 /// The lock's file. Who holds it stands beside it in `.wgpt.holder`.
 const LOCK: &str = ".wgpt.lock";
+/// How often a folder is claimed that others remove meanwhile.
+const TRIES: u32 = 100;
 /// The files of a run that its folder has beside the checkpoints.
 const FILES: [&str; 4] = ["config.toml", METRICS, "loss.svg", "loss.png"];
 
@@ -75,6 +77,17 @@ impl RunFolder {
     /// [`Error::Usage`] when a run is there and `start` does not say what to do with it, or when another process holds the lock;
     /// [`Error::File`] when the folder cannot be made, or is neither empty nor a run.
     pub fn claim(path: &Path, start: Start) -> Result<RunFolder> {
+        let mut tries = 1;
+        loop {
+            match RunFolder::try_claim(path, start) {
+                // A process that is refused removes the empty folders that it made, perhaps while this one was about to use them.
+                Err(Error::File { .. }) if tries < TRIES && !path.exists() => tries += 1,
+                claimed => return claimed,
+            }
+        }
+    }
+
+    fn try_claim(path: &Path, start: Start) -> Result<RunFolder> {
         check(path, look(path)?, start)?;
         let made = make(path)?;
         let file = path.join(LOCK);
@@ -202,7 +215,7 @@ fn make(path: &Path) -> Result<Vec<PathBuf>> {
     if let Some(file) = above.filter(|path| !path.is_dir()) {
         return Err(Error::file(path, format!("cannot be made: {} is a file, a folder is needed there", file.display())));
     }
-    if let Some(link) = missing.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
+    if let Some(link) = missing.iter().find(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())) {
         return Err(Error::file(path, format!("cannot be made: {} is a symbolic link to nothing", link.display())));
     }
     let mut made: Vec<PathBuf> = vec![];
@@ -224,5 +237,41 @@ fn make(path: &Path) -> Result<Vec<PathBuf>> {
 fn undo(made: &[PathBuf]) {
     for folder in made.iter().rev() {
         let _ = disk::remove_folder(folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two that make and remove the same folders at once: whoever is refused is told that the other has it, and nothing else.
+    #[test]
+    fn claims_at_once_are_made_or_refused_by_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs").join("toy");
+        let claims = || {
+            (0..2000).filter(|_| match RunFolder::claim(&path, Start::Fresh) {
+                Ok(_) => true,
+                Err(Error::Usage(said)) if said.contains("is in use by ") => false,
+                Err(other) => panic!("{other}"),
+            })
+        };
+        let won: usize = std::thread::scope(|scope| {
+            let both = [scope.spawn(|| claims().count()), scope.spawn(|| claims().count())];
+            both.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        // A folder that one made for the other may stay, empty.
+        let left = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        assert!(won > 0 && left(&path).is_empty() && left(folder.path()).len() < 2, "{won} claims, {:?} is left", left(&path));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_nothing_is_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("runs");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let error = RunFolder::claim(&link.join("toy"), Start::Fresh).err().unwrap().to_string();
+        assert!(error.contains("runs is a symbolic link to nothing"), "{error}");
     }
 }
