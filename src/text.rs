@@ -1,14 +1,14 @@
-//! From text to token ids and back, and from token ids to what one training step sees.
+//! Converts text to token ids and back, and selects the tokens of each training sample.
 //!
 //! - [`Tokenizer`]: words with `<UNK>`, characters, or byte-level BPE (feature `bpe`); saved as one `tokenizer.json`.
 //! - [`Corpus`]: a text split into a training and a validation part; token ids live in memory or in a memory-mapped `.tokens` file
 //!   (feature `files`), so a corpus may be larger than memory.
-//! - [`Sampler`]: which window of the training part is sample number s; a pure function of (seed, s), so restarts, ranks and
-//!   micro-batches cannot change it.
+//! - [`Sampler`]: maps sample number s to a window of the training part; a pure function of (seed, s), so restarts, ranks and micro-batches
+//!   cannot change it.
 //! - The kind `auto` of a [`TokenizerConfig`] chooses a tokenizer that fits the text.
 //! - [`Bigram`]: the smoothed bigram model that a trained GPT has to beat.
 //!
-//! Without features this room works on bytes and strings only and opens no file.
+//! Without features this module works on bytes and strings only and opens no file.
 
 mod batch;
 mod bigram;

@@ -1,15 +1,15 @@
-//! Which tokens one sample of one training step sees, as a pure function of (seed, sample); and how a validation part is walked.
+//! Selects the tokens of each training sample, as a pure function of (seed, sample), and cuts a validation part into windows.
 
 use super::store::TokenStore;
 use crate::error::{Error, Result};
 
-/// The target of a position that does not count.
+/// The target of a position that the loss ignores.
 pub const IGNORED: u32 = u32::MAX;
 
-/// Chooses training windows. It has no state: sample s is the same whatever was asked before.
+/// Selects training windows. Stateless: sample s does not depend on earlier calls.
 ///
-/// One epoch visits every window of the training part once, in an order shuffled by (seed, epoch). Windows lie side by side, and each
-/// epoch shifts them all by its own random offset, so that their borders move and every token comes into reach.
+/// One epoch visits every window of the training part once, in an order shuffled by (seed, epoch). Windows are adjacent, and each epoch
+/// shifts all of them by its own random offset, so that their borders move and every token can be sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampler {
     seed: u64,
@@ -27,7 +27,7 @@ impl Sampler {
             return Err(Error::usage(format!("the training part has {tokens} tokens, seq_len {seq_len} needs at least {}", seq_len + 1)));
         }
         let (seq_len, tokens) = (seq_len as u64, tokens as u64);
-        // One window fewer than fits leaves room to shift all of them; a single one takes what room there is.
+        // Leaving out one window makes room to shift the others; a single window shifts within the tokens that are left over.
         let windows = ((tokens - 1) / seq_len - 1).max(1);
         Ok(Sampler { seed, seq_len, windows, slack: tokens - 1 - windows * seq_len, tokens })
     }
@@ -37,7 +37,7 @@ impl Sampler {
         self.windows
     }
 
-    /// Where the window of `sample` starts: 0 ..= tokens - seq_len - 1. Number samples `step * samples_per_step + i`.
+    /// The first token of the window of `sample`: 0 ..= tokens - seq_len - 1. Callers number samples `step * samples_per_step + i`.
     pub fn start(&self, sample: u64) -> usize {
         let (epoch, index) = (sample / self.windows, sample % self.windows);
         let key = mix(mix(self.seed) ^ epoch);
@@ -57,7 +57,7 @@ impl Sampler {
     }
 }
 
-/// Tells the offset of an epoch from the order of its windows.
+/// Separates the random offset of an epoch from the order of its windows, which use the same seed.
 const SHIFT: u64 = 0x5348_4946_5453_4849;
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
@@ -68,8 +68,8 @@ fn mix(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A keyed permutation of 0 .. `n`: a Feistel network on the next even number of bits, walked until the value is below `n`
-/// (Black, Rogaway: Ciphers with Arbitrary Finite Domains, 2002). Less than four rounds of walking on average.
+/// A keyed permutation of 0 .. `n`: a Feistel network on the next even number of bits, applied until the value is below `n` (cycle walking;
+/// Black, Rogaway: Ciphers with Arbitrary Finite Domains, 2002). Fewer than four applications on average.
 fn permute(index: u64, n: u64, key: u64) -> u64 {
     let half = (64 - (n - 1).leading_zeros()).div_ceil(2).max(1);
     let mask = (1 << half) - 1;
@@ -86,16 +86,16 @@ fn permute(index: u64, n: u64, key: u64) -> u64 {
     }
 }
 
-/// One window of a walk over a whole part: tokens from `start` on, of which `real` positions have a target.
+/// One evaluation window: it begins at token `start`, and its first `real` positions have a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvalWindow {
     pub start: usize,
     pub real: usize,
 }
 
-/// Windows side by side that predict every token of `store` but the first exactly once; only the last may be partial.
+/// Adjacent windows that predict every token of `store` except the first exactly once; only the last may be partial.
 ///
-/// Of more than `most` windows these are `most`, evenly spread over the store: the same whatever is measured on them. 0 takes all.
+/// If there are more than `most` windows, returns `most` of them, evenly spread and the same on every call. 0 returns all.
 pub fn eval_windows(store: &TokenStore, seq_len: usize, most: usize) -> Result<impl ExactSizeIterator<Item = EvalWindow> + use<>> {
     check_seq_len(seq_len)?;
     let targets = store.len().saturating_sub(1);
@@ -123,7 +123,7 @@ pub fn fill_eval(store: &TokenStore, window: EvalWindow, inputs: &mut [u32], tar
 /// Positions of `ids` sorted by (id, position), so that the gradient of one embedding row can be summed in a fixed order.
 pub fn sorted_order(ids: &[u32]) -> Vec<u32> {
     let mut order = vec![0; ids.len()];
-    // The lengths are equal, which is all that can fail short of 2^32 ids.
+    // The lengths are equal; the only other error is 2^32 ids or more.
     sort_order_into(ids, &mut order).expect("text.sorted_order: more than 2^32 ids in one batch");
     order
 }
@@ -196,7 +196,7 @@ mod tests {
         (0..2000).rev().for_each(|s| assert_eq!(again.start(s), forward[s as usize]));
         let other = Sampler::new(2, 16, 5000).unwrap();
         assert!((0..2000).filter(|s| other.start(*s) == forward[*s as usize]).count() < 40);
-        // Written down once: a change here breaks exact resume of every run there is.
+        // Recorded values: a change here breaks the exact resume of every existing run.
         assert_eq!([0, 1, 2, 3, 311, 1000].map(|s: usize| forward[s]), [404, 3012, 1604, 3908, 3633, 3111]);
         assert!(a.start(u64::MAX) < 5000);
     }

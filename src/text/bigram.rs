@@ -1,4 +1,4 @@
-//! A smoothed bigram model: what can be known from the previous token alone. A trained GPT must have a smaller loss.
+//! A smoothed bigram model, which predicts from the previous token alone. A trained GPT must have a smaller loss.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 ///   p(w)     = max(N(· w) − D, 0) / N(· ·)  +  D · W / N(· ·) · 1 / V
 /// ```
 ///
-/// c counts pairs, N counts *distinct* pairs, W the tokens with any predecessor. After a v that never occurred, p(w | v) = p(w).
+/// c counts pairs, N counts *distinct* pairs, W is the number of tokens with any predecessor. After a v that never occurred, p(w | v) =
+/// p(w).
 #[derive(Debug, Clone)]
 pub struct Bigram {
     vocab_size: usize,
@@ -75,7 +76,7 @@ impl Bigram {
         mean.get(store)
     }
 
-    /// The same over the targets of some windows, those that a GPT is measured on. `Err` as for [`loss`](Bigram::loss).
+    /// The same over the targets of `windows`, such as those that a GPT is evaluated on. `Err` as for [`loss`](Bigram::loss).
     pub fn loss_on(&self, store: &TokenStore, windows: impl IntoIterator<Item = EvalWindow>) -> Result<f64> {
         let mut mean = Mean::default();
         for window in windows {
@@ -91,7 +92,7 @@ impl Bigram {
     }
 }
 
-/// A mean as it grows.
+/// A running mean.
 #[derive(Default)]
 struct Mean {
     sum: f64,
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // Pairs of 0 1 0 2 0 1: (0,1) twice, (1,0), (0,2), (2,0) once; four distinct, three tokens have predecessors: 0 has 2, 1 and 2 one.
+        // Pairs of 0 1 0 2 0 1: (0,1) twice, (1,0), (0,2), (2,0) once: four distinct. Token 0 has two predecessors, 1 and 2 have one each.
         let model = Bigram::count(&TokenStore::from_ids(vec![0, 1, 0, 2, 0, 1]), 4).unwrap();
         let back = 0.75 * 3.0 / 4.0 / 4.0;
         let (p1, p3) = (0.25 / 4.0 + back, back);

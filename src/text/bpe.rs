@@ -1,6 +1,6 @@
 //! Byte-level BPE (Sennrich, Haddow, Birch 2016; Radford et al. 2019) through the crate `tokenizers`.
 //!
-//! Encoding is the crate's. Decoding is ours, from a table of each token's bytes, so that a stream can hold back half characters.
+//! The crate encodes. Decoding is done here, from a table of each token's bytes, so that a stream can hold back incomplete characters.
 
 use std::collections::HashMap;
 
@@ -16,9 +16,9 @@ use crate::error::{Error, Result, brief, excerpt};
 pub struct Bpe {
     tokenizer: tokenizers::Tokenizer,
     json: String,
-    /// The bytes of each token by id; ids that the file leaves out have none. (V)
+    /// The bytes of each token by id; `None` for ids that the file does not assign. (V)
     bytes: Vec<Option<Box<[u8]>>>,
-    /// Bytes that no token spells; the crate would drop them in silence.
+    /// Bytes without a token; the crate would drop them silently.
     missing: Vec<u8>,
 }
 
@@ -46,7 +46,7 @@ enum Merge {
     Pair(String, String),
 }
 
-/// Ids above this are taken for damage: the largest vocabularies have about 2^18 tokens.
+/// A larger id counts as a damaged file: the largest vocabularies have about 2^18 tokens.
 const MAX_ID: u32 = (1 << 22) - 1;
 
 impl Bpe {
@@ -65,7 +65,7 @@ impl Bpe {
             serde_json::from_value(value["model"].take()).map_err(|e| wrong(format!("has a wrong `model`: {}", brief(e))))?;
         model.check().map_err(wrong)?;
         let mut tokenizer: tokenizers::Tokenizer = json.parse().map_err(|e| wrong(format!("cannot be used: {}", brief(e))))?;
-        // Settings for sentence pairs and batches; here they would cut the text short or fill it up.
+        // Settings for sentence pairs and batches, which would truncate or pad the text here.
         tokenizer.with_truncation(None).map_err(|e| wrong(e.to_string()))?;
         tokenizer.with_padding(None);
         for added in value["added_tokens"].as_array().into_iter().flatten() {
@@ -90,7 +90,8 @@ impl Bpe {
             return Err(Error::usage(format!("the text has a byte 0x{byte:02X}, for which this BPE tokenizer has no token")));
         }
         let failed = |e: tokenizers::Error| Error::usage(format!("the BPE tokenizer failed: {e}"));
-        // The crate keeps offsets for every character, many times the text: so a bounded amount at once, shared among the cores.
+        // The crate stores offsets for every character, many times the size of the text, so text is encoded in batches, in parallel on all
+        // cores.
         let mut rest = pieces(text, PIECE / 16);
         loop {
             let batch: Vec<&str> = rest.by_ref().take(32).collect();
@@ -103,7 +104,7 @@ impl Bpe {
         }
     }
 
-    /// The bytes that token `id` stands for.
+    /// The bytes of token `id`.
     pub(crate) fn token_bytes(&self, id: u32) -> Result<&[u8]> {
         self.bytes.get(id as usize).and_then(Option::as_deref).ok_or_else(|| id_out_of_range(id, self.vocab_size()))
     }
@@ -123,7 +124,7 @@ impl Bpe {
 }
 
 impl Model {
-    /// What the crate would panic on, get wrong in silence, or make random.
+    /// Rejects settings that make the crate panic, encode wrongly without an error, or encode at random.
     fn check(&self) -> std::result::Result<(), String> {
         if let Some(dropout) = self.dropout.filter(|p| *p != 0.0) {
             return Err(format!("has a dropout of {dropout}, which makes encoding random: it must be null"));
@@ -170,7 +171,7 @@ fn mentions_byte_level(decoder: &Value) -> bool {
     decoder["type"] == "ByteLevel" || decoder["decoders"].as_array().is_some_and(|all| all.iter().any(mentions_byte_level))
 }
 
-/// The bytes of every token by id. Special tokens spell themselves; all others are written in GPT-2's alphabet, one character per byte.
+/// The bytes of every token by id. A special token is its own text; all others are written in GPT-2's alphabet, one character per byte.
 fn token_table(tokenizer: &tokenizers::Tokenizer) -> std::result::Result<Vec<Option<Box<[u8]>>>, String> {
     let byte_of: HashMap<char, u8> = alphabet().zip(0..=255).collect();
     let added = tokenizer.get_added_tokens_decoder();
@@ -188,7 +189,8 @@ fn token_table(tokenizer: &tokenizers::Tokenizer) -> std::result::Result<Vec<Opt
     Ok(table)
 }
 
-/// GPT-2's character for each byte 0 ..= 255: itself where it prints, else the next from U+0100 on (`bytes_to_unicode` in its encoder.py).
+/// GPT-2's character for each byte 0 ..= 255: the byte itself if printable, else the next from U+0100 on (`bytes_to_unicode` in its
+/// encoder.py).
 pub(crate) fn alphabet() -> impl Iterator<Item = char> {
     let mut next = 0x100..;
     (0..=255u32).filter_map(move |byte| {

@@ -60,7 +60,7 @@ fn long_texts_encode_as_if_in_one_piece() {
     let line = TEXT.split_inclusive('\n').next().unwrap();
     let one = t.encode(&line.repeat(3)).unwrap();
     let per_line = t.encode(line).unwrap().len();
-    // More than one batch of pieces; every line but for the cuts has the same ids, so the count shows any cut inside a token.
+    // More than one batch of pieces. Every line has the same ids, so the count reveals a cut inside a token.
     let lines = 3 * (1 << 20) / line.len();
     let many = t.encode(&line.repeat(lines)).unwrap();
     assert_eq!((one.len(), many.len()), (3 * per_line, lines * per_line));
@@ -125,7 +125,7 @@ mod files {
 
     #[test]
     fn pieces_of_real_text_have_the_ids_of_the_whole() {
-        // Blank lines, indented lines and line ends after blanks: every kind of place to cut.
+        // Blank lines, indented lines and line ends after blanks: every kind of cut position.
         let text = super::super::read_text(assets().join("shakespeare.txt")).unwrap();
         let text = &text[..text.floor_char_boundary(300_000)];
         let t = trained(300, &text[..20_000]);

@@ -1,4 +1,4 @@
-//! Where BPE tokenizers come from: trained on a text, trained on files, or read from GPT-2's own two files.
+//! Creates BPE tokenizers: trained on a text or on files, or read from GPT-2's own two files.
 
 use serde_json::{Map, Value, json};
 use tokenizers::models::TrainerWrapper;
@@ -10,10 +10,10 @@ use super::config::TokenizerConfig;
 use super::pieces::{PIECE, pieces};
 use crate::error::{Error, Result, brief};
 
-/// The token that stands between documents; it has id 0 in a tokenizer trained here.
+/// The token that separates documents; it has id 0 in a tokenizer trained here.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Text that the trainer looks at in one go, in bytes: it keeps offsets for every character of it.
+/// Bytes of text passed to the trainer at a time: it stores offsets for every character.
 const TRAIN_PIECE: usize = PIECE / 16;
 
 /// A byte-level BPE of at most `config.max_vocab` tokens: fewer when the text has not enough pairs to merge.
@@ -23,7 +23,7 @@ pub(crate) fn train(config: &TokenizerConfig, text: &str) -> Result<Bpe> {
 
 /// A byte-level BPE of at most `size` tokens from text files, which may be larger than memory.
 ///
-/// `Err`: no files, `size` below 257, or a file that [`read_text`](super::read_text) would refuse.
+/// `Err`: no files, `size` below 257, or a file that [`read_text`](super::read_text) rejects.
 #[cfg(feature = "files")]
 pub fn train_bpe_files<P: AsRef<std::path::Path>>(paths: &[P], size: usize) -> Result<super::Tokenizer> {
     let config = TokenizerConfig { kind: "bpe".to_string(), max_vocab: size, ..TokenizerConfig::default() };
@@ -42,7 +42,7 @@ pub fn train_bpe_files<P: AsRef<std::path::Path>>(paths: &[P], size: usize) -> R
             reader = Some(super::TextReader::open(path, TRAIN_PIECE)?);
         }
     };
-    // The trainer takes text only: an error ends the text, and is what the caller gets instead of the result.
+    // The trainer's iterator yields text only: a read error ends it, and the caller gets that error instead of the result.
     let mut failure = None;
     let bpe = train_pieces(
         &config,
@@ -99,7 +99,7 @@ pub(crate) fn open_gpt2(path: &std::path::Path) -> Result<Bpe> {
         return Err(Error::file(&vocab_path, format!("gives `{token}` the id {id}, a whole number is needed")));
     }
     let lines = read_merges(&super::read_text(&merges_path)?).map_err(|problem| Error::file(&merges_path, problem))?;
-    // Each token longer than one byte comes from a merge, so that a file cut short between two lines shows as well.
+    // Each token longer than one byte comes from a merge; this also detects a file truncated between two lines.
     let special = |token: &str| token.starts_with("<|") && token.ends_with("|>");
     let needed = vocab.keys().filter(|token| token.chars().nth(1).is_some() && !special(token)).count();
     if lines.len() < needed {

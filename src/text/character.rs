@@ -80,7 +80,7 @@ impl Character {
     }
 }
 
-/// The characters of `text`, lowered if asked for (one capital may lower to two characters).
+/// The characters of `text`, lower-cased if requested (one capital may become two characters).
 fn chars(text: &str, lower_case: bool) -> impl Iterator<Item = char> {
     text.chars().flat_map(move |c| {
         let lowered = lower_case.then(|| c.to_lowercase());

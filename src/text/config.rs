@@ -1,35 +1,35 @@
-//! `[tokenizer]` of a run's TOML: how to make a tokenizer.
+//! `[tokenizer]` of a run's TOML: how to train or load a tokenizer.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, excerpt};
 
-/// The kind that stands for one that fits the text; what is chosen takes its place in a run's config.
+/// The kind that selects a tokenizer by the text; the config of a run stores the selected kind instead.
 pub const AUTO: &str = "auto";
 
-/// How to make a tokenizer from a text, or where to find one.
+/// How to train a tokenizer on a text, or where to load one from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
-    /// `word`, `character`, `bpe`, or `auto` for what fits the text (or for the kind that `path` has).
+    /// `word`, `character`, `bpe`, or `auto`: selected by the text (or by the file at `path`).
     pub kind: String,
     /// Word only (`auto` ignores it): punctuation marks are tokens of their own.
     pub punctuation: bool,
-    /// Capitals become small letters before anything else.
+    /// Lower-case the text before anything else.
     pub lower_case: bool,
-    /// Largest vocabulary, `<UNK>` included; 0 is no limit. For `bpe` the wanted size.
+    /// Largest vocabulary, `<UNK>` included; 0 is no limit. For `bpe`, the requested size.
     pub max_vocab: usize,
-    /// What occurs less often gets no token; for `bpe`, no merge. 0 and 1 keep everything.
+    /// Words and characters that occur less often get no token; for `bpe`, such pairs are not merged. 0 and 1 keep everything.
     pub min_count: usize,
-    /// A `tokenizer.json` of any kind, an `encoder.json` with `vocab.bpe` beside it, or their folder, instead of making one.
+    /// A `tokenizer.json` of any kind, an `encoder.json` with `vocab.bpe` beside it, or their folder, to load instead of training.
     pub path: String,
 }
 
-/// The largest vocabulary that a BPE may be asked for, which no model exceeds either: its training takes memory for that many at once.
+/// The largest BPE vocabulary that can be requested, and the largest of any model: the trainer allocates memory for all of it at once.
 const MAX_BPE: usize = 1 << 24;
 
 impl Default for TokenizerConfig {
-    /// Characters, no limits: the one kind that needs no choice and loses nothing of the text.
+    /// Characters without limits: the one kind that needs no settings and loses nothing of the text.
     fn default() -> Self {
         TokenizerConfig {
             kind: "character".to_string(),

@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Text files, joined in this order, or `.tokens` files; empty means the text that comes with the program.
+    /// Text files, joined in this order, or `.tokens` files; empty selects the bundled Shakespeare text.
     pub files: Vec<String>,
-    /// The part of the text that is only validated on, taken from its end: 0 (none) to below 1.
+    /// The fraction at the end of the text that is used for validation only: 0 (none) to below 1.
     pub val_fraction: f64,
 }
 
@@ -43,25 +43,25 @@ pub struct Corpus {
     pub train: TokenStore,
     /// Empty when `val_fraction` is 0.
     pub val: TokenStore,
-    /// Characters that the validation tokens stand for ([`Tokenizer::characters`]); loss · tokens / characters / ln 2 is bits per character.
+    /// Characters of the text in `val` ([`Tokenizer::characters`]); loss · tokens / characters / ln 2 is bits per character.
     pub val_characters: u64,
-    /// The settings of the tokenizer: those asked for, with the kind that it has in place of `auto`.
+    /// The settings of the tokenizer, with `auto` replaced by the selected kind.
     pub tokenizer: TokenizerConfig,
-    /// Why a kind was chosen, where the settings said `auto`: a clause that follows "as".
+    /// Why a kind was selected, if the settings said `auto`: a clause to follow "as".
     pub why: Option<String>,
-    /// What the tokens were made from, in the order of the files.
+    /// The texts or token files that the tokens were made from, in order.
     #[cfg(feature = "files")]
     pub sources: Vec<super::Source>,
     val_fraction: f64,
 }
 
 impl Corpus {
-    /// Splits the joined `texts` and encodes both parts, with the `existing` tokenizer or one made as `config` asks.
+    /// Splits the joined `texts` and encodes both parts, with the `existing` tokenizer or one trained by the settings `config`.
     ///
-    /// A text that does not end in white space is joined to the next by a line end. The training part is the first
-    /// 1 − `val_fraction` of the characters; for words, a word that the border would cut goes to validation whole. Characters are
-    /// collected from the whole text (as nanoGPT does), words and BPE merges from the training part only. The kind `auto` looks at the
-    /// whole text and takes characters or a BPE, neither of which turns anything of it into `<UNK>`.
+    /// A text that does not end in white space is joined to the next by a line end. The training part is the first 1 − `val_fraction` of
+    /// the characters; for words, a word on the border goes to validation as a whole. Characters are collected from the whole text (as
+    /// nanoGPT does), words and BPE merges from the training part only. The kind `auto` examines the whole text and selects characters or a
+    /// BPE, neither of which encodes any of it as `<UNK>`.
     pub fn build<S: AsRef<str>>(
         data: &DataConfig,
         texts: &[S],
@@ -156,14 +156,14 @@ impl Corpus {
         Ok(Corpus { train, val, val_characters, tokenizer: config, why: None, sources, val_fraction: data.val_fraction })
     }
 
-    /// Which part of the training and of the validation tokens is `<UNK>`, each 0 to 1.
+    /// The fractions of training and validation tokens that are `<UNK>`, each 0 to 1.
     pub fn unknown_shares(&self, tokenizer: &Tokenizer) -> Result<[f64; 2]> {
         let Some(unknown) = tokenizer.unknown() else { return Ok([0.0; 2]) };
         let share = |part: &TokenStore| Ok(part.occurrences(unknown)? as f64 / part.len().max(1) as f64);
         Ok([share(&self.train)?, share(&self.val)?])
     }
 
-    /// `Err` with the counts when a part is shorter than one window of `seq_len` + 1 tokens. No validation part is fine if none was asked for.
+    /// `Err` with the counts if a part is shorter than one window of `seq_len` + 1 tokens; validation may be empty if `val_fraction` is 0.
     pub fn check_windows(&self, seq_len: usize) -> Result<()> {
         let needed = seq_len.saturating_add(1);
         for (name, part) in [("training", &self.train), ("validation", &self.val)] {
@@ -181,7 +181,7 @@ impl Corpus {
         Ok(())
     }
 
-    /// The settings with which a text too short for windows of `needed` tokens can be trained on.
+    /// Advice on settings that allow training on a text too short for windows of `needed` tokens.
     fn shorter_windows(&self, needed: usize) -> String {
         let (train, val) = (self.train.len(), self.val.len());
         let shortest = if self.val_fraction == 0.0 { train } else { train.min(val) };
@@ -196,7 +196,7 @@ impl Corpus {
     }
 }
 
-/// The characters that the tokens of a store stand for, where there is no text to count.
+/// The number of characters in the tokens of a store, for corpora that have no text to count in.
 #[cfg(feature = "files")]
 fn decoded_characters(store: &TokenStore, tokenizer: &Tokenizer) -> Result<u64> {
     let (mut decoder, mut characters) = (tokenizer.decoder(), 0);
@@ -209,7 +209,7 @@ fn decoded_characters(store: &TokenStore, tokenizer: &Tokenizer) -> Result<u64> 
     Ok(characters + decoder.finish().chars().count() as u64)
 }
 
-/// All texts as one; a line end keeps the last word of one and the first word of the next apart.
+/// Joins all texts; a line end separates the last word of one from the first word of the next.
 fn join<S: AsRef<str>>(texts: &[S]) -> String {
     let mut all = String::with_capacity(texts.iter().map(|text| text.as_ref().len() + 1).sum());
     for text in texts {
@@ -234,7 +234,7 @@ fn border(text: &str, val_fraction: f64, whole_words: bool) -> usize {
     if !whole_words || before.ends_with(char::is_whitespace) || !after.starts_with(|c: char| !c.is_whitespace()) {
         return at;
     }
-    // A text that is one single word stays cut where it is: an empty training part would help nobody.
+    // A text of a single word is cut inside that word: moving the border would leave an empty training part.
     before.char_indices().rev().find(|(_, c)| c.is_whitespace()).map_or(at, |(at, c)| at + c.len_utf8())
 }
 
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!((mapped.train.len(), mapped.val_characters), (from_text.train.len(), from_text.val_characters));
         assert_eq!(from_text.sources, [Source { file: name("a.txt"), ..Source::of_text(&text) }]);
         assert_eq!(mapped.sources[0].bytes, std::fs::metadata(name("a.tokens")).unwrap().len());
-        // The tokenizer of any kind is read from its file.
+        // Both the kind of the file and `auto` load a tokenizer from its file.
         std::fs::write(name("t.json"), t.to_json()).unwrap();
         for kind in [AUTO, "character"] {
             let config = TokenizerConfig { kind: kind.into(), path: name("t.json"), ..TokenizerConfig::default() };

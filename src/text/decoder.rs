@@ -1,15 +1,15 @@
-//! Decoding as ids arrive, for text that is shown while it is generated.
+//! Streaming decoding, for text that is shown while it is generated.
 
 use super::tokenizer::Tokenizer;
 use super::word::Joiner;
 use crate::error::Result;
 
-/// Turns ids into text one by one; what it has handed out never changes.
+/// Decodes ids one at a time; the text that it has returned never changes.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     tokenizer: Tokenizer,
     joiner: Joiner,
-    /// The beginning of a UTF-8 character whose other bytes have not come yet.
+    /// The first bytes of an incomplete UTF-8 character.
     bytes: Vec<u8>,
 }
 
@@ -25,7 +25,7 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// A decoder that hands out text as ids arrive. It shares the vocabulary with this tokenizer, so it may be kept beside it.
+    /// A streaming decoder. It shares the vocabulary of this tokenizer without borrowing it, so both fit in one struct.
     pub fn decoder(&self) -> Decoder {
         Decoder::new(self.clone())
     }
@@ -40,7 +40,8 @@ impl Decoder {
         Decoder { tokenizer, joiner, bytes: Vec::new() }
     }
 
-    /// The text that may be shown now; empty while a character is incomplete. `Err` on an id out of range, which changes nothing.
+    /// Decodes one id and returns all complete characters; empty while one is incomplete. An id out of range is an `Err` and changes
+    /// nothing.
     pub fn push(&mut self, id: u32) -> Result<String> {
         match &self.tokenizer {
             Tokenizer::Word(word) => Ok(self.joiner.push(word.vocabulary().token(id)?)),
@@ -53,19 +54,19 @@ impl Decoder {
         }
     }
 
-    /// What is left when no more ids come: an unfinished character becomes U+FFFD.
+    /// The rest of the text after the last id: an incomplete character becomes U+FFFD.
     pub fn finish(mut self) -> String {
         let bytes = std::mem::take(&mut self.bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// Takes all whole characters off the front of `bytes`; wrong bytes become U+FFFD as in `String::from_utf8_lossy`.
+/// Removes all complete characters from the front of `bytes`; invalid bytes become U+FFFD as in `String::from_utf8_lossy`.
 #[cfg(any(feature = "bpe", test))]
 fn take_utf8(bytes: &mut Vec<u8>) -> String {
     let mut held = 0;
     if let Some(last) = bytes.utf8_chunks().last() {
-        // Only an unfinished tail is held back: `from_utf8` alone can tell it from a wrong byte, by `error_len`.
+        // Only an incomplete tail is held back: `error_len` of `from_utf8` distinguishes it from an invalid byte.
         let tail = last.invalid();
         if std::str::from_utf8(tail).is_err_and(|e| e.error_len().is_none()) {
             held = tail.len();
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
     use crate::text::TokenizerConfig;
 
-    /// What an application keeps of a character that speaks.
+    /// An application's speaking character, which owns both.
     struct Speaker {
         decoder: Decoder,
         tokenizer: Tokenizer,
@@ -103,7 +104,7 @@ mod tests {
     fn utf8_is_held_back_until_whole_and_equals_lossy() {
         let mut state = 3u64;
         for _ in 0..2000 {
-            // A mix of whole characters and random bytes, so that good, cut and wrong sequences all occur.
+            // A mix of complete characters and random bytes, so that valid, truncated and invalid sequences all occur.
             let mut bytes = Vec::new();
             for _ in 0..8 {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -1,16 +1,16 @@
-//! Twelve kinds of text: each gets a tokenizer that knows all of it and gives it back.
+//! Twelve kinds of text: each gets a tokenizer that encodes it without `<UNK>` and decodes to the same text.
 
 use super::*;
 use crate::text::{AUTO, Corpus, DataConfig};
 
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 
-/// 150 kB from amid the bundled text.
+/// 150 kB from the middle of the bundled text.
 fn english() -> &'static str {
     &SHAKESPEARE[300_000..450_000]
 }
 
-/// A sequence in which some symbols are likelier than others after each.
+/// A random sequence in which the next symbol depends on the previous one.
 fn sequence(symbols: &[&str], n: usize, line: usize) -> String {
     let (mut state, mut last) = (7usize, 0);
     let mut text = String::new();
@@ -77,7 +77,7 @@ fn the_twelve_kinds_of_text_each_get_what_fits_them() {
         assert_eq!(corpus.unknown_shares(&tokenizer).unwrap(), [0.0, 0.0], "{name}");
         assert_eq!(tokenizer.decode(&tokenizer.encode(&text).unwrap()).unwrap(), text, "{name}");
         assert!(corpus.why.is_some_and(|why| !why.is_empty()), "{name}");
-        // Any new text can be a prompt: what the vocabulary lacks becomes <UNK>, or bytes.
+        // Any new text can be a prompt: characters outside the vocabulary become <UNK>, or bytes.
         assert!(!tokenizer.encode("Ünïcode ☃ 雪\r\n").unwrap().is_empty(), "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! Long texts are encoded piece by piece. This says where a text may be cut without changing its ids, and what a text may hold.
+//! Cuts long texts into pieces that encode to the same ids as the whole, and checks that bytes are text.
 
 use crate::error::{Error, Result};
 
@@ -8,9 +8,9 @@ pub(crate) const PIECE: usize = 1 << 20;
 
 /// The last byte index inside `text` at which it may be cut, or `None`: right after a single line end, right before a single blank.
 ///
-/// "Single" means that no other white space touches it. There, words end for every tokenizer, and the splitting patterns of GPT-2 and
-/// its successors begin a new piece, so encoding both halves equals encoding the whole. A text without such a place is cut before the
-/// line end that closes a run of white space, which is as good for GPT-2's pattern.
+/// "Single" means that no other white space touches it. At such a place words end for every tokenizer, and the splitting patterns of GPT-2
+/// and its successors begin a new piece, so encoding both halves equals encoding the whole. A text without such a place is cut before the
+/// line end that closes a run of white space, which is equivalent for GPT-2's pattern.
 #[cfg(any(feature = "files", feature = "bpe", test))]
 pub(crate) fn cut(text: &str) -> Option<usize> {
     let mut fallback = None;
@@ -53,7 +53,7 @@ pub(crate) fn pieces(text: &str, size: usize) -> impl Iterator<Item = &str> {
 
 /// `bytes` as text; a UTF-8 byte order mark at the front is dropped. `origin` names the file in errors.
 ///
-/// `Err`: no bytes, a NUL byte (then it is no text), bytes that are not UTF-8; both positions are named, counted from 0.
+/// `Err`: no bytes, a NUL byte (which no text has), bytes that are not UTF-8; the position of either is in the message, counted from 0.
 pub fn text_from_bytes(bytes: Vec<u8>, origin: &str) -> Result<String> {
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         return Err(Error::file(origin, known(&bytes).unwrap_or_else(|| nul(at as u64))));
@@ -73,7 +73,7 @@ pub fn text_from_bytes(bytes: Vec<u8>, origin: &str) -> Result<String> {
 
 pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What a file that is no text is instead, by its first bytes.
+/// The format of a file that is not text, by its first bytes, with advice.
 pub(crate) fn known(front: &[u8]) -> Option<String> {
     const KINDS: &[(&[u8], &str)] = &[
         (b"\x1f\x8b", "is compressed by gzip: unpack it with `gunzip`"),
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(problem(b"\x1f\x8b\x08\0\0\0\0\0"), "a.txt: is compressed by gzip: unpack it with `gunzip`");
         assert_eq!(problem(b"PK\x03\x04\x14\0"), "a.txt: is a zip archive, as are .docx and .epub: unpack it, or save its text as UTF-8");
         assert_eq!(problem(b"\xff\xfeh\0i\0"), "a.txt: is UTF-16: save the file as UTF-8");
-        // A text that happens to begin like one of them is a text.
+        // A text that begins with the same letters as one of these formats is still a text.
         assert_eq!(text_from_bytes(b"BZh is a key, PK another".into(), "a.txt").unwrap().len(), 24);
     }
 }

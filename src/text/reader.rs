@@ -15,7 +15,7 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String> {
     text_from_bytes(bytes, &path.to_string_lossy())
 }
 
-/// Opens a file for reading, with the usual mistakes in plain words.
+/// Opens a file for reading; common mistakes get a message of their own.
 pub(crate) fn open(path: &Path) -> Result<File> {
     crate::files::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::file(path, "no such file"),
@@ -24,12 +24,12 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     })
 }
 
-/// A text file handed out in pieces of about `size` bytes; the same text and the same errors as [`read_text`].
+/// A text file read in pieces of about `size` bytes; the same text and the same errors as [`read_text`].
 pub struct TextReader {
     file: File,
     path: PathBuf,
     size: usize,
-    /// Bytes read and not handed out; the first `checked` of them are good text.
+    /// Bytes read and not yet returned; the first `checked` of them are valid text.
     buffer: Vec<u8>,
     checked: usize,
     /// Where in the file `buffer` starts.
@@ -58,7 +58,7 @@ impl TextReader {
     pub fn next_piece(&mut self) -> Result<Option<String>> {
         let mut want = self.size;
         loop {
-            // Four more bytes, so that the character at `want` is whole.
+            // Four more bytes, so that the character at `want` is complete.
             self.read_up_to(want.saturating_add(4))?;
             if self.ended && self.checked <= want {
                 return if self.checked == 0 { Ok(None) } else { self.take(self.checked).map(Some) };
@@ -81,7 +81,7 @@ impl TextReader {
         self.check()
     }
 
-    /// Looks at the bytes after `checked`; an unfinished character at the end is an error only when the file ends there.
+    /// Validates the bytes after `checked`; an incomplete character at their end is an error only at the end of the file.
     fn check(&mut self) -> Result<()> {
         let fresh = &self.buffer[self.checked..];
         let at = |index: usize| self.offset + (self.checked + index) as u64;
@@ -104,7 +104,7 @@ impl TextReader {
         std::str::from_utf8(&self.buffer[..len]).map_err(|e| Error::file(&self.path, e))
     }
 
-    /// Takes the first `len` bytes, which have been checked.
+    /// Removes and returns the first `len` bytes, which have been checked.
     fn take(&mut self, len: usize) -> Result<String> {
         let piece = self.text(len)?.to_string();
         self.buffer.drain(..len);
@@ -163,7 +163,7 @@ mod tests {
         assert!(read_text(folder.path()).unwrap_err().to_string().contains("is a folder"));
     }
 
-    /// Opening a pipe for reading waits for a writer.
+    /// Opening a pipe for reading blocks until a writer opens it.
     #[cfg(unix)]
     #[test]
     fn pipes_and_devices_are_refused_and_not_waited_for() {

@@ -1,4 +1,4 @@
-//! What a corpus was read from: enough to tell, when a run goes on or is measured, whether it is still the same text.
+//! Identifies the files of a corpus, so that resuming or evaluating a run can detect a changed text.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,9 +7,9 @@ use crate::files::Hash;
 /// One text or token file of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// Its path, absolute where the system gives one that is UTF-8; empty for a text from memory.
+    /// Its path, absolute if that is valid UTF-8; empty for a text from memory.
     pub file: String,
-    /// Of the text without a byte order mark, or of the whole token file.
+    /// Size of the text without a byte order mark, or of the whole token file.
     pub bytes: u64,
     pub hash: Hash,
 }
@@ -19,8 +19,8 @@ impl Source {
         Source { file: String::new(), bytes: text.len() as u64, hash: Hash::of(text.as_bytes()) }
     }
 
-    /// The first difference between what a run was `trained` on and what is there `now`, as one clause that names the file; None when
-    /// the content is the same. Where the files lie does not matter.
+    /// The first difference between the files that a run was `trained` on and those of `now`, as one clause that names the file; None if
+    /// the contents are equal. Paths are not compared.
     pub fn difference(trained: &[Source], now: &[Source]) -> Option<String> {
         if trained.len() != now.len() {
             return Some(format!("the run was trained on {} files, data.files names {}", trained.len(), now.len()));
@@ -36,7 +36,7 @@ impl Source {
     }
 }
 
-/// `file` as an absolute path, so that a run finds its text from any folder; as it is where that cannot be written down.
+/// `file` as an absolute path, so that a run finds its text from any folder; unchanged if the absolute path is not valid UTF-8.
 pub fn absolute(file: &str) -> String {
     let path = std::path::absolute(file).ok().and_then(|path| path.into_os_string().into_string().ok());
     path.unwrap_or_else(|| file.to_owned())

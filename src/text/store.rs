@@ -52,7 +52,7 @@ impl TokenStore {
         self.len == 0
     }
 
-    /// The vocabulary size that a mapped file states (the largest, if there are several); `None` for ids in memory.
+    /// The vocabulary size in the header of a mapped file (the largest, if there are several); `None` for ids in memory.
     pub fn vocab_size(&self) -> Option<usize> {
         #[cfg(feature = "files")]
         return self
@@ -148,7 +148,7 @@ impl TokenStore {
     }
 }
 
-/// Ids read at a time when a whole store is walked.
+/// Ids read at a time when a whole store is scanned.
 const BLOCK: usize = 1 << 16;
 
 #[cfg(test)]

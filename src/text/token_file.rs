@@ -16,11 +16,11 @@ const MAGIC: &[u8; 4] = b"WGPT";
 const VERSION: u16 = 1;
 const HEADER: usize = 24;
 
-/// A token file in the address space; its pages are read when they are needed.
+/// A memory-mapped token file; its pages are read on demand.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     map: memmap2::Mmap,
-    /// Open as long as it is mapped: its length is checked before every read.
+    /// Kept open while it is mapped: its length is checked before every read.
     file: File,
     path: PathBuf,
     width: usize,
@@ -37,8 +37,8 @@ impl Mapped {
             return Err(problem(format!("is cut short: {size} bytes found, a token file begins with {HEADER}")));
         }
         #[allow(unsafe_code)]
-        // SAFETY: the map is read-only and every byte pattern is a valid id. Reading pages that the file no longer has ends the process
-        // with a bus error; `read` says where that is guarded against and where it cannot be.
+        // SAFETY: the map is read-only and every byte pattern is a valid id. Reading pages past the end of a truncated file ends the
+        // process with SIGBUS; `read` describes what it guards against and what it cannot.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| problem(format!("cannot be mapped: {e}")))?;
         if &map[..4] != MAGIC {
             return Err(problem(format!("is no token file: it begins with {:02X?}, not with `WGPT`", &map[..4])));
@@ -64,11 +64,11 @@ impl Mapped {
         Ok(mapped)
     }
 
-    /// Walks all ids once: one outside the vocabulary would be counted by the host and skipped by the device.
+    /// Checks all ids once: the host would count an id outside the vocabulary, and the device would skip it.
     fn check_ids(&self) -> std::result::Result<(), String> {
         let ids = &self.map[HEADER..];
         let found = match self.width {
-            // Two bytes cannot name an id past 65,535.
+            // Two bytes cannot encode an id above 65,535.
             2 if self.vocab_size > usize::from(u16::MAX) => None,
             2 => first_above(ids, self.vocab_size, |bytes| usize::from(u16::from_le_bytes(bytes))),
             _ => first_above(ids, self.vocab_size, |bytes| u32::from_le_bytes(bytes) as usize),
@@ -92,9 +92,9 @@ impl Mapped {
 
     /// Fills `ids` from token `start` on; the caller has checked the range.
     ///
-    /// `Err` when the file has become shorter since it was opened. A process that cuts the file between this check and the last line of
-    /// the copy still ends this one with a bus error (SIGBUS): a mapped file cannot be guarded against that. Programs that replace token
-    /// files by a rename, as this one does, never cut the file that is mapped.
+    /// `Err` if the file was truncated after it was opened. If another process truncates it between this check and the end of the copy, a
+    /// bus error (SIGBUS) still ends this process: a mapping cannot be guarded against that. Programs that replace token files by a rename,
+    /// as this one does, never truncate the mapped file.
     pub(crate) fn read(&self, start: usize, ids: &mut [u32]) -> Result<()> {
         let (from, to) = (HEADER + start * self.width, HEADER + (start + ids.len()) * self.width);
         let size = self.file.metadata().map_err(|e| Error::file(&self.path, e))?.len();
@@ -117,7 +117,7 @@ impl Mapped {
     }
 }
 
-/// The first id that is not below `limit`, with its position. The largest of each block is found first, by a loop without a branch.
+/// The first id that is not below `limit`, with its position. A branchless loop over each block finds its largest id first.
 fn first_above<const WIDTH: usize>(bytes: &[u8], limit: usize, id: impl Fn([u8; WIDTH]) -> usize) -> Option<(usize, usize)> {
     const BLOCK: usize = 1 << 14;
     let (ids, _) = bytes.as_chunks::<WIDTH>();
@@ -125,7 +125,7 @@ fn first_above<const WIDTH: usize>(bytes: &[u8], limit: usize, id: impl Fn([u8; 
     (block * BLOCK..).zip(&ids[block * BLOCK..]).map(|(position, bytes)| (position, id(*bytes))).find(|(_, id)| *id >= limit)
 }
 
-/// Writes a token file; `finish` gives it its place.
+/// Writes a token file under a temporary name; `finish` renames it to its path.
 struct TokenWriter {
     file: Replacement,
     path: PathBuf,
@@ -189,8 +189,8 @@ pub fn write_tokens(path: impl AsRef<Path>, ids: &[u32], vocab_size: usize) -> R
 
 /// Encodes the text file `from` into the token file `to`, about 1 MiB of text at a time, and returns the number of tokens.
 ///
-/// The ids are those of the whole text encoded at once. `Err` as for [`read_text`](super::read_text), or when `to` cannot be written;
-/// then whatever `to` was before is still there.
+/// The ids are those of the whole text encoded at once. `Err` as for [`read_text`](super::read_text), or if `to` cannot be written; on an
+/// error `to` keeps its previous content.
 pub fn encode_file_to_tokens(tokenizer: &Tokenizer, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<u64> {
     let mut text = TextReader::open(from, PIECE)?;
     let mut writer = TokenWriter::create(to.as_ref(), tokenizer.vocab_size())?;
@@ -229,13 +229,13 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
     }
 
-    /// Windows lets nobody cut a mapped file.
+    /// Windows does not allow truncating a mapped file.
     #[cfg(unix)]
     #[test]
     fn a_file_that_is_cut_in_use_is_an_error_and_no_bus_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.tokens");
-        // Several pages: those behind the file's end are what a read must not touch.
+        // Several pages: a read must not touch those past the new end of the file.
         let ids: Vec<u32> = (0..40_000).map(|i| i % 500).collect();
         write_tokens(&path, &ids, 500).unwrap();
         let store = TokenStore::open(&path).unwrap();
@@ -296,7 +296,7 @@ mod tests {
                 std::fs::write(&path, &bytes).unwrap();
                 let opened = TokenStore::open(&path);
                 if vocab == 65_536 {
-                    // An id of two bytes is always below it: what was written is 0.
+                    // Any u16 is a valid id of this vocabulary; 65,536 was written as 0.
                     opened.unwrap();
                     continue;
                 }

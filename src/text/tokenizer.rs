@@ -1,4 +1,4 @@
-//! One tokenizer type for the three kinds, its file, and a decoder that streams.
+//! One tokenizer type for the three kinds, and its file.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ pub enum Tokenizer {
 }
 
 impl Tokenizer {
-    /// A tokenizer made from `text` as `config` asks, or loaded from `config.path`. `Err`: a bad setting, or a text with nothing to count.
+    /// Trains a tokenizer on `text` with the settings `config`, or loads it from `config.path`. `Err`: an invalid setting, or a text
+    /// without tokens.
     pub fn train(config: &TokenizerConfig, text: &str) -> Result<Tokenizer> {
         config.validate()?;
         match config.kind.as_str() {
@@ -93,7 +94,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// One token as text, for lists and tables. Bytes that are no UTF-8 by themselves read `<0xE2>`.
+    /// One token as text, for lists and tables. Bytes that are not valid UTF-8 by themselves are shown as `<0xE2>`.
     pub fn token(&self, id: u32) -> Result<String> {
         match self {
             Tokenizer::Word(word) => word.vocabulary().token(id).map(str::to_string),
@@ -117,7 +118,7 @@ impl Tokenizer {
         }
     }
 
-    /// The id that stands for whatever the vocabulary lacks; a BPE has none and needs none.
+    /// The id of `<UNK>`, for text outside the vocabulary; a BPE has none and needs none.
     pub fn unknown(&self) -> Option<u32> {
         match self {
             Tokenizer::Word(word) => Some(word.vocabulary().unknown()),
@@ -127,8 +128,8 @@ impl Tokenizer {
         }
     }
 
-    /// How many characters of `text` its tokens stand for, to give bits per character. Words do not tell how much white space lies
-    /// between them: each gap counts as the one blank that decoding puts there, however long it is.
+    /// The number of characters of `text` in its tokens, for bits per character. Word tokens do not store the white space between them:
+    /// each gap counts as the one blank that decoding inserts, however long it is.
     pub fn characters(&self, text: &str) -> u64 {
         let all = |text: &str| text.chars().count() as u64;
         match self {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::config::TokenizerConfig;
 use crate::error::{Error, Result};
 
-/// What stands for every word or character that the vocabulary lacks. It always has the last id.
+/// The token for every word or character outside the vocabulary. It always has the last id.
 pub const UNKNOWN: &str = "<UNK>";
 
 /// Tokens by id and ids by token.
@@ -16,7 +16,7 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Ids are positions in `tokens`. `Err` is the problem in words: a token twice, `<UNK>` not last, nothing but `<UNK>`.
+    /// Ids are positions in `tokens`. `Err` describes the problem: a duplicate token, `<UNK>` not last, or nothing but `<UNK>`.
     pub(crate) fn new(tokens: Vec<String>) -> Result<Vocabulary, String> {
         if tokens.last().is_none_or(|last| last != UNKNOWN) {
             let last = tokens.last().map_or("nothing", String::as_str);
@@ -57,12 +57,12 @@ impl Vocabulary {
     }
 }
 
-/// The one wording for an id that the vocabulary does not have.
+/// The error for an id outside the vocabulary.
 pub(crate) fn id_out_of_range(id: u32, vocab_size: usize) -> Error {
     Error::usage(format!("token id {id} found, this tokenizer's ids end at {}", vocab_size.saturating_sub(1)))
 }
 
-/// How often each token occurs, and which came first.
+/// The count of each token, and the order of first appearance.
 #[derive(Default)]
 pub(crate) struct Counter {
     counts: HashMap<String, (usize, usize)>,
@@ -78,7 +78,7 @@ impl Counter {
         }
     }
 
-    /// The tokens that `min_count` and `max_vocab` let through, in order of first appearance, without `<UNK>`.
+    /// The tokens that `min_count` and `max_vocab` admit, in order of first appearance, without `<UNK>`.
     ///
     /// When there are too many, the most frequent stay; among equals, those that appeared first.
     pub(crate) fn keep(self, config: &TokenizerConfig) -> Vec<String> {
@@ -90,7 +90,7 @@ impl Counter {
             .collect();
         if config.max_vocab > 0 {
             entries.sort_unstable_by_key(|(_, count, order)| (std::cmp::Reverse(*count), *order));
-            // One place belongs to `<UNK>`.
+            // One id is reserved for `<UNK>`.
             entries.truncate(config.max_vocab - 1);
         }
         entries.sort_unstable_by_key(|(_, _, order)| *order);

@@ -6,7 +6,7 @@ use super::config::TokenizerConfig;
 use super::vocabulary::{Counter, UNKNOWN, Vocabulary};
 use crate::error::{Error, Result, brief};
 
-/// A word tokenizer. White space, line ends included, only separates; it is not a token and does not come back on decoding.
+/// White space, line ends included, only separates words: it is not a token, and decoding does not restore it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Word {
     vocabulary: Vocabulary,
@@ -84,7 +84,7 @@ impl Word {
     }
 }
 
-/// `word`, lowered into `buffer` if asked for; `<UNK>` keeps its capitals so that decoded text encodes to the same ids.
+/// `word`, lower-cased into `buffer` if requested; `<UNK>` keeps its capitals so that decoded text encodes to the same ids.
 fn fold<'a>(word: &'a str, lower_case: bool, buffer: &'a mut String) -> &'a str {
     if !lower_case || word == UNKNOWN {
         return word;
@@ -134,7 +134,7 @@ fn is_apostrophe(c: char) -> bool {
     matches!(c, '\'' | '\u{2019}')
 }
 
-/// Puts words back together one at a time: a blank between words, and with punctuation tokens none where print has none.
+/// Joins words one at a time: with a blank between words, except around punctuation tokens that are printed without one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Joiner {
     punctuation: bool,
@@ -154,7 +154,7 @@ impl Joiner {
                     glue_before = true
                 }
                 "(" | "[" | "{" | "\u{201c}" | "\u{2018}" => self.glue_next = true,
-                // Hyphens and dashes stand tight in most English text: `well-known`, `no--never`.
+                // Hyphens and dashes have no blanks around them in most English text: `well-known`, `no--never`.
                 "-" | "\u{2010}" | "\u{2014}" => (glue_before, self.glue_next) = (true, true),
                 "\"" => {
                     glue_before |= self.in_quotes;
@@ -236,7 +236,7 @@ mod tests {
         let t = Tokenizer::train(&config(true), text).unwrap();
         let ids = t.encode(text).unwrap();
         assert_eq!(t.decode(&ids).unwrap(), text);
-        // Any order of tokens, not only one that was ever written.
+        // Any sequence of tokens, not only one that encoding produces.
         let mut state = 7u64;
         let ids: Vec<u32> = (0..4000)
             .map(|_| {
