@@ -1,9 +1,9 @@
 //! GPT: config, parameter table, forward and its mirror backward, recorded into one plan.
 //!
-//! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`CAST`] copies weights, [`FORWARD`] runs the blocks, [`EVALUATE`] or [`HEAD`]
-//! takes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds [`NORM`] and
-//! [`UPDATE`].
-//! An inference plan has [`FORWARD`] and [`PREDICT`]; decoding with a cache, which is held to it, has a plan of its own ([`decode`]).
+//! The phases of a training plan are, in order: [`PREPARE`] zeroes the gradients, [`CAST`] copies weights, [`FORWARD`] runs the blocks,
+//! [`EVALUATE`] or [`HEAD`] computes the loss (the latter with its gradient), [`BACKWARD`] mirrors the blocks; the trainer adds [`NORM`]
+//! and [`UPDATE`].
+//! An inference plan has [`FORWARD`] and [`PREDICT`]; decoding with a cache has a plan of its own ([`decode`]), tested against this one.
 //! Weights are stored (out, in), as the parameter table in [`params`] lists them.
 
 pub mod acts;
@@ -33,20 +33,20 @@ use crate::ops::Ops;
 use crate::ops::step::State;
 
 pub const PREPARE: Phase = Phase("prepare");
-/// Copies the weights to the storage of activations; empty where that is f32. It must have run since the weights last changed.
+/// Copies the weights to the element type of activations; empty if that is f32. Must run after every change of the weights.
 pub const CAST: Phase = Phase("cast");
 pub const FORWARD: Phase = Phase("forward");
 pub const EVALUATE: Phase = Phase("evaluate");
 pub const HEAD: Phase = Phase("head");
 pub const BACKWARD: Phase = Phase("backward");
-/// The norm of all gradients, clipping, and whether the step may be applied. In front of it is the seam where gradients are whole, which many
-/// machines would exchange there.
+/// The norm of all gradients, clipping, and whether the step may be applied. Gradients are complete before this phase: several machines
+/// would exchange them here.
 pub const NORM: Phase = Phase("norm");
-/// The optimizer's update of the weights, by what [`NORM`] found.
+/// The optimizer's update of the weights, with the clipping factor of [`NORM`]; skipped if that rejects the step.
 pub const UPDATE: Phase = Phase("update");
 pub const PREDICT: Phase = Phase("predict");
 
-/// Rows of results that a device keeps before they are read: training steps use the first part, evaluation batches the rest.
+/// Rows of results that the device stores until they are read back: training steps use the first part, evaluation batches the rest.
 pub const RECORDS: usize = 2048;
 /// Records of training steps.
 pub const STEP_RECORDS: usize = 1024;
@@ -61,19 +61,19 @@ pub struct Model {
     pub records: Tensor,
     /// The block of [`State`].
     pub state: Tensor,
-    /// Of an inference plan: (picks, V padded to a multiple of 4), the logits of the picked rows.
+    /// Inference plans only: (picks, V padded to a multiple of 4), the logits of the picked rows.
     pub logits: Option<Tensor>,
-    /// What the forward leaves.
+    /// The activations of the forward pass.
     pub(crate) acts: Option<acts::Acts>,
     pub ops: Ops,
 }
 
 impl Model {
-    /// Records training on micro-batches of `batch` samples; `moments` is the number of optimizer moments, `activations` how activations
-    /// and the matrices that they are multiplied with are stored.
+    /// Records training on micro-batches of `batch` samples. `moments` is the number of optimizer moments; `activations` is the element
+    /// type of activations and of the matrices that they are multiplied with.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor that the limits rule out.
+    /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor larger than the limits allow.
     pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, limits: &wgpu::Limits) -> Result<Model> {
         let mut model = Model::new(config, batch, Some(moments), None, activations, limits)?;
         let (recorder, plan, pools, inputs, records) = model.recording(batch, activations, limits);
@@ -122,7 +122,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Records inference on one sequence; the logits of `picks` rows of it are computed.
+    /// Records inference on one sequence, with the logits of `picks` of its rows.
     ///
     /// # Errors
     /// As [`Model::training`].
@@ -141,7 +141,7 @@ impl Model {
         Ok(model)
     }
 
-    /// What records over whole sequences, and what it records with.
+    /// A recorder for whole sequences, with the plan and the tensors that it records into.
     fn recording(
         &mut self,
         batch: usize,
@@ -154,7 +154,7 @@ impl Model {
         (recorder, plan, pools, inputs, records)
     }
 
-    /// `moments` of an optimizer if the model is trained, `picks` if it predicts.
+    /// `moments` is `Some` for training, `picks` for inference.
     fn new(
         config: &ModelConfig,
         batch: usize,
@@ -180,7 +180,7 @@ fn logits(plan: &mut Plan, config: &ModelConfig, rows: usize) -> Tensor {
     plan.kept("logits", &[rows, config.vocab_size.next_multiple_of(4)], Dtype::F32, "results")
 }
 
-/// Shaders count elements in 32 bits. Larger tensors would also exceed every binding, but here the sizes have names.
+/// Shaders count elements in 32 bits. Larger tensors would also exceed the binding limit, but this error names the settings to change.
 fn check_sizes(config: &ModelConfig, batch: usize) -> Result<()> {
     if config.vocab_size == 0 {
         return Err(Error::usage("model.vocab_size = 0: needs the number of tokens"));

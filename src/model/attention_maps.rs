@@ -1,4 +1,4 @@
-//! Maps of attention: the (T, T) probabilities of one head, computed on demand from what the forward pass left in memory.
+//! Attention maps: the (T, T) probabilities of one head, computed on demand from the activations of the last forward pass.
 
 use std::ops::Range;
 
@@ -16,14 +16,14 @@ use crate::ops::attention_map::AttentionMap;
 
 const MAP: Phase = Phase("map");
 
-/// A plan of its own over a session's buffers, with a dispatch for each layer, sample and head: choosing is but an index.
+/// A separate plan over a session's buffers, with one dispatch for each layer, sample and head, so that selecting a map compiles nothing.
 pub struct AttentionMaps {
     compiled: Compiled,
     layers: usize,
     samples: usize,
     heads: usize,
     map: View,
-    /// Commands of each dispatch.
+    /// The commands of each dispatch.
     commands: Vec<Range<usize>>,
 }
 
@@ -31,7 +31,7 @@ impl AttentionMaps {
     /// Compiles the maps of a training or evaluation session.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the forward pass does not leave what they need; [`Error::Device`] when the driver refuses.
+    /// [`Error::Usage`] if the activations of the forward pass are not kept in memory; [`Error::Device`] if the driver reports an error.
     pub async fn new(session: &Session) -> Result<AttentionMaps> {
         let config = &session.model.config;
         let (samples, time) = (session.model.inputs.ids.shape[0], config.seq_len);
@@ -82,17 +82,17 @@ impl AttentionMaps {
     }
 
     /// # Errors
-    /// [`Error::Usage`] that names what is out of range.
+    /// [`Error::Usage`] that names the index out of range.
     pub fn check(&self, layer: usize, head: usize, sample: usize) -> Result<()> {
         for (what, found, count) in [("layer", layer, self.layers), ("head", head, self.heads), ("sample", sample, self.samples)] {
             if found >= count {
-                return Err(Error::usage(format!("there is no {what} {found} to be shown: it has {what}s 0 to {}", count - 1)));
+                return Err(Error::usage(format!("there is no {what} {found}: the {what}s are 0 to {}", count - 1)));
             }
         }
         Ok(())
     }
 
-    /// Encodes one map, behind a forward pass.
+    /// Encodes one map; the forward pass must be encoded or submitted before.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, layer: usize, head: usize, sample: usize) {
         let index = (layer * self.samples + sample) * self.heads + head;
         self.compiled.encode(encoder, self.commands[index].clone());

@@ -1,7 +1,7 @@
-//! The backward pass: the mirror of the forward, line for line from its end.
+//! The backward pass: mirrors the forward pass line for line, from its end.
 //!
-//! `dx` is the gradient of what flows between blocks. A residual sum passes it to both sides, so it stays in place and each
-//! branch adds its own part.
+//! `dx` is the gradient of the residual stream. A residual sum passes it on unchanged to both summands, so it stays in place and each
+//! branch adds its own gradient.
 
 use super::acts::{Acts, BlockActs, BranchActs, NormActs};
 use super::config::Norm;
@@ -12,7 +12,7 @@ use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 use crate::ops::matmul::Block;
 
-/// The weights of something, and their gradients.
+/// Weights and their gradients.
 type Both<'a, T> = (&'a T, &'a T);
 
 impl Recorder<'_> {
@@ -41,7 +41,7 @@ impl Recorder<'_> {
     }
 
     fn embed_backward(&self, plan: &mut Plan, grads: &Weights<Tensor>, inputs: &Inputs, dx: &Tensor) {
-        // The lookup's backward wants (B, T, C); the memory is the same.
+        // The embedding's backward expects (B, T, C); the memory is the same.
         let frame = [self.batch, self.config.seq_len, self.config.d_model];
         let dx = Tensor { shape: frame.to_vec(), ..self.dropped_gradient(plan, Mask::Embedding, dx) };
         if let Some(wpe) = &grads.wpe {
@@ -60,8 +60,8 @@ impl Recorder<'_> {
         })
     }
 
-    /// The gradient of a branch's input from `dy`, that of its output. `inside` records the backward of what is inside the branch: of its
-    /// tensors x, dy and dx, it writes dx, or adds to it.
+    /// Returns the gradient of a branch's input, given `dy`, that of its output. `inside` records the backward of the inner layers: called
+    /// with x, dy, dx and `add`, it writes dx, or adds to it if `add`.
     fn branch_backward(
         &self,
         plan: &mut Plan,
@@ -86,7 +86,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// From `dy`, the gradient of the feed-forward's result, to `dx`, that of its input `x`.
+    /// Computes `dx`, the gradient of the feed-forward's input `x`, from `dy`, that of its output.
     fn feed_forward_backward(
         &self,
         plan: &mut Plan,
@@ -104,7 +104,7 @@ impl Recorder<'_> {
         self.linear_backward(plan, (&w.fc, &g.fc), &dfc, x, dx, add);
     }
 
-    /// From `dy`, the gradient of the attention's result, to `dx`, that of its input `x`.
+    /// Computes `dx`, the gradient of attention's input `x`, from `dy`, that of its output.
     fn attend_backward(
         &self,
         plan: &mut Plan,
@@ -124,20 +124,20 @@ impl Recorder<'_> {
         self.linear_backward(plan, (&w.qkv, &g.qkv), &dqkv, x, dx, add);
     }
 
-    /// dx from dy, and the gradients of weight and bias.
+    /// Computes dx from dy, and the gradients of weight and bias.
     #[allow(clippy::too_many_arguments)] // five tensors of one equation
     fn norm_backward(&self, plan: &mut Plan, (w, g): Both<Layer<Tensor>>, dy: &Tensor, x: &Tensor, a: &NormActs, dx: &Tensor, add: bool) {
         self.ops.layer_norm.backward_weight(plan, dy, x, &a.moments, &g.weight, g.bias.as_ref());
         self.ops.layer_norm.backward(plan, dy, x, &w.weight, &a.moments, dx, add);
     }
 
-    /// dx (rows, in) from dy (rows, out), and the gradients of weight and bias.
+    /// Computes dx (rows, in) from dy (rows, out), and the gradients of weight and bias.
     fn linear_backward(&self, plan: &mut Plan, (w, g): Both<Layer<Tensor>>, dy: &Tensor, x: &Tensor, dx: &Tensor, add: bool) {
         self.ops.matmul.backward_weight(plan, Block::whole(dy), Block::whole(x), &g.weight, g.bias.as_ref());
         self.ops.matmul.backward_input(plan, Block::whole(dy), Block::whole(&w.weight), Block::whole(dx), add);
     }
 
-    /// The gradient before a dropout: a masked copy of dy, or dy itself without dropout.
+    /// The gradient of a dropout's input: a masked copy of dy, or dy itself without dropout.
     fn dropped_gradient(&self, plan: &mut Plan, mask: Mask, dy: &Tensor) -> Tensor {
         if self.config.dropout == 0.0 {
             return dy.clone();

@@ -1,20 +1,20 @@
-//! The shape of a model: what `[model]` of a run's TOML says, checked before anything is built from it.
+//! The shape of a model: `[model]` of a run's TOML, validated before anything is built from it.
 
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{Number, Shown, need};
 use crate::error::{Error, Result};
 
-/// The widest attention head, in numbers: what the attention kernels hold in registers without spilling.
+/// The largest attention head, in elements: what the attention kernels hold in registers without spilling.
 pub const MAX_HEAD_SIZE: usize = 128;
 
-/// No size may be larger: shaders count in u32, and a product of two sizes must fit a u64 with room to spare.
+/// The largest value of any size: shaders count in u32, and a product of two sizes must fit a u64 with a margin.
 pub const MAX_SIZE: usize = 1 << 24;
 
-/// The deepest model, in layers: a plan has some sixty dispatches a layer, which the host records and binds before the first step.
+/// The maximum number of layers: the host records and binds some sixty dispatches per layer before the first step.
 pub const MAX_LAYERS: usize = 4096;
 
-/// Where a token stands, added to its embedding.
+/// How a token's position is encoded; added to its embedding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Position {
@@ -46,27 +46,27 @@ pub enum Norm {
     Post,
 }
 
-/// A GPT-style model. The default is a small one, from which presets differ.
+/// A GPT-style model. The default is a small one, the base of all presets.
 ///
-/// In the shapes of comments elsewhere: L `n_layer`, H `n_head`, C `d_model`, F `d_ff`, T `seq_len`, V `vocab_size`.
+/// Letters of shapes in comments elsewhere: L `n_layer`, H `n_head`, C `d_model`, F `d_ff`, T `seq_len`, V `vocab_size`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     pub n_layer: usize,
     pub n_head: usize,
     pub d_model: usize,
-    /// Width inside the feed-forward part; 0 stands for 4·`d_model` (see [`ModelConfig::d_ff`]).
+    /// Width inside the feed-forward part; 0 selects 4·`d_model` (see [`ModelConfig::d_ff`]).
     pub d_ff: usize,
     /// The longest context, in tokens.
     pub seq_len: usize,
-    /// Rows of the embedding table; 0 stands for the tokenizer's size (see [`ModelConfig::with_vocab`]).
+    /// Rows of the embedding table; 0 selects the tokenizer's size (see [`ModelConfig::with_vocab`]).
     pub vocab_size: usize,
     pub position: Position,
     pub activation: Activation,
     pub norm: Norm,
     /// Whether matrices and layer norms have a bias. The head never has one.
     pub bias: bool,
-    /// Whether the head is the embedding table again.
+    /// Whether the head shares the embedding table.
     pub tied_head: bool,
     /// Probability of zeroing an activation in training, in [0, 1).
     pub dropout: f64,
@@ -92,10 +92,10 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Refuses what no model can be. `vocab_size = 0` passes: it is resolved by [`ModelConfig::with_vocab`].
+    /// Rejects an invalid config. `vocab_size = 0` is valid: [`ModelConfig::with_vocab`] resolves it.
     ///
     /// # Errors
-    /// [`Error::Usage`] that names the key, its value and what is needed.
+    /// [`Error::Usage`] that names the key, its value and the values allowed.
     pub fn validate(&self) -> Result<()> {
         need((1..=MAX_LAYERS).contains(&self.n_layer), "model.n_layer", self.n_layer, format!("needs 1 to {MAX_LAYERS}"))?;
         for (key, size) in [("n_head", self.n_head), ("d_model", self.d_model), ("seq_len", self.seq_len)] {
@@ -109,7 +109,7 @@ impl ModelConfig {
             format!("needs at most {MAX_SIZE}, or 0 for the tokenizer's"),
         )?;
         Number::BelowOne.check("model.dropout", self.dropout)?;
-        // A random number of 32 bits is below p · 2³² or not.
+        // The device compares 32-bit random numbers with p · 2³², so a smaller probability would act as 0.
         let least = 1.0 / 4_294_967_296.0;
         need(
             self.dropout == 0.0 || self.dropout >= least,
@@ -121,7 +121,7 @@ impl ModelConfig {
         self.validate_quads()
     }
 
-    /// Shaders touch rows in quads of four numbers.
+    /// Shaders access rows in quads of four elements.
     fn validate_quads(&self) -> Result<()> {
         let (c, h, f) = (self.d_model, self.n_head, self.d_ff());
         let advice = |n: usize| format!("needs a multiple of 4, such as {}", n.next_multiple_of(4));
@@ -155,7 +155,7 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// The factor on token embeddings: √C beside sinusoidal positions (Vaswani et al. 2017, section 3.4).
+    /// The factor on token embeddings: √C with sinusoidal positions (Vaswani et al. 2017, section 3.4), else 1.
     pub fn embedding_scale(&self) -> f32 {
         match self.position {
             Position::Sinusoidal => (self.d_model as f32).sqrt(),
@@ -163,10 +163,10 @@ impl ModelConfig {
         }
     }
 
-    /// The same model with its vocabulary settled: the tokenizer's size where the config says 0.
+    /// The same model with `vocab_size` resolved: the tokenizer's size if the config says 0.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a tokenizer that is empty or has more tokens than the table has rows.
+    /// [`Error::Usage`] if the tokenizer is empty or has more tokens than the table has rows.
     pub fn with_vocab(&self, tokenizer_size: usize) -> Result<ModelConfig> {
         let vocab_size = if self.vocab_size == 0 { tokenizer_size } else { self.vocab_size };
         need((1..=MAX_SIZE).contains(&tokenizer_size), "the tokenizer's size", tokenizer_size, format!("needs 1 to {MAX_SIZE} tokens"))?;
@@ -180,7 +180,7 @@ impl ModelConfig {
         self.d_model / self.n_head.max(1)
     }
 
-    /// Width inside the feed-forward part, F: the config's, or 4·C where it says 0.
+    /// Width inside the feed-forward part, F: the config's value, or 4·C if it is 0.
     pub fn d_ff(&self) -> usize {
         if self.d_ff == 0 { self.d_model.saturating_mul(4) } else { self.d_ff }
     }

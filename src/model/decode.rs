@@ -1,8 +1,9 @@
-//! Decoding: the plan of a model that adds tokens to one context, with keys and values kept.
+//! Decoding: the plan that adds tokens to one context, with cached keys and values.
 //!
-//! Its phases are [`PREFILL`], up to [`Decoder::chunk`] tokens of a prompt at once; [`PICK`], the logits after the last of them;
-//! [`TOKEN`], one token and the logits after it; [`SAMPLE`], the next token drawn from the logits. All share weights, caches and the feed:
-//! the [`Cursor`], which only [`SAMPLE`] moves on, and the ids of the pass. So any number of [`TOKEN`] and [`SAMPLE`] can be encoded ahead.
+//! Its phases are [`PREFILL`], which processes up to [`Decoder::chunk`] tokens of a prompt; [`PICK`], which computes the logits
+//! after the last of them; [`TOKEN`], which processes one token and computes the logits after it; [`SAMPLE`], which draws the next token.
+//! All share weights, caches and [`Feed`]: the ids of the pass and the [`Cursor`], which only [`SAMPLE`] advances. So the host can encode
+//! any number of [`TOKEN`] and [`SAMPLE`] ahead.
 
 use super::config::{ModelConfig, Position};
 use super::params::{self, Weights};
@@ -24,7 +25,7 @@ pub const PICK: Phase = Phase("pick");
 pub const TOKEN: Phase = Phase("token");
 pub const SAMPLE: Phase = Phase("sample");
 
-/// Tokens of a prompt that are taken in at once.
+/// Most tokens of a prompt that one pass processes.
 const CHUNK: usize = 64;
 
 /// The recorded plan, and the tensors that the host fills and reads.
@@ -35,24 +36,24 @@ pub struct Decoder {
     pub feed: Feed,
     /// (1, V), padded to whole quads: the logits after the last token.
     pub logits: Tensor,
-    /// (V / 32): a bit for each id that may be drawn.
+    /// (V / 32 words): one bit per id, set if it may be drawn.
     pub allowed: Tensor,
 }
 
-/// What the host writes before a pass and reads after it, in one storage.
+/// What the host writes before a pass and reads back after it, in one storage.
 pub struct Feed {
     pub cursor: Tensor,
-    /// (1): the row of a prefill whose logits are wanted.
+    /// (1): the row of a prefill whose logits are computed.
     pick: Tensor,
     /// (chunk): the tokens of a pass.
     ids: Tensor,
-    /// The block of [`Step`]: zeros, for nothing is dropped out.
+    /// The block of [`Step`]: zeros, as decoding drops nothing.
     step: Tensor,
-    /// (RING): the latest tokens drawn.
+    /// (RING): the last tokens drawn.
     ring: Tensor,
     /// Fixed-point frequencies of the sinusoidal encoding, written once.
     pub frequencies: Option<Tensor>,
-    /// Bytes that the host writes.
+    /// Bytes that the host writes, from the start of the storage.
     pub down: u64,
     /// Bytes of the storage.
     pub bytes: u64,
@@ -62,7 +63,7 @@ impl Decoder {
     /// Records decoding of one sequence.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] for an invalid config, [`crate::error::Error::Limit`] for a tensor that the limits rule out.
+    /// [`crate::error::Error::Usage`] for an invalid config, [`crate::error::Error::Limit`] for a tensor larger than the limits allow.
     pub fn new(config: &ModelConfig, limits: &wgpu::Limits) -> Result<Decoder> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         config.validate()?;
@@ -96,15 +97,15 @@ impl Decoder {
         Ok(Decoder { config, plan, pools, feed, logits, allowed })
     }
 
-    /// The most tokens that one prefill takes in.
+    /// The most tokens of one prefill.
     pub fn chunk(&self) -> usize {
         self.feed.ids.len()
     }
 
-    /// Writes every weight, given in the parameter table's order.
+    /// Writes every weight; `weights` are in the order of the parameter table.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] for weights of another model, before any is written.
+    /// [`crate::error::Error::Usage`] for weights of another model; then none is written.
     pub async fn write_weights(&self, compiled: &Compiled, weights: &[Vec<f32>]) -> Result<()> {
         params::check(&self.pools.table, "weights", weights)?;
         for (param, values) in self.pools.table.iter().zip(weights) {
@@ -144,7 +145,7 @@ impl Feed {
         Feed { cursor, pick, ids, step, ring, frequencies, down: offsets[3], bytes }
     }
 
-    /// The bytes that prefill these tokens from the cursor on.
+    /// The bytes that the host writes to prefill these tokens at the position of `cursor`.
     pub fn slot(&self, cursor: Cursor, ids: &[u32]) -> Vec<u8> {
         let mut slot = vec![0u8; self.down as usize];
         let mut put = |tensor: &Tensor, bytes: &[u8]| slot[tensor.offset as usize..][..bytes.len()].copy_from_slice(bytes);
@@ -154,7 +155,7 @@ impl Feed {
         slot
     }
 
-    /// The cursor and the ring in the bytes of the storage.
+    /// Parses the cursor and the ring from the bytes of the storage.
     pub fn read(&self, bytes: &[u8]) -> (Cursor, Vec<u32>) {
         let part = |tensor: &Tensor| &bytes[tensor.offset as usize..][..tensor.len() * 4];
         (bytemuck::pod_read_unaligned(part(&self.cursor)), bytemuck::pod_collect_to_vec(part(&self.ring)))

@@ -1,4 +1,4 @@
-//! The forward pass, top to bottom: the same blocks for whole sequences and for rows behind a cache.
+//! The forward pass, top to bottom: the same blocks for whole sequences and for new rows after a cache.
 
 use super::acts::{Acts, AttentionActs, BlockActs, BranchActs, NormActs};
 use super::config::{self, Norm};
@@ -11,7 +11,7 @@ use crate::ops::matmul::{Activation, Block, Drop};
 use crate::ops::token_embedding::Positions;
 
 impl Recorder<'_> {
-    /// Records embedding and blocks of `ids`, one a row.
+    /// Records embedding and blocks of `ids`, one id per row.
     pub(crate) fn blocks(&self, plan: &mut Plan, w: &Weights<Tensor>, ids: &Tensor) -> Acts {
         let embedded = plan.scoped("embed", |plan| self.embed(plan, w, ids));
         let mut acts = Acts { embedded, h: vec![] };
@@ -22,7 +22,7 @@ impl Recorder<'_> {
         acts
     }
 
-    /// The norm behind the last block, where the model has one; its result goes to the head.
+    /// Records the norm after the last block, if the model has one; the head reads its output.
     pub(crate) fn last_norm(&self, plan: &mut Plan, w: &Weights<Tensor>, x: &Tensor) -> Option<NormActs> {
         w.ln_f.as_ref().map(|ln_f| plan.scoped(&ln_f.name, |plan| self.norm(plan, ln_f, x)))
     }
@@ -64,8 +64,8 @@ impl Recorder<'_> {
         BlockActs { attention, attention_branch, fc, mlp_branch }
     }
 
-    /// A residual branch. Pre-norm: y = x + inside(norm(x)); post-norm: y = norm(x + inside(x)). `inside` records the sum of its second
-    /// tensor, the residual, and of what it computes of the first.
+    /// A residual branch. Pre-norm: y = x + inside(norm(x)); post-norm: y = norm(x + inside(x)). `inside` is called with the input of the
+    /// inner layers and the residual, and records the sum of the residual and their output.
     fn branch<A>(
         &self,
         plan: &mut Plan,
@@ -88,7 +88,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// sum = residual + the attention over x, projected.
+    /// sum = residual + the projected attention over x.
     fn attend(&self, plan: &mut Plan, l: usize, h: &BlockWeights<Tensor>, x: &Tensor, residual: &Tensor, sum: &Tensor) -> AttentionActs {
         let qkv = self.linear(plan, &h.qkv, x);
         let y = self.tensor(plan, &format!("h.{l}.attn.y"), &[x.rows(), x.cols()]);
@@ -108,7 +108,7 @@ impl Recorder<'_> {
         AttentionActs { qkv, y, lse }
     }
 
-    /// sum = residual + the feed-forward layers of x; returns the first one's result.
+    /// sum = residual + the feed-forward layers of x; returns the output of the first layer.
     fn feed_forward(&self, plan: &mut Plan, l: usize, h: &BlockWeights<Tensor>, x: &Tensor, residual: &Tensor, sum: &Tensor) -> Tensor {
         let fc = self.tensor(plan, &h.fc.name, &[x.rows(), h.fc.weight.rows()]);
         let act = self.tensor(plan, "act", &fc.shape);
@@ -137,7 +137,7 @@ impl Recorder<'_> {
         self.ops.matmul.forward_residual(plan, dropout, x, &layer.weight, layer.bias.as_ref(), residual, y);
     }
 
-    /// y = dropout(x); nothing without dropout, where both are one tensor.
+    /// y = dropout(x); records nothing without dropout, where x and y are one tensor.
     pub(super) fn dropped(&self, plan: &mut Plan, mask: Mask, x: &Tensor, y: &Tensor) {
         if self.config.dropout > 0.0 {
             self.ops.dropout.forward(plan, self.step, mask.stream(), self.batch, x, y);

@@ -1,4 +1,4 @@
-//! Head and cross-entropy in row chunks: logits (B · T, V) are the largest tensor of all, and never exist whole.
+//! Head and cross-entropy in chunks of rows: the logits (B · T, V) are the largest tensor and are never materialized as a whole.
 
 use super::params::Weights;
 use super::recorder::Recorder;
@@ -8,17 +8,17 @@ use crate::gpu::tensor::Tensor;
 use crate::ops::cross_entropy::Chunk;
 use crate::ops::matmul::Block;
 
-/// Bytes of logits that one chunk takes at least, if it has so many rows; what a graphics card needs to be busy with may be more.
+/// Bytes of logits per chunk, if there are enough rows; [`CHUNK_ROWS`] may require more.
 const CHUNK_BYTES: usize = 32 << 20;
-/// Rows that fill a graphics card, as far as one binding holds their logits. On an H100 the head of GPT-2 in chunks of 166 rows, the
-/// 32 MiB, took a third of the step: the gradient of `hidden` had 36 tiles for 132 compute units (benches/record).
+/// Rows that occupy a graphics card, as far as one binding holds their logits. On an H100 the head of GPT-2 in chunks of 166 rows (32 MiB)
+/// took a third of the step: the gradient of `hidden` had 36 tiles for 132 compute units (benches/record).
 const CHUNK_ROWS: usize = 2048;
 
-/// Matrix products that the head of one micro-batch may take: each is a kilobyte of plan and bindings, and a launch of its own.
+/// Matrix products that the head of one micro-batch may take: each costs a kilobyte of plan and bindings, and a dispatch.
 const MOST_PRODUCTS: usize = 1 << 16;
 
 impl Recorder<'_> {
-    /// Losses of all rows, without gradients, into this step's record.
+    /// Records the losses of all rows, without gradients, into this step's record.
     pub(crate) fn evaluate(&self, plan: &mut Plan, w: &Weights<Tensor>, hidden: &Tensor, targets: &Tensor, records: &Tensor) {
         plan.scoped("head", |plan| {
             let losses = plan.statistic("losses", &[hidden.rows()]);
@@ -32,7 +32,7 @@ impl Recorder<'_> {
         });
     }
 
-    /// Losses of all rows, the gradient of the head's weights, and that of `hidden`, which is returned.
+    /// Records the losses of all rows and the gradients of the head's weights and of `hidden`; returns the latter.
     pub(crate) fn head(
         &self,
         plan: &mut Plan,
@@ -64,7 +64,7 @@ impl Recorder<'_> {
         })
     }
 
-    /// Logits (rows, V, padded to whole quads) of the last block's output (rows, C), or of those rows of it that `picks` names.
+    /// Records the logits (rows, V, padded to whole quads) of the last block's output (rows, C), or of its rows `picks`.
     pub(crate) fn predict(&self, plan: &mut Plan, w: &Weights<Tensor>, x: &Tensor, picks: Option<&Tensor>, logits: &Tensor) {
         plan.scoped("head", |plan| {
             let picked = picks.map(|picks| {
@@ -78,7 +78,7 @@ impl Recorder<'_> {
         });
     }
 
-    /// logits = x · lm_headᵀ, a range of columns for each part of the table.
+    /// logits = x · lm_headᵀ, one range of columns for each part of the table.
     fn logits(&self, plan: &mut Plan, w: &Weights<Tensor>, x: Block, logits: &Tensor) {
         let mut col = 0;
         for part in &w.lm_head {
@@ -93,10 +93,10 @@ impl Recorder<'_> {
         self.config.vocab_size.next_multiple_of(4)
     }
 
-    /// Whether the head can be recorded: before that, since it would take as much memory as it has products.
+    /// Whether the head can be recorded; checked before recording, which takes memory for every matrix product.
     ///
     /// # Errors
-    /// [`Error::Usage`] with the numbers that make it too many.
+    /// [`Error::Usage`] with the sizes that require too many products.
     pub(crate) fn check_head(&self, w: &Weights<Tensor>) -> Result<()> {
         let (rows, parts) = (self.batch * self.config.seq_len, w.lm_head.len());
         // Forward, and backward to the weights and to the input.

@@ -1,4 +1,4 @@
-//! What the host hands a plan for each micro-batch: one block of memory, one copy.
+//! What the host writes for each micro-batch: one storage, filled by one copy.
 
 use super::config::{ModelConfig, Position};
 use crate::gpu::plan::{Keep, Plan};
@@ -6,7 +6,7 @@ use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::position;
 use crate::ops::step::Step;
 
-/// Tensors that lie in one storage, filled by one slot.
+/// Tensors in one storage, which one slot fills.
 pub struct Inputs {
     /// The block of [`Step`].
     pub step: Tensor,
@@ -14,9 +14,9 @@ pub struct Inputs {
     pub ids: Tensor,
     /// (B, T) ids of the next tokens; training only.
     pub targets: Option<Tensor>,
-    /// (B · T) places sorted by (id, place), for the embedding's backward; training only.
+    /// (B · T) positions sorted by (id, position), for the embedding's backward; training only.
     pub order: Option<Tensor>,
-    /// (picks) rows whose logits are wanted; inference only.
+    /// (picks) rows whose logits are computed; inference only.
     pub picks: Option<Tensor>,
     /// Fixed-point frequencies of the sinusoidal encoding, written once.
     pub frequencies: Option<Tensor>,
@@ -49,12 +49,12 @@ impl Inputs {
         Inputs { step, ids, targets, order, picks, frequencies, bytes }
     }
 
-    /// What the sinusoidal encoding needs once: the tensor and its contents.
+    /// The tensor that the sinusoidal encoding needs written once, and its contents.
     pub fn constants(&self, config: &ModelConfig) -> Option<(&Tensor, Vec<u32>)> {
         self.frequencies.as_ref().map(|tensor| (tensor, position::frequencies(config.d_model)))
     }
 
-    /// The bytes of one slot. `order` is computed by the caller's `text` helper; absent tensors take no data.
+    /// The bytes of one slot. `order` comes from [`crate::text::sort_order_into`]; data for absent tensors is ignored.
     pub fn slot(&self, step: Step, ids: &[u32], targets: &[u32], order: &[u32], picks: &[u32]) -> Vec<u8> {
         let mut slot = vec![0u8; self.bytes as usize];
         let mut put = |tensor: &Tensor, words: &[u32]| {

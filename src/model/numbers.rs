@@ -1,10 +1,10 @@
-//! Settings as the device sees them: f64 on the host, f32 in a kernel, where a subnormal number may count as 0.
+//! Ranges of settings: f64 on the host, f32 in a kernel, where a subnormal number may count as 0.
 
 use std::fmt::{self, Display};
 
 use crate::error::{Error, Result};
 
-/// What a setting may be, on the host and once it is an f32 on the device.
+/// The range of a setting, on the host and after rounding to the device's f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Number {
     /// Above 0.
@@ -21,10 +21,10 @@ pub(crate) enum Number {
 const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
 
 impl Number {
-    /// Refuses a value that is out of range, and one that only the device's f32 puts out of range: 1e-46 is 0 there, 0.99999999 is 1.
+    /// Rejects a value out of range, also if only rounding to f32 puts it there: 1e-46 becomes 0, 0.99999999 becomes 1.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] that names the key, its value and what is needed.
+    /// [`crate::error::Error::Usage`] that names the key, its value and the values allowed.
     pub fn check(self, key: &str, value: f64) -> Result<()> {
         let (holds, needed) = match self {
             Number::Positive => (value > 0.0 && value.is_finite(), "needs a number above 0"),
@@ -47,7 +47,7 @@ impl Number {
     }
 }
 
-/// A number as people write it: `0.002`, `1e-46`, `1e300`.
+/// A number in its usual notation: `0.002`, `1e-46`, `1e300`.
 pub(crate) struct Shown(pub f64);
 
 impl fmt::Display for Shown {
@@ -57,7 +57,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// `Ok` where `holds`, otherwise `"{key} = {value}: {needed}"`: the one wording for a config value out of range.
+/// `Ok` if `holds`, otherwise the error `"{key} = {value}: {needed}"`, for all config values out of range.
 pub(crate) fn need(holds: bool, key: &str, value: impl Display, needed: impl Display) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::usage(format!("{key} = {value}: {needed}"))) }
 }

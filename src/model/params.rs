@@ -1,5 +1,5 @@
-//! The parameters of a model, listed once: [`Weights::describe`] gives each one its place, name, shape, role and initial values, and all
-//! else follows from that: the [`table`], the pools, checkpoints, the counts, and the tensors that forward and backward take.
+//! The parameters of a model, listed once: [`Weights::describe`] gives each one its position, name, shape, role and initial values. All
+//! else is derived from it: the [`table`], the pools, checkpoints, the counts, and the tensors of forward and backward.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -9,7 +9,7 @@ use super::config::{ModelConfig, Norm, Position};
 use crate::error::{Error, Result};
 use crate::gpu::tensor::Tensor;
 
-/// How a parameter begins.
+/// How a parameter is initialized.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// Normal with this standard deviation around 0.
@@ -17,23 +17,24 @@ pub enum Init {
     Constant(f32),
 }
 
-/// What a parameter is for. Everything that treats parameters differently asks this, never a name. The order is that of the table.
+/// The purpose of a parameter. Code that treats parameters differently matches on this, never on a name. The variants are in the table's
+/// order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A row for each token (V, C): the embedding, the head, or both.
+    /// One row per token (V, C): the embedding, the head, or both.
     Vocabulary {
-        /// Whether it is an operand of a matrix product, as a head is.
+        /// Whether it is an operand of a matrix product: true if it is the head.
         multiplies: bool,
     },
-    /// A row for each position (T, C), added to embeddings.
+    /// One row per position (T, C), added to embeddings.
     Positions,
     /// The operand (out, in) of a matrix product.
     Matrix,
-    /// The factor (n) of a norm.
+    /// The weight (n) of a norm.
     NormWeight,
-    /// What a norm adds (n).
+    /// The bias (n) of a norm.
     NormBias,
-    /// What a linear layer adds (n).
+    /// The bias (n) of a linear layer.
     Bias,
 }
 
@@ -48,17 +49,17 @@ pub struct Param {
 }
 
 impl Param {
-    /// Matrices decay, vectors do not (Brown et al. 2020, appendix B, and GPT-2's reimplementations).
+    /// Whether weight decay applies: to matrices, not to vectors (Brown et al. 2020, appendix B, and GPT-2's reimplementations).
     pub fn decays(&self) -> bool {
         matches!(self.role, Role::Vocabulary { .. } | Role::Positions | Role::Matrix)
     }
 
-    /// Whether it is an operand of a matrix product; tables of which only rows are taken are not.
+    /// Whether it is an operand of a matrix product; lookup tables are not.
     pub fn multiplies(&self) -> bool {
         matches!(self.role, Role::Vocabulary { multiplies: true } | Role::Matrix)
     }
 
-    /// Whether it may lie in several bindings, cut by rows.
+    /// Whether it may be split by rows over several bindings.
     pub fn splits(&self) -> bool {
         matches!(self.role, Role::Vocabulary { .. })
     }
@@ -71,7 +72,7 @@ impl Param {
         self.len() == 0
     }
 
-    /// Whether so many values fit.
+    /// Checks the number of values.
     ///
     /// # Errors
     /// [`Error::Usage`] with both sizes.
@@ -83,7 +84,7 @@ impl Param {
         Err(Error::usage(format!("{what} of `{name}`: {values} values were given, its shape {shape:?} needs {needed}")))
     }
 
-    /// The initial values: a function of the run's seed and the parameter's place in the table.
+    /// The initial values: a function of the run's seed and the parameter's index in the table.
     pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
         match self.init {
             Init::Constant(value) => vec![value; self.len()],
@@ -100,7 +101,7 @@ impl Param {
 /// A linear layer or a norm.
 #[derive(Debug, Clone)]
 pub struct Layer<T> {
-    /// `h.0.attn.qkv`: its parameters are named after it, and so is the activation that it writes.
+    /// `h.0.attn.qkv`: the name of the activation that it writes, and the prefix of its parameters' names.
     pub name: String,
     pub weight: T,
     pub bias: Option<T>,
@@ -117,16 +118,16 @@ pub struct BlockWeights<T> {
     pub mlp_proj: Layer<T>,
 }
 
-/// Something for each parameter, by its place in the model: its row of the table, its tensor, its gradient.
+/// One `T` per parameter, arranged as in the model: its row of the table, its tensor, or its gradient.
 #[derive(Debug, Clone)]
 pub struct Weights<T> {
-    /// (V, C): a tensor for each part of its rows.
+    /// (V, C): one tensor per part, split by rows.
     pub wte: Vec<T>,
     pub wpe: Option<T>,
     pub h: Vec<BlockWeights<T>>,
-    /// Of pre-norm models.
+    /// Pre-norm models only.
     pub ln_f: Option<Layer<T>>,
-    /// (V, C), as `wte`; of parameters none if the head is tied, of tensors then those of `wte`.
+    /// (V, C), as `wte`. If the head is tied, `Weights<Param>` has none and `Weights<Tensor>` those of `wte`.
     pub lm_head: Vec<T>,
 }
 
@@ -160,8 +161,8 @@ impl<T> BlockWeights<T> {
 }
 
 impl Weights<Param> {
-    /// Every parameter of a model. Initialized as GPT-2: N(0, 0.02), residual projections scaled by 1 / √(2L). Only beside sinusoidal
-    /// positions, where lookups are scaled by √C, token embeddings are N(0, 1/√C), so that a token is as loud as its position.
+    /// Every parameter of a model, initialized as in GPT-2: N(0, 0.02), residual projections scaled by 1 / √(2L). With sinusoidal
+    /// positions, where lookups are scaled by √C, token embeddings are N(0, 1/√C), so that a token is as large as its encoded position.
     pub fn describe(config: &ModelConfig) -> Weights<Param> {
         let (c, f, v) = (config.d_model, config.d_ff(), config.vocab_size);
         let normal = Init::Normal(0.02);
@@ -197,7 +198,7 @@ impl Weights<Param> {
         }
     }
 
-    /// The tensors of every parameter: those that `tables` finds for what rows are taken from, those that `operands` finds for the rest.
+    /// The tensors of every parameter: `tables` looks up those that rows are read from, `operands` all others.
     pub(crate) fn find(&self, tables: impl Fn(&str) -> Vec<Tensor>, operands: impl Fn(&str) -> Vec<Tensor>) -> Weights<Tensor> {
         let one = |param: &Param| operands(&param.name).remove(0);
         let head = self.lm_head.first().unwrap_or(&self.wte[0]);
@@ -211,7 +212,7 @@ impl Weights<Param> {
     }
 }
 
-/// Every parameter of a model, matrices before vectors, so that the optimizer's weight decay ends at one place of the pools.
+/// Every parameter of a model, matrices before vectors, so that in each segment weight decay ends at one offset.
 pub fn table(config: &ModelConfig) -> Vec<Param> {
     let Weights { wte, wpe, h, ln_f, lm_head } = Weights::describe(config);
     let blocks = h.into_iter().flat_map(BlockWeights::into_each);
@@ -226,10 +227,10 @@ pub fn table(config: &ModelConfig) -> Vec<Param> {
     table
 }
 
-/// Whether a list of values, in the table's order, fits it; `what` they are.
+/// Checks that a list of values, in the table's order, fits it; `what` describes the values in the message.
 ///
 /// # Errors
-/// [`Error::Usage`] that names the first parameter which they do not fit, with both sizes.
+/// [`Error::Usage`] that names the first parameter with a wrong number of values, and both numbers.
 pub fn check(table: &[Param], what: &str, values: &[Vec<f32>]) -> Result<()> {
     if values.len() != table.len() {
         return Err(Error::usage(format!("{what} of {} parameters were given, this model has {}", values.len(), table.len())));
@@ -238,20 +239,20 @@ pub fn check(table: &[Param], what: &str, values: &[Vec<f32>]) -> Result<()> {
 }
 
 impl ModelConfig {
-    /// How many numbers are trained, with `vocab_size` as it stands (0 counts an empty table). The sum saturates: a size typed with too
-    /// many digits must reach the refusal that names it.
+    /// The number of trained weights, with `vocab_size` as it is (0 counts an empty table). The sum saturates, so that a size with too many
+    /// digits reaches the check that reports it.
     pub fn parameters(&self) -> u64 {
         self.count(|_| true)
     }
 
-    /// Floating-point operations to train on one token, forward and backward: 6·N + 12·L·T·C, with N the numbers in
-    /// matrices that multiply, the head among them (Chowdhery et al. 2022, PaLM, appendix B).
+    /// Floating-point operations to train on one token, forward and backward: 6·N + 12·L·T·C, with N the elements of the matrices that
+    /// multiply, including the head (Chowdhery et al. 2022, PaLM, appendix B).
     pub fn flops_per_token(&self) -> u64 {
         let attention = [12, self.n_layer, self.seq_len, self.d_model].into_iter().fold(1u64, |n, size| n.saturating_mul(size as u64));
         self.count(Param::multiplies).saturating_mul(6).saturating_add(attention)
     }
 
-    /// The numbers in some of the parameters; one block is described for all, as there may be many.
+    /// The elements of the parameters that satisfy `of`. Describes one block and multiplies by the number of layers.
     fn count(&self, of: impl Fn(&Param) -> bool) -> u64 {
         let numbers = |layers: usize| {
             let table = table(&ModelConfig { n_layer: layers, ..self.clone() });

@@ -1,4 +1,4 @@
-//! The memory that parameters, gradients and moments lie in: flat pools, each cut into the same segments.
+//! The memory of parameters, gradients and moments: flat pools, all cut into the same segments.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,34 +11,34 @@ use crate::gpu::tensor::{Dtype, Tensor, padded};
 use crate::ops::Ops;
 use crate::ops::adamw::Segment;
 
-/// Alignment of slices of a pool in bytes, whatever its storage.
+/// Alignment of slices of a pool in bytes, for every element type.
 const SLICE: u64 = 256;
 
-/// Parameters, gradients and moments: flat pools, each cut into the same segments.
+/// Parameters, gradients and moments: flat pools, all cut into the same segments.
 pub struct Pools {
     pub table: Vec<Param>,
     weights: HashMap<String, Vec<Tensor>>,
-    /// Where every weight lies, in the table's order: the same for every plan of a model within the same limits, whatever its activations.
+    /// The location of every weight, in the table's order. Depends on the model and the limits, not on the element type of activations.
     pub(crate) slices: Vec<Slice>,
-    /// Copies of what multiplies, where activations are not f32.
+    /// Copies of the operands of matrix products, if activations are not f32.
     copies: HashMap<String, Vec<Tensor>>,
-    /// From what to what the copies are made.
+    /// The source and the destination of each copy.
     casts: Vec<(Tensor, Tensor)>,
     grads: HashMap<String, Vec<Tensor>>,
-    /// Moment tensors by parameter, one list a moment.
+    /// The tensors of each moment, by parameter.
     moments: Vec<HashMap<String, Vec<Tensor>>>,
-    /// The same memory as the optimizer sees it; empty without gradients.
+    /// The same memory as segments for the optimizer; empty without gradients.
     pub segments: Vec<Segment>,
 }
 
-/// Rows of one parameter that lie together in a segment.
+/// Consecutive rows of one parameter in a segment.
 struct Piece {
     param: usize,
     rows: usize,
     offset: u64,
 }
 
-/// The same, as other plans know it.
+/// The same for comparison between plans.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Slice {
     pub param: String,
@@ -60,7 +60,8 @@ fn weights_of(segment: usize) -> String {
 }
 
 impl Pools {
-    /// Weights alone, or with gradients and `moments` optimizer moments; and a copy of what multiplies, where activations are not f32.
+    /// Weights alone, or with gradients and `moments` optimizer moments; plus copies of the operands of products, if activations are not
+    /// f32.
     pub(crate) fn new(
         plan: &mut Plan,
         config: &ModelConfig,
@@ -105,7 +106,7 @@ impl Pools {
         Ok(pools)
     }
 
-    /// Adds one storage, enters its pieces by name, and returns it whole.
+    /// Adds one storage, registers its pieces by name, and returns a tensor of the whole storage.
     fn pool(
         &mut self,
         plan: &mut Plan,
@@ -127,7 +128,7 @@ impl Pools {
         plan.view(storage, name, &[bytes as usize / 4], Dtype::F32, 0)
     }
 
-    /// Adds the copy of a segment's parameters that multiply.
+    /// Adds copies of those parameters of a segment that are operands of products.
     fn copy(&mut self, plan: &mut Plan, index: usize, weights: &Tensor, pieces: &[Piece], dtype: Dtype) {
         let multiplied: Vec<&Piece> = pieces.iter().filter(|piece| self.table[piece.param].multiplies()).collect();
         let runs = runs(&self.table, &multiplied, dtype);
@@ -145,25 +146,25 @@ impl Pools {
         }
     }
 
-    /// Names of the storages of all weights.
+    /// The names of the storages of all weights.
     pub(crate) fn weight_storages(&self) -> impl Iterator<Item = String> {
         let segments = self.slices.last().map_or(0, |slice| slice.segment + 1);
         (0..segments).map(weights_of)
     }
 
-    /// Records that the copies are made anew.
+    /// Records the copies of the weights.
     pub(crate) fn cast(&self, plan: &mut Plan, ops: &Ops) {
         for (master, copy) in &self.casts {
             ops.cast.forward(plan, master, copy);
         }
     }
 
-    /// What a parameter multiplies with: its copy in the storage of activations, or itself.
+    /// A parameter as operand of a product: its copy in the element type of activations, or the weights themselves.
     pub fn operands(&self, name: &str) -> Vec<Tensor> {
         self.copies.get(name).unwrap_or_else(|| &self.weights[name]).clone()
     }
 
-    /// The weight tensors of a parameter: one, or several by rows.
+    /// The weight tensors of a parameter: one, or several split by rows.
     pub fn weights(&self, name: &str) -> Vec<Tensor> {
         self.weights[name].clone()
     }
@@ -206,13 +207,13 @@ impl Piece {
     }
 }
 
-/// Where a piece ends in its segment, padded to the next slice's alignment.
+/// The end of a piece in its segment, padded to the alignment of slices.
 fn end(table: &[Param], piece: &Piece) -> u64 {
     let row: usize = table[piece.param].shape[1..].iter().product();
     (piece.offset + (piece.rows * row) as u64 * 4).next_multiple_of(SLICE)
 }
 
-/// A stretch of a segment of weights that is copied at once.
+/// A range of a segment of weights that one dispatch copies.
 struct Run<'p> {
     /// Byte offsets in the segment and in its copy.
     from: u64,
@@ -221,8 +222,8 @@ struct Run<'p> {
     pieces: Vec<&'p Piece>,
 }
 
-/// The stretches, as few as can be, in which all pieces are copied to aligned slices: within one, the copy's offsets are the segment's in
-/// another unit, and a piece that would lie between two slices there begins the next.
+/// The fewest ranges that copy every piece to an aligned slice. Within a range, offsets in the copy are those in the segment times the
+/// ratio of element sizes; a piece that this would misalign begins a new range.
 fn runs<'p>(table: &[Param], pieces: &[&'p Piece], dtype: Dtype) -> Vec<Run<'p>> {
     let mut runs: Vec<Run> = vec![];
     for &piece in pieces {
@@ -241,7 +242,7 @@ fn runs<'p>(table: &[Param], pieces: &[&'p Piece], dtype: Dtype) -> Vec<Run<'p>>
     runs
 }
 
-/// Cuts the table into segments of at most `limit` bytes; the vocabulary's tables may be split by rows, nothing else is.
+/// Cuts the table into segments of at most `limit` bytes; only the vocabulary tables may be split by rows.
 fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
     let mut segments: Vec<Vec<Piece>> = vec![vec![]];
     let mut used = 0;
@@ -259,12 +260,12 @@ fn cut(table: &[Param], limit: u64) -> Result<Vec<Vec<Piece>>> {
                     advice,
                 });
             }
-            // A table that does not fit begins a segment of its own, so that its parts are few.
+            // A table that does not fit begins a new segment, so that it has few parts.
             if used > 0 && used + whole.next_multiple_of(SLICE) > limit {
                 segments.push(vec![]);
                 used = 0;
             }
-            // Logits are touched four columns at a time, so that a part begins with one of four.
+            // Shaders access logits four columns at a time, so every part begins at a multiple of four.
             let most = (limit / row_bytes) as usize;
             let fitting = if rows <= most { rows } else { most / 4 * 4 };
             if fitting == 0 {

@@ -1,4 +1,4 @@
-//! What recording the passes of a model needs at hand.
+//! The state that recording a model's passes needs.
 
 use super::config::ModelConfig;
 use crate::gpu::plan::Plan;
@@ -7,7 +7,7 @@ use crate::ops::Ops;
 use crate::ops::cached_attention::{Cache, CachedAttention};
 use crate::ops::token_embedding::TokenEmbedding;
 
-/// Records the passes of one model over one kind of context.
+/// Records the passes of one model in one kind of context.
 pub(crate) struct Recorder<'a> {
     pub ops: &'a Ops,
     pub config: &'a ModelConfig,
@@ -16,43 +16,43 @@ pub(crate) struct Recorder<'a> {
     /// Fixed-point frequencies of sinusoidal positions.
     pub frequencies: Option<&'a Tensor>,
     pub context: Context<'a>,
-    /// Samples among the rows.
+    /// Number of samples in the rows.
     pub batch: usize,
-    /// How activations are stored.
+    /// The element type of activations.
     pub dtype: Dtype,
     /// Bytes, see [`wgpu::Limits::max_storage_buffer_binding_size`].
     pub largest_binding: u64,
 }
 
-/// What a row attends to.
+/// The keys and values that a row attends to.
 pub(crate) enum Context<'a> {
-    /// The rows before it in its own sequence: all rows of `batch` whole sequences are there.
+    /// Those of the rows before it in its own sequence: the pass holds all rows of `batch` whole sequences.
     Sequences,
-    /// What the caches hold, and the new rows before it.
+    /// Those in the caches, and of the new rows before it.
     Cached {
         /// The block of [`crate::ops::cursor::Cursor`].
         cursor: &'a Tensor,
         embedding: TokenEmbedding,
         attention: CachedAttention,
-        /// One a layer.
+        /// One per layer.
         caches: Vec<Cache>,
     },
 }
 
-/// The dropouts of a model, each of which draws from a stream of random numbers of its own.
+/// The dropouts of a model. Each has its own stream of random numbers.
 #[derive(Clone, Copy)]
 pub(crate) enum Mask {
     Embedding,
-    /// Of a layer's attention probabilities.
+    /// A layer's attention probabilities.
     Probabilities(usize),
-    /// Of a layer's projected attention.
+    /// A layer's projected attention.
     Attention(usize),
-    /// Of a layer's feed-forward result.
+    /// A layer's feed-forward output.
     FeedForward(usize),
 }
 
 impl Mask {
-    /// Three streams a layer, behind the embedding's.
+    /// The embedding has the first stream, then each layer has three.
     pub fn stream(self) -> u32 {
         match self {
             Mask::Embedding => 0,
@@ -64,7 +64,7 @@ impl Mask {
 }
 
 impl Recorder<'_> {
-    /// An activation of this model.
+    /// Adds an activation of this model.
     pub fn tensor(&self, plan: &mut Plan, name: &str, shape: &[usize]) -> Tensor {
         plan.activation(name, shape, self.dtype)
     }

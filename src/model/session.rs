@@ -1,4 +1,4 @@
-//! A compiled model with what feeds it: the common ground of training, evaluation and generation.
+//! A compiled model with its inputs and readback: shared by training, evaluation and generation.
 
 use super::Model;
 use crate::error::{Error, Result};
@@ -20,18 +20,18 @@ pub struct Session {
     pub compiled: Compiled,
     pub guest: Guest<Place>,
     pub readback: Readback,
-    /// Times every dispatch while it is there.
+    /// Times every dispatch while set.
     pub profiler: Option<Profiler>,
 }
 
-/// Where a training run stands; an evaluation stays where it is.
+/// The position of a training run; evaluation does not advance it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Place {
-    /// Whole steps before it.
+    /// Completed steps.
     pub step: u64,
-    /// Micro-batches of the step before it.
+    /// Completed micro-batches of the current step.
     pub micro: usize,
-    /// The learning rate of the step under way, which it keeps from its first micro-batch on.
+    /// The learning rate of the current step, fixed at its first micro-batch.
     pub rate: f64,
 }
 
@@ -41,7 +41,7 @@ impl passes::Place for Place {
     }
 }
 
-/// One pass over some phases, at any place.
+/// One pass over some phases, at any position.
 struct Once<'a> {
     slot: Option<&'a [u8]>,
     phases: &'a [Phase],
@@ -61,23 +61,23 @@ impl Passes for Once<'_> {
     fn end(&self, _place: &mut Place) {}
 }
 
-/// What a session will allocate, to the byte.
+/// What a session will allocate, exact to the byte.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging, and saving, which takes nothing beyond it.
+    /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging, and saving, which allocates nothing more.
     pub classes: Vec<(&'static str, u64)>,
     pub total: u64,
     /// Number of buffers.
     pub buffers: u64,
-    /// Number of bind groups, one for each dispatch.
+    /// Number of bind groups, one per dispatch.
     pub bind_groups: u64,
 }
 
 impl Session {
-    /// What [`Session::new`] will allocate, without allocating.
+    /// Computes what [`Session::new`] will allocate, without allocating.
     ///
     /// # Errors
-    /// [`Error::Limit`] when something is larger than the adapter allows.
+    /// [`Error::Limit`] if something is larger than the adapter allows.
     pub fn memory(gpu: &Gpu, model: &Model, options: &Options) -> Result<Memory> {
         let Needs { layout, dims_bytes, transfer_bytes, buffers, bind_groups } = model.plan.needs(gpu, options)?;
         let (guest_bytes, guest_buffers) = Guest::<Place>::needs(gpu, model.inputs.bytes);
@@ -92,7 +92,7 @@ impl Session {
     /// Allocates and compiles; weights are undefined until they are written.
     ///
     /// # Errors
-    /// As [`Session::memory`], and [`Error::Device`] when the driver refuses.
+    /// As [`Session::memory`], and [`Error::Device`] if the driver reports an error.
     pub async fn new(gpu: &Gpu, model: Model, options: &Options) -> Result<Session> {
         let compiled = model.plan.compile(gpu, options).await?;
         let guest = Guest::new(gpu, &model.inputs.step, model.inputs.bytes, Place::default()).await?;
@@ -103,7 +103,7 @@ impl Session {
         Ok(Session { gpu: gpu.clone(), model, compiled, guest, readback, profiler: None })
     }
 
-    /// Writes a parameter-shaped list of values over its tensors (a table may be split by rows).
+    /// Writes the values of a parameter to its tensors (a table may be split by rows).
     pub async fn write(&self, tensors: &[Tensor], values: &[f32]) -> Result<()> {
         let mut rest = values;
         for tensor in tensors {
@@ -123,11 +123,11 @@ impl Session {
         Ok(values)
     }
 
-    /// Reads the tensors of a parameter back in pieces of a mebibyte at most, in order, through the staging buffer that is there for all
-    /// transfers: neither device nor host needs memory for the whole.
+    /// Reads the tensors of a parameter back in pieces of at most one mebibyte, in order, through the staging buffer of all transfers, so
+    /// that neither device nor host needs memory for the whole.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost, and those of `each`, which end it.
+    /// [`Error::Device`] if the device is lost; an error of `each` ends the reading and is returned.
     pub async fn read_pieces(&self, tensors: &[Tensor], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let most = transfer::PIECE as usize / 4;
         for tensor in tensors {
@@ -139,10 +139,10 @@ impl Session {
         Ok(())
     }
 
-    /// Writes every weight from `values`, by name.
+    /// Writes every weight; `values` is called with the index and the row of each parameter.
     ///
     /// # Errors
-    /// [`Error::Usage`] for values that are not as many as the parameter has, and those of `values`.
+    /// [`Error::Usage`] for a wrong number of values, and the errors of `values`.
     pub async fn write_weights(&self, mut values: impl FnMut(usize, &super::params::Param) -> Result<Vec<f32>>) -> Result<()> {
         for (index, param) in self.model.pools.table.iter().enumerate() {
             let values = values(index, param)?;
@@ -152,10 +152,10 @@ impl Session {
         Ok(())
     }
 
-    /// Blocks until one slot of inputs and the phases behind it are submitted. False if `stop` said so before all of it was.
+    /// Submits one slot of inputs and the phases after it; blocks until all of it is submitted. False if `stop` returned true before that.
     ///
     /// # Errors
-    /// [`Error::Usage`] while a step is under way in slices, or a host has one; [`Error::Device`] when the device is lost.
+    /// [`Error::Usage`] while a step is partly submitted, or a host holds an unsettled slice; [`Error::Device`] if the device is lost.
     pub fn run(&mut self, slot: &[u8], phases: &[Phase], stop: &dyn Fn() -> bool) -> Result<bool> {
         self.guest.settled()?;
         if self.guest.under_way() {

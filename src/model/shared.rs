@@ -1,4 +1,4 @@
-//! The weights of a model on a device, lent by the plan that owns them to others.
+//! The weights of a model on a device: other plans borrow them from the plan that owns them.
 
 use super::config::ModelConfig;
 use super::pools::{Pools, Slice};
@@ -7,8 +7,8 @@ use crate::gpu::Gpu;
 use crate::gpu::compile::Compiled;
 use crate::gpu::options::Options;
 
-/// The buffers of a model's weights, with what says where in them each weight lies: the model's config and the cut of its pools. Cheap to
-/// clone; the buffers live as long as any clone does.
+/// The buffers of a model's weights, with the config and the layout that locate each weight in them. Cheap to clone; the buffers live as
+/// long as any clone.
 #[derive(Clone)]
 pub struct SharedWeights {
     gpu: Gpu,
@@ -18,7 +18,7 @@ pub struct SharedWeights {
 }
 
 impl SharedWeights {
-    /// The weights that a compiled plan holds, which may itself have them from another.
+    /// The weights of a compiled plan, which may itself have borrowed them.
     pub(crate) fn new(gpu: &Gpu, config: &ModelConfig, pools: &Pools, compiled: &Compiled) -> SharedWeights {
         let buffer = |name: String| {
             let buffer = compiled.buffer_named(&name).expect("the pools of weights have buffers of their own").clone();
@@ -28,15 +28,15 @@ impl SharedWeights {
         SharedWeights { gpu: gpu.clone(), config: config.clone(), slices: pools.slices.clone(), buffers }
     }
 
-    /// The model that they are of.
+    /// The model of these weights.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// `options` with the buffers for a plan whose weights lie in `pools`.
+    /// `options` with these buffers added, for a plan with the pools `pools`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a plan on another `Gpu`, or one that cuts its pools differently.
+    /// [`Error::Usage`] for a plan on another `Gpu`, or with another layout of its pools.
     pub(crate) fn lend(&self, gpu: &Gpu, pools: &Pools, options: &Options) -> Result<Options> {
         if !self.gpu.is(gpu) {
             return Err(Error::usage(
@@ -51,7 +51,7 @@ impl SharedWeights {
 }
 
 /// # Errors
-/// [`Error::Usage`] that names the first weight which lies elsewhere.
+/// [`Error::Usage`] that names the first weight with another location.
 fn same_cut(lent: &[Slice], wanted: &[Slice]) -> Result<()> {
     let differs = (0..lent.len().max(wanted.len())).find(|&i| lent.get(i) != wanted.get(i));
     let Some(index) = differs else { return Ok(()) };

@@ -1,18 +1,18 @@
-//! Where the tensors of a running model lie, for whoever wants to draw them or to write them.
+//! Access to the buffers of a running model's tensors, to draw them or to write them.
 
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::gpu::plan::{Keep, Phase};
 use crate::gpu::tensor::{Dtype, Tensor};
 
-/// A tensor in a buffer of the device: bind it, copy it, or write it with a pass of your own.
+/// A tensor in a buffer of the device: bind it, copy it, or write it from your own pass.
 #[derive(Debug, Clone)]
 pub struct View {
     pub name: String,
     pub buffer: wgpu::Buffer,
-    /// Where it begins, in bytes; a multiple of 256.
+    /// Offset in the buffer, in bytes; a multiple of 256.
     pub offset: u64,
-    /// Its bytes, a multiple of 16.
+    /// Size in bytes, a multiple of 16.
     pub bytes: u64,
     /// Sizes of its axes, the last one contiguous.
     pub shape: Vec<usize>,
@@ -20,7 +20,7 @@ pub struct View {
 }
 
 impl View {
-    /// What a bind group takes.
+    /// The resource for a bind group.
     pub fn binding(&self) -> wgpu::BindingResource<'_> {
         let size = std::num::NonZeroU64::new(self.bytes);
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
@@ -32,11 +32,12 @@ impl View {
 }
 
 impl Session {
-    /// Where a tensor lies whose contents stay: a weight by the table's name (`wte`, `h.0.attn.qkv.weight`), its gradient (`grads.wte`), or
-    /// an activation that [`crate::gpu::options::Options::keep`] names (`h.0.attn.qkv`). A table that is split by rows has several parts.
+    /// The views of a tensor with persistent contents: a weight by the table's name (`wte`, `h.0.attn.qkv.weight`), its gradient
+    /// (`grads.wte`), or an activation that [`crate::gpu::options::Options::keep`] names (`h.0.attn.qkv`). A table that is split by rows
+    /// has several.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name that no tensor has, or an activation whose buffer others share.
+    /// [`Error::Usage`] for an unknown name, or for an activation that shares its buffer with others.
     pub fn view(&self, name: &str) -> Result<Vec<View>> {
         let tensors = self.tensors(name)?;
         if let Some(tensor) = tensors.iter().find(|tensor| !self.is_kept(tensor)) {
@@ -46,15 +47,15 @@ impl Session {
         Ok(tensors.iter().map(|tensor| self.place(tensor)).collect())
     }
 
-    /// Where a tensor lies that is whole at the end of a phase.
+    /// The views of a tensor that is complete and not yet overwritten at the end of a phase.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name that no tensor has, or one that something else has overwritten there, or that is not written yet.
+    /// [`Error::Usage`] for an unknown name, or for a tensor that is overwritten or not yet written at the end of the phase.
     pub fn view_after(&self, name: &str, phase: Phase) -> Result<Vec<View>> {
         self.tensors(name)?.iter().map(|tensor| self.view_of(tensor, phase)).collect()
     }
 
-    /// Where a tensor lies that is whole at the end of a phase.
+    /// The view of a tensor that is complete and not yet overwritten at the end of a phase.
     ///
     /// # Errors
     /// As [`Session::view_after`].
@@ -94,7 +95,7 @@ impl Session {
         self.model.plan.storages()[tensor.storage].keep == Keep::Always || self.compiled.keeps(&tensor.name)
     }
 
-    /// Whether the last to write a tensor's buffer up to the end of a phase was the tensor's own storage.
+    /// Whether the last write to the tensor's buffer, up to the end of a phase, was to the tensor's own storage.
     fn holds(&self, tensor: &Tensor, phase: Phase) -> bool {
         let (plan, places) = (&self.model.plan, &self.compiled.layout.of_storage);
         let Some(end) = plan.works().iter().rposition(|work| work.phase == phase) else { return false };
