@@ -1,9 +1,10 @@
-//! The operations of a language model: each asserts shapes, states its extent and pushes its kernels; nothing is allocated or run here.
+//! The operations of a language model. Each asserts shapes, states its extent and pushes its kernels; none allocates or runs anything.
 //!
-//! An operation is `shaders/<op>.wgsl` with the math in its header, `ops/<op>.rs`, and the f64 twin `reference/<op>.rs`. A new one adds
-//! those three files, a line to [`SOURCES`], to [`crate::reference`] and to the cases of tests/kernels.
+//! An operation is `shaders/<op>.wgsl` with the math in its header, `ops/<op>.rs`, and `reference/<op>.rs`, its f64 reference
+//! implementation or "twin". A new one adds those three files, a line to [`SOURCES`], to [`crate::reference`] and to the cases of
+//! tests/kernels.
 
-#![allow(clippy::new_without_default)] // `new` parses shaders: nothing that a `Default` should do unseen
+#![allow(clippy::new_without_default)] // `new` parses shaders, which `Default` should not do implicitly
 
 pub mod adamw;
 pub mod attention;
@@ -51,8 +52,8 @@ pub const SOURCES: &[&Source] = &[
     &token_embedding::SOURCE,
 ];
 
-/// The operations of training and evaluation, their shaders parsed once; those of decoding alone are parsed by [`crate::model::decode`],
-/// and [`attention_map`] by whoever looks at one.
+/// The operations of training and evaluation, their shaders parsed once. [`crate::model::decode`] parses those of decoding only, and
+/// [`attention_map`] is parsed by its users.
 pub struct Ops {
     pub adamw: adamw::AdamW,
     pub attention: attention::Attention,
@@ -69,8 +70,8 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// `head_size` is D, the size of one attention head, which sizes that kernel's registers; `activations` is how activations, and what
-    /// they are multiplied with, are stored.
+    /// `head_size` is D, the size of one attention head, which sizes the registers of that kernel; `activations` is the element type of
+    /// activations and of the operands they are multiplied with.
     pub fn new(head_size: usize, activations: Dtype) -> Ops {
         Ops {
             adamw: adamw::AdamW::new(),
@@ -96,7 +97,7 @@ const RANDOM: &str = include_str!("../shaders/shared/random.wgsl");
 const CURSOR: &str = include_str!("../shaders/shared/cursor.wgsl");
 const SINE: &str = include_str!("../shaders/shared/sine.wgsl");
 
-/// Invocations that share a row, and how they combine their values.
+/// The number of invocations that share a row, and the code that reduces their values.
 const LANES_8_BROADCAST: &str = include_str!("../shaders/shared/lanes_8_broadcast.wgsl");
 const LANES_8: &str = concat!(include_str!("../shaders/shared/lanes_8.wgsl"), include_str!("../shaders/shared/lanes.wgsl"));
 const LANES_32: &str = concat!(include_str!("../shaders/shared/lanes_32.wgsl"), include_str!("../shaders/shared/lanes.wgsl"));
@@ -110,23 +111,23 @@ const BROADCAST: Variant = Variant {
     suits: |traits, _| traits.software,
 };
 
-/// Kernels whose workgroups share a row.
+/// Variants of kernels with one workgroup per row.
 const BY_ROW: &[Variant] = &[
     BROADCAST,
     Variant { name: "lanes_8", text: LANES_8, runs: |_| true, suits: |traits, _| traits.software },
-    // Tuning takes these two where they are faster.
+    // Selected only by tuning, on adapters where they are faster.
     Variant { name: "lanes_32", text: LANES_32, runs: |_| true, suits: |_, _| false },
     Variant { name: "lanes_256", text: LANES_256, runs: |_| true, suits: |_, _| false },
     Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
 ];
 
-/// Kernels whose one workgroup, or each, sums a stretch.
+/// Variants of kernels whose workgroups each reduce a range of elements.
 const BY_STRETCH: &[Variant] = &[BROADCAST, Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true }];
 
-/// What is appended to kernels that touch activations: `Quad`, `unpack` and `pack` of a storage type.
+/// The code appended to kernels that access activations: `Quad`, `unpack` and `pack` for an element type.
 ///
 /// # Panics
-/// For a type that is none of numbers.
+/// For an element type that is not a number.
 pub fn storage(activations: Dtype) -> &'static str {
     match activations {
         Dtype::Bf16 => include_str!("../shaders/shared/store_bf16.wgsl"),
@@ -135,12 +136,13 @@ pub fn storage(activations: Dtype) -> &'static str {
     }
 }
 
-/// All text of a file: its own, what is appended to each variant, and the variants'.
+/// All texts of a file: its own, the shared ones appended to every variant, and those of the variants.
 fn texts(source: &'static Source) -> impl Iterator<Item = &'static str> {
     [source.text].into_iter().chain(source.shared.iter().copied()).chain(source.variants.iter().map(|variant| variant.text))
 }
 
-/// Every variant of a file by itself, with the constants that it asks for: the size of an attention head, the storage of activations.
+/// Every variant of a file in a module of its own, with the constants that its text uses: the size of an attention head, the element type
+/// of activations.
 pub fn load(source: &'static Source, head_size: usize, activations: Dtype) -> KernelFile {
     let asks = |name: &str| texts(source).any(|text| text.contains(name));
     let size = if asks("HEAD_SIZE") { format!("const HEAD_SIZE: u32 = {head_size}u;\n") } else { String::new() };
@@ -148,10 +150,10 @@ pub fn load(source: &'static Source, head_size: usize, activations: Dtype) -> Ke
     KernelFile::with_constants(source, &format!("{size}{store}"))
 }
 
-/// Refuses a choice of an unknown kernel, or of a variant that is unknown or does not run on an adapter.
+/// Rejects an unknown kernel, and a variant that is unknown or does not run on the adapter.
 ///
 /// # Errors
-/// [`Error::Usage`] that names it and what there is.
+/// [`Error::Usage`] that names it and lists the valid ones.
 pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
     let source = SOURCES.iter().find(|source| source.file == choice.file());
     let files: Vec<&str> = SOURCES.iter().map(|source| source.file).collect();
@@ -169,7 +171,7 @@ pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
     choice.check(&source.variants.iter().collect::<Vec<_>>(), traits)
 }
 
-/// Identifies the WGSL text of all kernels in all variants (FNV-1a): timings of other text mean nothing.
+/// A hash (FNV-1a) of the WGSL text of all kernels in all variants: timings are valid for this text only.
 pub fn fingerprint() -> u64 {
     let storages = [Dtype::F32, Dtype::Bf16].map(storage);
     let named = |source: &&'static Source| {
@@ -178,7 +180,7 @@ pub fn fingerprint() -> u64 {
     };
     let texts = SOURCES.iter().flat_map(named);
     let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    // The byte 0xff, which no text has, keeps apart what is moved from one text to the next.
+    // The byte 0xff, which no text contains, separates the texts, so that moving code between them changes the hash.
     texts.chain(storages).fold(0xcbf2_9ce4_8422_2325, |hash, text| add(text.bytes().fold(hash, add), 0xff))
 }
 

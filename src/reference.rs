@@ -1,7 +1,8 @@
-//! The twins: one naive f64 function for every kernel in `shaders/`, of the same file name and entry point, with the same argument names.
+//! The twins: reference implementations, one naive f64 function for every kernel in `shaders/`, with the same file name, entry point and
+//! argument names.
 //!
-//! A twin is the truth its kernel is measured against, so it is written to be checked by eye: plain slices, loops named by axis, no
-//! cleverness and no speed. Each backward is proven here by [`finite_diff`]; the kernel tests then compare the GPU with the twin.
+//! A kernel is tested against its twin, so a twin is written to be verified by reading: plain slices, loops named by axis, no
+//! optimization. [`finite_diff`] proves each backward here; the kernel tests then compare the GPU with the twin.
 //!
 //! Shapes: **B** batch, **T** time, **C** d_model, **H** heads, **D** head size, **F** d_ff, **V** vocabulary; row-major; weights are
 //! (out, in). A slice too short for the given sizes panics.

@@ -13,7 +13,7 @@ pub struct AdamW {
     apply: Kernel,
 }
 
-/// The constants of a run.
+/// The constants of a training run.
 #[derive(Debug, Clone, Copy)]
 pub struct Constants {
     pub beta1: f32,
@@ -30,7 +30,7 @@ pub struct Segment {
     pub m: Tensor,
     /// AdamW's second moment; SGD has none.
     pub v: Option<Tensor>,
-    /// Elements, from the first, that decay: a multiple of 4.
+    /// The number of elements, from the first, to which weight decay applies: a multiple of 4.
     pub decay: usize,
 }
 
@@ -39,7 +39,7 @@ impl AdamW {
         AdamW { apply: KernelFile::load(&SOURCE).kernel("apply") }
     }
 
-    /// One update, if `state` allows it.
+    /// Records one update; `state` decides on the device whether it is applied.
     pub fn apply(&self, plan: &mut Plan, step: &Tensor, state: &Tensor, constants: Constants, segment: &Segment) {
         let n = segment.params.len();
         let v = segment.v.as_ref().expect("AdamW needs a second moment");

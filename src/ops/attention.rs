@@ -40,13 +40,13 @@ pub struct Attention {
     backward_key_value: Kernel,
 }
 
-/// How one attention of the model is shaped.
+/// The shape of one layer's attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     pub batch: usize,
     pub time: usize,
     pub heads: usize,
-    /// The stream of the dropout of probabilities, if there is one.
+    /// The random stream of the dropout of probabilities, if any.
     pub dropout: Option<u32>,
 }
 
@@ -63,14 +63,14 @@ impl Attention {
         }
     }
 
-    /// y (B·T, C) and lse (B, H, T), a statistic, of qkv (B·T, 3C).
+    /// y (B·T, C) and the statistic lse (B, H, T), from qkv (B·T, 3C).
     pub fn forward(&self, plan: &mut Plan, shape: Shape, step: &Tensor, qkv: &Tensor, y: &Tensor, lse: &Tensor) {
         self.check(shape, qkv, y, lse);
         let flops = shape.flops(self.head_size) * 4;
         plan.push(&self.forward, shape.extent(), flops, &self.dims(shape), &[("step", step), ("qkv", qkv), ("y", y), ("lse", lse)]);
     }
 
-    /// dqkv (B·T, 3C) from dy (B·T, C), with what the forward saved.
+    /// dqkv (B·T, 3C) from dy (B·T, C) and the forward's tensors.
     #[allow(clippy::too_many_arguments)] // six tensors of one equation
     pub fn backward(
         &self,
@@ -117,7 +117,7 @@ impl Shape {
         Extent::batched(self.time, self.batch * self.heads)
     }
 
-    /// One pass over all pairs of query and key: half of T² each.
+    /// Multiply-adds of one product over all pairs of query and key: D for each of about T² / 2 pairs per head.
     fn flops(self, head_size: usize) -> u64 {
         (self.batch * self.heads) as u64 * (self.time * (self.time + 1) / 2) as u64 * head_size as u64
     }

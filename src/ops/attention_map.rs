@@ -1,6 +1,6 @@
-//! The attention of one head on one sample as a matrix, for looking at: computed on demand from what [`attention`] leaves.
+//! The attention probabilities of one head on one sample as a matrix, for display: computed on demand from the tensors of [`attention`].
 //!
-//! Parsed where it is used, as training never needs it.
+//! Parsed by its users only: training never needs it.
 
 use super::{attention, storage};
 use crate::gpu::extent::Extent;
@@ -23,8 +23,9 @@ impl AttentionMap {
         AttentionMap { head_size, forward: KernelFile::with_constants(&SOURCE, storage(activations)).kernel("forward") }
     }
 
-    /// map (T, T), the probabilities before dropout with which each position (row) of `sample` attends to each (column) by `head`, of qkv
-    /// (B·T, 3C) and the lse (B, H, T) that [`attention::Attention::forward`] made of it. It is f32 and 0 above the diagonal.
+    /// map (T, T), f32: the probabilities before dropout with which `head` attends from each position (row) of `sample` to each position
+    /// (column), 0 above the diagonal. Computed from qkv (B·T, 3C) and the lse (B, H, T) that [`attention::Attention::forward`] computed
+    /// from it.
     #[allow(clippy::too_many_arguments)] // three tensors, and which of their B · H parts
     pub fn forward(&self, plan: &mut Plan, shape: attention::Shape, sample: usize, head: usize, qkv: &Tensor, lse: &Tensor, map: &Tensor) {
         let attention::Shape { batch, time, heads, .. } = shape;

@@ -31,7 +31,7 @@ impl CachedAttention {
         CachedAttention { head_size, append: file.kernel("append"), forward: file.kernel("forward"), token: file.kernel("token") }
     }
 
-    /// y (R, C) of qkv (R, 3C), rows that stand where `cursor` says, over `cache`, to which their keys and values are added.
+    /// y (R, C) from qkv (R, 3C), rows at the positions given by `cursor`, over `cache`, to which their keys and values are appended.
     pub fn forward(&self, plan: &mut Plan, cursor: &Tensor, qkv: &Tensor, cache: &Cache, y: &Tensor) {
         let (rows, width, context) = (qkv.rows(), cache.keys.cols(), cache.keys.rows());
         let fits = qkv.cols() == 3 * width && y.len() == rows * width && cache.values.len() == cache.keys.len();

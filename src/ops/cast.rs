@@ -1,4 +1,4 @@
-//! A copy of f32 tensors in the storage of activations.
+//! A copy of f32 tensors in the element type of activations.
 
 use super::{quads, storage};
 use crate::gpu::extent::Extent;
@@ -13,12 +13,12 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// To `activations`.
+    /// `activations` is the element type of the copies.
     pub fn new(activations: Dtype) -> Cast {
         Cast { forward: KernelFile::with_constants(&SOURCE, storage(activations)).kernel("forward") }
     }
 
-    /// y = x, elementwise, each to the nearest that y's storage holds; x is f32.
+    /// y = x, elementwise, rounded to the nearest value of y's element type; x is f32.
     pub fn forward(&self, plan: &mut Plan, x: &Tensor, y: &Tensor) {
         assert!(x.len() == y.len() && x.dtype == Dtype::F32, "cast.forward: shapes do not fit");
         plan.push(&self.forward, Extent::rows(x.len()), 0, &[("quads", quads(x.len()).into())], &[("x", x), ("y", y)]);

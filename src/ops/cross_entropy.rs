@@ -14,26 +14,26 @@ pub struct CrossEntropy {
     forward_backward: Kernel,
 }
 
-/// Some rows of all: their logits, and where their targets and losses begin.
+/// A range of rows: its logits, and the offset of its targets and losses.
 #[derive(Clone, Copy)]
 pub struct Chunk<'a> {
     pub rows: usize,
-    /// First of the chunk's rows among all.
+    /// The index of the chunk's first row among all rows.
     pub first: usize,
-    /// V, the columns that are no padding.
+    /// V, the columns without the padding.
     pub vocab: usize,
     /// (rows or more, V padded to a multiple of 4)
     pub logits: &'a Tensor,
 }
 
 impl CrossEntropy {
-    /// With logits stored as `activations`.
+    /// `activations` is the element type of the logits.
     pub fn new(activations: Dtype) -> CrossEntropy {
         let file = KernelFile::with_constants(&SOURCE, storage(activations));
         CrossEntropy { forward: file.kernel("forward"), forward_backward: file.kernel("forward_backward") }
     }
 
-    /// The chunk's losses; a target that is no id has loss 0.
+    /// Writes the chunk's losses; a target that is not a valid id has loss 0.
     pub fn forward(&self, plan: &mut Plan, chunk: Chunk, targets: &Tensor, losses: &Tensor) {
         chunk.check(targets, losses);
         let flops = 4 * (chunk.rows * chunk.vocab) as u64;
@@ -41,7 +41,7 @@ impl CrossEntropy {
         plan.push(&self.forward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
     }
 
-    /// The same, and their gradient over the logits, in place.
+    /// The same, and overwrites the logits with their gradient.
     pub fn forward_backward(&self, plan: &mut Plan, chunk: Chunk, step: &Tensor, targets: &Tensor, losses: &Tensor) {
         chunk.check(targets, losses);
         let flops = 8 * (chunk.rows * chunk.vocab) as u64;

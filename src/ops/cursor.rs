@@ -1,12 +1,12 @@
-//! The host's view of the block that says where decoding stands.
+//! The host's mirror of the block with the state of decoding.
 
-/// Where decoding stands and how tokens are drawn; mirrors `Cursor` of shaders/shared/cursor.wgsl.
+/// The position in the context and the sampling settings; mirrors `Cursor` of shaders/shared/cursor.wgsl.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Cursor {
-    /// Place in the context of the next pass's first row: the number of tokens that the caches hold.
+    /// Position in the context of the next pass's first row: the number of tokens in the caches.
     pub position: u32,
-    /// Rows of the pass that are tokens.
+    /// Rows of the pass that hold tokens.
     pub rows: u32,
     /// Tokens drawn so far in this sequence.
     pub drawn: u32,
@@ -14,13 +14,13 @@ pub struct Cursor {
     pub failed: u32,
     /// The seed's lower half.
     pub seed: u32,
-    /// Only the k likeliest; 0 for all.
+    /// Sample from the k likeliest only; 0 for all.
     pub top_k: u32,
-    /// Only the likeliest that together reach this probability; 1 for all.
+    /// Sample from the fewest likeliest that together reach this probability; 1 for all.
     pub top_p: f32,
-    /// 1 / temperature; 0 takes the likeliest.
+    /// 1 / temperature; 0 selects the likeliest.
     pub sharpness: f32,
-    /// The seed's upper half, the stream of random numbers.
+    /// The seed's upper half, used as the random stream.
     pub seed_high: u32,
 }
 

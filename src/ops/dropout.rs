@@ -14,12 +14,12 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// With activations stored as `activations`.
+    /// `activations` is the element type of activations.
     pub fn new(activations: Dtype) -> Dropout {
         Dropout { forward: KernelFile::with_constants(&SOURCE, storage(activations)).kernel("forward") }
     }
 
-    /// y = x times the mask of `stream`, for `samples` samples; with dy for x it is the backward.
+    /// y = x times the mask of `stream`, for `samples` samples; with dy as x it is the backward.
     pub fn forward(&self, plan: &mut Plan, step: &Tensor, stream: u32, samples: usize, x: &Tensor, y: &Tensor) {
         assert!(x.len() == y.len() && x.len().is_multiple_of(samples), "dropout.forward: shapes do not fit");
         let dims = [("quads", quads(x.len()).into()), ("per_sample", (x.len() / samples).into()), ("stream", stream.into())];

@@ -14,13 +14,13 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// With activations stored as `activations`.
+    /// `activations` is the element type of activations.
     pub fn new(activations: Dtype) -> Embedding {
         let file = KernelFile::with_constants(&SOURCE, storage(activations));
         Embedding { forward: file.kernel("forward"), backward: file.kernel("backward") }
     }
 
-    /// y (rows, C) = `scale` times the rows of the table (V, C), given in parts, that `ids` (rows) name; zeros for an id that no part has.
+    /// y (rows, C) = `scale` times the rows `ids` (rows) of the table (V, C), which may be split in parts; zeros for an id out of range.
     pub fn forward(&self, plan: &mut Plan, ids: &Tensor, table: &[Tensor], scale: f32, y: &Tensor) {
         self.each_part(table, |first_id, part, all_ids| {
             let fits = ids.len() == y.rows() && part.cols() == y.cols() && part.dtype == Dtype::F32;

@@ -9,7 +9,7 @@ use crate::gpu::tensor::Tensor;
 pub const SOURCE: Source =
     Source { file: "gradient_norm", text: include_str!("../../shaders/gradient_norm.wgsl"), shared: &[STEP, STATE], variants: BY_STRETCH };
 
-/// Elements that one workgroup sums; `ROWS_PER_GROUP` in the shader, held to it by a test.
+/// Elements summed by one workgroup; a test checks it against `ROWS_PER_GROUP` in the shader.
 pub const TILE: usize = 16_384;
 
 pub struct GradientNorm {
@@ -23,7 +23,7 @@ impl GradientNorm {
         GradientNorm { partial: file.kernel("partial"), finish: file.kernel("finish") }
     }
 
-    /// Records the norm of all segments of the gradients and sets `state` up for the optimizer; `max_norm` 0 clips nothing.
+    /// Records the norm of all segments of the gradients and the update of `state` for the optimizer; `max_norm` 0 disables clipping.
     pub fn forward(&self, plan: &mut Plan, step: &Tensor, grads: &[Tensor], max_norm: f32, records: &Tensor, state: &Tensor) {
         let total: usize = grads.iter().map(|segment| segment.len().div_ceil(TILE)).sum();
         let partials = plan.statistic("norm_partials", &[total]);

@@ -12,10 +12,10 @@ pub const SOURCE: Source =
 /// GPT-2's and PyTorch's ε.
 pub const EPS: f32 = 1e-5;
 
-/// Rows that one workgroup of the first stage of a weight's gradient sums; `CHUNK` in the shader, held to it by a test.
+/// Rows summed by one workgroup of the first stage of a weight's gradient; a test checks it against `CHUNK` in the shader.
 pub const CHUNK: usize = 32;
 
-/// Quads of columns that one workgroup sums; `WEIGHT_QUADS` in the shader.
+/// Quads of columns summed by one workgroup; a test checks it against `WEIGHT_QUADS` in the shader.
 pub const WEIGHT_QUADS: usize = 64;
 
 pub struct LayerNorm {
@@ -28,7 +28,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// With activations stored as `activations`.
+    /// `activations` is the element type of activations.
     pub fn new(activations: Dtype) -> LayerNorm {
         let file = KernelFile::with_constants(&SOURCE, storage(activations));
         LayerNorm {
@@ -71,7 +71,7 @@ impl LayerNorm {
         let chunks = dims(x, chunks, false);
         let mut bindings = vec![("sums", &partials), ("dweight", dweight)];
         bindings.extend(dbias.map(|dbias| ("dbias", dbias)));
-        // Without a bias half of the partials are summed.
+        // Without a bias only the first half of the partials is summed.
         let (kernel, sums) = if dbias.is_some() { (&self.finish_bias, 2) } else { (&self.finish, 1) };
         plan.push(kernel, Extent::groups(tiles), sums * (partials.len() / 2) as u64, &chunks, &bindings);
     }

@@ -1,4 +1,4 @@
-//! The step's loss from the rows' losses.
+//! Sums the losses of rows to the loss of the step.
 
 use super::{BY_STRETCH, STEP};
 use crate::gpu::extent::Extent;
@@ -17,7 +17,7 @@ impl Loss {
         Loss { sum: KernelFile::load(&SOURCE).kernel("sum") }
     }
 
-    /// The loss in the step's row of records (n, 2) becomes, or grows by, the scaled sum of losses (rows).
+    /// Adds the scaled sum of `losses` (rows) to the loss in the step's row of `records` (n, 2); the first micro-batch overwrites it.
     pub fn sum(&self, plan: &mut Plan, step: &Tensor, losses: &Tensor, records: &Tensor) {
         assert!(records.cols() == 2, "loss.sum: shapes do not fit");
         let bindings = [("step", step), ("losses", losses), ("records", records)];

@@ -1,4 +1,4 @@
-//! The matrix products of a linear layer and their derivatives, with what is elementwise at their outputs.
+//! The matrix products of a linear layer and their derivatives, with elementwise operations fused into their epilogues.
 
 use super::{ACTIVATION, RANDOM, STEP, storage};
 use crate::gpu::extent::Extent;
@@ -9,8 +9,8 @@ use crate::gpu::tensor::{Dtype, Tensor};
 pub const SOURCE: Source =
     Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[STEP, RANDOM, ACTIVATION], variants: VARIANTS };
 
-/// On software adapters loads are dear and barriers dearer; on GPUs it is the other way round. A single row, as in decoding, would leave
-/// most of a tile idle.
+/// On software adapters loads are expensive and barriers more so; on GPUs it is the reverse. A single row, as in decoding, would leave most
+/// of a tile idle.
 const VARIANTS: &[Variant] = &[
     Variant {
         name: "tile_row_lanes",
@@ -36,15 +36,15 @@ const VARIANTS: &[Variant] = &[
         runs: |_| true,
         suits: |traits, _| traits.software,
     },
-    // Not a default before its tests have run on an adapter that has the instruction.
+    // Never a default: it rounds operands to f16, and on an H100, where its tests pass, tile_shared is faster.
     Variant {
         name: "tile_cooperative",
         text: include_str!("../../shaders/shared/tile_cooperative.wgsl"),
         runs: |traits| traits.cooperative,
         suits: |_, _| false,
     },
-    // An H100 has 132 compute units, which fewer tiles of 64 x 64 cannot fill: with 36 of them these reach 10.8 TFLOP/s and tile_shared 6.6,
-    // with 144 of them 16.0 and 16.6.
+    // Fewer tiles of 64 x 64 than the 132 compute units of an H100 leave some idle: with 36 of them these tiles reach 10.8 TFLOP/s and
+    // tile_shared 6.6, with 144 of them 16.0 and 16.6.
     Variant {
         name: "tile_shared_small",
         text: concat!(
@@ -55,8 +55,8 @@ const VARIANTS: &[Variant] = &[
         runs: |_| true,
         suits: |traits, extent| !traits.software && extent.workgroups([Some(64), Some(64)]) < 130,
     },
-    // Never a default: on an H100 it is slower than the next at every size of training (benches/record), for it keeps too few invocations
-    // on a compute unit. Tuning takes it where that is otherwise.
+    // Never a default: on an H100 it is slower than the next at every size of training (benches/record), because it keeps too few
+    // invocations resident per compute unit. Tuning selects it on adapters where it is faster.
     Variant {
         name: "tile_shared_large",
         text: concat!(
@@ -87,7 +87,7 @@ pub struct Matmul {
     backward_weight_bias: Kernel,
 }
 
-/// Which non-linearity a feed-forward layer has.
+/// The non-linearity of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     Gelu,
@@ -97,18 +97,18 @@ pub enum Activation {
 /// Inverted dropout of a layer's output, with the mask of [`super::dropout::Dropout`].
 #[derive(Clone, Copy)]
 pub struct Drop<'a> {
-    /// Which dropout of the model.
+    /// The random stream of this dropout.
     pub stream: u32,
-    /// Samples among the output's rows.
+    /// Number of samples in the rows of the output.
     pub samples: usize,
     /// The block of [`super::step::Step`].
     pub step: &'a Tensor,
-    /// Off: nothing is dropped.
+    /// If false, nothing is dropped.
     pub on: bool,
 }
 
-/// A block of a stored matrix: `rows` x `cols` elements from (`row`, `col`) on. The matrix has whole quads of columns, and `col` begins
-/// one.
+/// A block of a stored matrix: `rows` x `cols` elements from (`row`, `col`) on. The matrix has whole quads of columns, and `col` is a
+/// multiple of four.
 #[derive(Clone)]
 pub struct Block<'a> {
     pub tensor: &'a Tensor,
@@ -119,7 +119,7 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The whole of a matrix (all axes but the last are rows).
+    /// The whole matrix (all axes but the last are rows).
     pub fn whole(tensor: &'a Tensor) -> Block<'a> {
         Block { tensor, row: 0, col: 0, rows: tensor.rows(), cols: tensor.cols() }
     }
@@ -129,7 +129,7 @@ impl<'a> Block<'a> {
         Block { row, rows, ..Block::whole(tensor) }
     }
 
-    /// The block's columns `col..col + cols`.
+    /// A range of the block's columns, `col..col + cols`.
     pub fn columns(self, col: usize, cols: usize) -> Block<'a> {
         Block { col: self.col + col, cols, ..self }
     }
@@ -149,24 +149,24 @@ impl<'a> Block<'a> {
     }
 }
 
-/// One dispatch, as far as its kernels differ.
+/// The parts of a dispatch that differ between kernels.
 #[derive(Default)]
 struct Job<'a> {
     inner: usize,
     has_bias: bool,
     relu: bool,
     dropout: Option<Drop<'a>>,
-    /// Bound beside a and b, y's own first.
+    /// The bindings besides a and b, the output first.
     bindings: Vec<(&'static str, &'a Tensor)>,
 }
 
 impl Matmul {
-    /// With operands and activations stored as `activations`.
+    /// `activations` is the element type of operands and activations.
     pub fn new(activations: Dtype) -> Matmul {
         Matmul::with_source(&SOURCE, activations)
     }
 
-    /// The same from a source with other tiles, to try them.
+    /// The same with the tiles of another source, for experiments.
     pub fn with_source(source: &'static Source, activations: Dtype) -> Matmul {
         let file = KernelFile::with_constants(source, storage(activations));
         Matmul {
@@ -182,8 +182,8 @@ impl Matmul {
         }
     }
 
-    /// y (rows, out) = x (rows, in) · weightᵀ + bias, weight (out, in), bias (out). Without a bias `out` may be any number: the last quad
-    /// of a row of y is filled with finite numbers.
+    /// y (rows, out) = x (rows, in) · weightᵀ + bias, weight (out, in), bias (out). Without a bias `out` may be any number: the padding of
+    /// the last quad of a row of y is filled with finite numbers.
     pub fn forward(&self, plan: &mut Plan, x: Block, weight: Block, bias: Option<&Tensor>, y: Block) {
         let mut job = Job { inner: inner(&x, &weight, bias, &y), bindings: vec![("y", y.tensor)], ..Job::default() };
         job.bindings.extend(bias.map(|bias| ("bias", bias)));
@@ -192,7 +192,7 @@ impl Matmul {
     }
 
     /// y (rows, out) = x · weightᵀ + bias, and activated (rows, out) its activation.
-    #[allow(clippy::too_many_arguments)] // four tensors of one equation, and which it is
+    #[allow(clippy::too_many_arguments)] // four tensors of one equation, and the activation
     pub fn forward_activate(
         &self,
         plan: &mut Plan,
@@ -248,9 +248,9 @@ impl Matmul {
         push(plan, kernel, [&dy, &weight, &dx], Job { inner: dy.cols, bindings: vec![("y", dx.tensor)], ..Job::default() });
     }
 
-    /// dbefore (rows, in) = (dy (rows, out) · weight) times the slope of the activation at `before` (rows, in), whose activation goes to
-    /// `activated` once more.
-    #[allow(clippy::too_many_arguments)] // five tensors of one equation, and which it is
+    /// dbefore (rows, in) = (dy (rows, out) · weight) times the slope of the activation at `before` (rows, in); also recomputes
+    /// `activated`, the activation of `before`.
+    #[allow(clippy::too_many_arguments)] // five tensors of one equation, and the activation
     pub fn backward_input_activate(
         &self,
         plan: &mut Plan,
@@ -283,7 +283,7 @@ impl Matmul {
     }
 }
 
-/// The summed axis of a forward, which must be whole quads: both operands are read along it.
+/// The size of the summed axis of a forward product, which must be whole quads: both operands are read along it.
 fn inner(x: &Block, weight: &Block, bias: Option<&Tensor>, y: &Block) -> usize {
     assert!(x.cols == weight.cols && x.rows == y.rows && weight.rows == y.cols, "matmul.forward: shapes do not fit");
     let biases = bias.is_none_or(|bias| bias.len() == y.cols && y.cols.is_multiple_of(4));

@@ -9,7 +9,7 @@ use crate::gpu::tensor::{Dtype, Tensor};
 pub const SOURCE: Source =
     Source { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[SINE], variants: SINGLE };
 
-/// Positions that the exact range reduction reaches.
+/// Positions for which the range reduction is exact.
 pub const MAX_POSITIONS: usize = 65_536;
 
 pub struct Position {
@@ -19,14 +19,14 @@ pub struct Position {
 }
 
 impl Position {
-    /// With activations stored as `activations`.
+    /// `activations` is the element type of activations.
     pub fn new(activations: Dtype) -> Position {
         let file = KernelFile::with_constants(&SOURCE, storage(activations));
         let kernel = |entry| file.kernel(entry);
         Position { sinusoidal: kernel("sinusoidal"), learned: kernel("learned"), learned_backward: kernel("learned_backward") }
     }
 
-    /// x (B, T, C) += the sinusoids of its positions; `frequencies` holds [`frequencies`] of C.
+    /// x (B, T, C) += the sinusoids of its positions; `frequencies` holds those of [`frequencies`] for C.
     pub fn sinusoidal(&self, plan: &mut Plan, x: &Tensor, frequencies: &Tensor) {
         assert!(x.shape[1] <= MAX_POSITIONS && frequencies.len() == x.cols().div_ceil(2) * 2, "position.sinusoidal: shapes do not fit");
         let flops = 16 * x.len() as u64;
@@ -47,7 +47,7 @@ impl Position {
     }
 }
 
-/// `count` elements of output of a tensor (B, T, C).
+/// The dims of a kernel with `count` output elements over a tensor (B, T, C).
 fn dims(x: &Tensor, count: usize) -> [(&'static str, Value); 4] {
     assert!(x.cols().is_multiple_of(4), "position: {} columns are no whole quads", x.cols());
     [("batch", x.shape[0].into()), ("time", x.shape[1].into()), ("quads", quads(x.cols()).into()), ("count", quads(count).into())]

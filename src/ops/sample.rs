@@ -10,7 +10,7 @@ use crate::gpu::tensor::{Dtype, Tensor};
 pub const SOURCE: Source =
     Source { file: "sample", text: include_str!("../../shaders/sample.wgsl"), shared: &[CURSOR, STEP, RANDOM], variants: VARIANTS };
 
-/// Eight invocations would walk a large vocabulary in more trips than Mesa 22.3's lavapipe allows.
+/// On a large vocabulary, eight invocations would exceed the loop trips that Mesa 22.3's lavapipe allows.
 const VARIANTS: &[Variant] = &[
     Variant {
         name: "lanes_8",
@@ -21,7 +21,7 @@ const VARIANTS: &[Variant] = &[
     Variant { name: "lanes_64", text: include_str!("../../shaders/shared/lanes_64.wgsl"), runs: |_| true, suits: |_, _| true },
 ];
 
-/// Tokens that the device keeps before they are read.
+/// Drawn tokens that the device stores until they are read back.
 pub const RING: usize = 64;
 
 pub struct Sample {
@@ -33,9 +33,9 @@ impl Sample {
         Sample { draw: KernelFile::with_constants(&SOURCE, storage(Dtype::F32)).kernel("draw") }
     }
 
-    /// The token of `logits` (V or more), among `allowed` (V / 32 words, one bit an id), as `cursor` says: into the first of `ids` and
-    /// the next entry of `ring` (RING). `cursor` moves on.
-    #[allow(clippy::too_many_arguments)] // what is read, and the three places that a token goes to
+    /// Draws a token from `logits` (V or more) among `allowed` (V / 32 words, one bit per id), by the settings in `cursor`. Writes it to
+    /// the first of `ids` and to the next entry of `ring` (RING), and advances `cursor`.
+    #[allow(clippy::too_many_arguments)] // the inputs, and the three tensors that a draw updates
     pub fn draw(&self, plan: &mut Plan, vocab: usize, logits: &Tensor, allowed: &Tensor, cursor: &Tensor, ids: &Tensor, ring: &Tensor) {
         let fits = logits.len() >= vocab && allowed.len() == vocab.div_ceil(32) && cursor.len() == Cursor::WORDS && ring.len() == RING;
         assert!(fits && !ids.is_empty(), "sample.draw: shapes do not fit");

@@ -18,7 +18,7 @@ impl Sgd {
         Sgd { apply: KernelFile::load(&SOURCE).kernel("apply") }
     }
 
-    /// One update, if `state` allows it.
+    /// Records one update; `state` decides on the device whether it is applied.
     pub fn apply(&self, plan: &mut Plan, step: &Tensor, state: &Tensor, momentum: f32, weight_decay: f32, segment: &Segment) {
         let n = segment.params.len();
         assert!(segment.grads.len() == n && segment.m.len() == n && segment.decay.is_multiple_of(4), "sgd.apply: shapes do not fit");

@@ -1,6 +1,6 @@
-//! The host's view of the blocks that every step carries: [`Step`] down, [`State`] on the device.
+//! The host's mirrors of the blocks of every step: [`Step`], which the host writes, and [`State`], which the device updates.
 
-/// What the host says of one micro-batch; mirrors `Step` of shaders/shared/step.wgsl.
+/// The parameters of one micro-batch; mirrors `Step` of shaders/shared/step.wgsl.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
@@ -8,13 +8,13 @@ pub struct Step {
     /// 1 / number of real targets in the whole step.
     pub target_scale: f32,
     pub seed: u32,
-    /// Elements whose random number is below are dropped: p · 2³².
+    /// Elements whose random number is below this are dropped: p · 2³².
     pub drop_below: u32,
     /// 1 / (1 − p).
     pub keep_scale: f32,
     /// Index in the step of this micro-batch's first sample.
     pub first_sample: u32,
-    /// Row of the records that results go to.
+    /// Index of the record that receives the results.
     pub record: u32,
     /// 1 in the first micro-batch of a step.
     pub fresh: u32,
@@ -30,7 +30,7 @@ impl Step {
     }
 }
 
-/// What only the device knows between steps; mirrors `State` of shaders/shared/state.wgsl.
+/// State that the device alone updates between steps; mirrors `State` of shaders/shared/state.wgsl.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, serde::Serialize, serde::Deserialize)]
 pub struct State {

@@ -16,12 +16,12 @@ pub struct TokenEmbedding {
     sinusoidal: Kernel,
 }
 
-/// What says where a row stands.
+/// The encoding of positions.
 #[derive(Clone, Copy)]
 pub enum Positions<'a> {
     /// The table (T, C).
     Learned(&'a Tensor),
-    /// [`super::position::frequencies`] of C, for a context of so many places.
+    /// [`super::position::frequencies`] of C, and the length of the context.
     Sinusoidal(&'a Tensor, usize),
 }
 
@@ -31,8 +31,8 @@ impl TokenEmbedding {
         TokenEmbedding { learned: file.kernel("learned"), sinusoidal: file.kernel("sinusoidal") }
     }
 
-    /// y (rows, C) = `scale` times the rows of the table (V, C), given in parts, that `ids` (rows) name, plus their positions from that of
-    /// `cursor` on; an id that no part has is its bare position.
+    /// y (rows, C) = `scale` times the rows `ids` (rows) of the table (V, C), which may be split in parts, plus their positions, the first
+    /// at `cursor`; for an id out of range, its position alone.
     #[allow(clippy::too_many_arguments)] // six operands of one equation
     pub fn forward(&self, plan: &mut Plan, cursor: &Tensor, ids: &Tensor, table: &[Tensor], scale: f32, positions: Positions, y: &Tensor) {
         let (kernel, context, (name, constants)) = match positions {

@@ -60,7 +60,7 @@ mod tests {
         let dy = noise(33, 2);
         let want = gradient(|x| weighted_sum(&dy, &gelu(x)), &x);
         assert_close("activation.gelu_backward dx", &gelu_backward(&dy, &x), &want, TOLERANCE.0, TOLERANCE.1);
-        // Differences are blind to the kink: no x lies within a step of it.
+        // Differences cannot detect the kink: no x lies within a step of it.
         assert!(x.iter().all(|x| x.abs() > 1e-3));
         let want = gradient(|x| weighted_sum(&dy, &relu(x)), &x);
         assert_close("activation.relu_backward dx", &relu_backward(&dy, &x), &want, TOLERANCE.0, TOLERANCE.1);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn gelu_has_the_published_values() {
-        // PyTorch documents gelu(x, approximate="tanh") by this formula; the values are it, evaluated with 60 digits.
+        // PyTorch documents gelu(x, approximate="tanh") by this formula; the expected values were computed from it with 60 digits.
         let got = gelu(&[-3.0, -1.0, 0.0, 1.0, 3.0]);
         let want = [-0.003637392081773019, -0.1588080093917233, 0.0, 0.8411919906082767, 2.996362607918227];
         assert_close("activation.gelu", &got, &want, 1e-15, 1e-13);

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter 2019), step for step as PyTorch's. Elements before `decay_end` decay, the others do not.
+//! AdamW (Loshchilov and Hutter 2019), as in PyTorch step for step. Weight decay applies to elements before `decay_end` only.
 //!
 //! ```text
 //! g = clip · grads

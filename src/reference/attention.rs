@@ -65,7 +65,8 @@ pub fn forward(
 
 /// `dy` and `y` (B·T, C), `qkv` (B·T, 3·C), `lse` (B, H, T), `keep` as in [`forward`] -> `dqkv` (B·T, 3·C).
 ///
-/// The kernel gets Σ_r p dp from `y` · `dy`; the twin walks the Jacobian and only checks the shape of `y`, so the two share no shortcut.
+/// The kernel computes Σ_r p dp as `y` · `dy`; the twin sums over the Jacobian and only checks the shape of `y`, so the two share no
+/// shortcut.
 pub fn backward(
     dy: &[f64],
     qkv: &[f64],
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn forward_is_the_softmax_average_written_out_by_hand() {
-        // One head of one channel: T = 2, q = k = v = (1, 2), so the second row scores 2 and 4.
+        // One head with one channel: T = 2, q = k = v = (1, 2), so the second row has scores 2 and 4.
         let (y, lse) = forward(&[1.0, 1.0, 1.0, 2.0, 2.0, 2.0], 1, 2, 1, 1, &no_dropout);
         let (low, high) = (2f64.exp(), 4f64.exp());
         assert_close("attention.forward y", &y, &[1.0, (low + 2.0 * high) / (low + high)], 1e-14, 0.0);

@@ -1,5 +1,5 @@
 //! The probabilities of causal attention of one head on one batch row: `map[t, s] = exp(q[t] · k[s] / √D − lse[t])` for s ≤ t, else 0, with
-//! the rows of `qkv` laid out and `lse` made as by [`super::attention`].
+//! the layout of `qkv` and the `lse` of [`super::attention`].
 
 /// `qkv` (B·T, 3·C), `lse` (B, H, T) -> `map` (T, T) of head `head` in batch row `sample`.
 pub fn forward(qkv: &[f64], lse: &[f64], sample: usize, head: usize, time: usize, heads: usize, head_size: usize) -> Vec<f64> {
@@ -28,7 +28,7 @@ mod tests {
     /// (batch, time, heads, head_size), odd on purpose.
     const SHAPES: [(usize, usize, usize, usize); 4] = [(1, 1, 1, 1), (2, 5, 3, 3), (3, 7, 1, 5), (1, 9, 2, 1)];
 
-    /// A qkv of such a shape, and the y and lse of its attention.
+    /// A random qkv of such a shape, and the y and lse of its attention.
     fn attended(batch: usize, time: usize, heads: usize, head_size: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let qkv: Vec<f64> = noise(batch * time * 3 * heads * head_size, 1).iter().map(|x| 4.0 * x).collect();
         let (y, lse) = attention::forward(&qkv, batch, time, heads, head_size, &|_, _, _, _| 1.0);
@@ -58,7 +58,7 @@ mod tests {
         }
     }
 
-    /// Its rows weigh the v of the same sample and head: no other map does.
+    /// The map's rows times the v of the same sample and head give y; no other map does.
     #[test]
     fn the_map_times_v_is_attentions_y() {
         for (batch, time, heads, head_size) in SHAPES {

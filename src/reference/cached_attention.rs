@@ -1,11 +1,11 @@
-//! Causal attention of new rows over all rows kept so far: the rows that plain attention computes, from `position` on.
+//! Causal attention of new rows over all cached rows: the rows of plain attention from `position` on.
 //!
 //! ```text
 //! keys[position + r] = k[r]     values[position + r] = v[r]
 //! y[r] = Σ_j softmax_j(q[r] · keys[j] / √D) · values[j]     j ≤ position + r
 //! ```
 
-/// `qkv` (rows, 3C), `keys` and `values` (context, C), which get the new rows -> `y` (rows, C).
+/// `qkv` (rows, 3C); `keys` and `values` (context, C), into which the new rows are written -> `y` (rows, C).
 pub fn forward(qkv: &[f64], keys: &mut [f64], values: &mut [f64], position: usize, heads: usize, head_size: usize) -> Vec<f64> {
     let channels = heads * head_size;
     let rows = qkv.len() / (3 * channels);

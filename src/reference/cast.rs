@@ -1,16 +1,16 @@
-//! What a number is where activations are stored as bfloat16, the upper half of an f32.
+//! Rounds numbers to bfloat16, the upper half of an f32.
 //!
 //! ```text
 //! y = x, to the nearest of the numbers with 8 significant bits, ties to even
 //! ```
 //!
-//! Its slope is 0 but at the steps; training takes it for 1 (Bengio et al. 2013, the straight-through estimator), so that there is no
+//! Its slope is 0 except at the steps; training treats it as 1 (Bengio et al. 2013, the straight-through estimator), so there is no
 //! backward to prove.
 
 /// `x` -> `y`, elementwise.
 pub fn forward(x: &[f64]) -> Vec<f64> {
     let nearest = |x: f64| {
-        // The distance of two neighbours around x: 2^(e - 7), where 2^e is the largest power of two that x reaches.
+        // The distance of neighbours around x: 2^(e - 7), with 2^e the largest power of two not above |x|.
         let exponent = x.abs().log2().floor().max(-126.0);
         let step = (exponent - 7.0).exp2();
         if x == 0.0 { x } else { (x / step).round_ties_even() * step }

@@ -1,4 +1,4 @@
-//! The cost of a row of logits, in nats: minus the logarithm of the probability of its target.
+//! The loss of a row of logits, in nats: minus the logarithm of the probability of its target.
 //!
 //! ```text
 //! lse[row]          = ln Σ_col exp logits[row, col]
@@ -6,10 +6,10 @@
 //! dlogits[row, col] = (exp(logits[row, col] − lse[row]) − (1 if col = target else 0)) · scale
 //! ```
 //!
-//! A target that names no column is ignored: its loss and its gradient are zero. [`IGNORED`] is the one that is meant; any other is
-//! treated alike, because data is not trusted. `scale` is the upstream gradient of each loss: 1 / (targets that count) makes it a mean.
+//! A target that names no column is ignored: its loss and its gradient are zero. [`IGNORED`] is the intended one; any other is treated the
+//! same, because data is not trusted. `scale` is the upstream gradient of each loss: 1 / (valid targets) makes it a mean.
 
-/// The target of a row that is not to be learned.
+/// The target of a row that is ignored.
 pub const IGNORED: u32 = u32::MAX;
 
 /// `logits` (rows, cols = V), `targets` (rows) -> (`losses` (rows), `lse` (rows)).

@@ -1,5 +1,5 @@
-//! Dropout from a counter-based generator: what is dropped is a pure function of (index, stream, seed), so nothing is stored for the
-//! backward, which is the same function on `dy`.
+//! Dropout from a counter-based generator: the mask is a pure function of (index, stream, seed), so nothing is stored for the backward,
+//! which is the same function on `dy`.
 //!
 //! ```text
 //! random = pcg3d(low, stream + high · 2³² / φ, seed).x             a u32, every value as likely; index = high · 2³² + low
@@ -9,10 +9,10 @@
 //!
 //! pcg3d is from Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
 
-/// By how much each 2³² of the index moves the stream: 2³² / φ, whose first multiples are as far apart as can be.
+/// The stride of the stream for each 2³² of the index: 2³² / φ, whose first multiples are as far apart as possible.
 const STRIDE: u32 = 0x9e37_79b9;
 
-/// The first component of pcg3d(`index`, `stream`, `seed`), the high word of `index` in the stream.
+/// The first component of pcg3d(`index`, `stream`, `seed`); the high word of `index` is added to the stream.
 pub fn random_u32(index: u64, stream: u32, seed: u32) -> u32 {
     let congruence = |v: u32| v.wrapping_mul(1664525).wrapping_add(1013904223);
     let stream = stream.wrapping_add(((index >> 32) as u32).wrapping_mul(STRIDE));
@@ -23,7 +23,7 @@ pub fn random_u32(index: u64, stream: u32, seed: u32) -> u32 {
     x ^= x >> 16;
     y ^= y >> 16;
     z ^= z >> 16;
-    // The paper goes on to mix y and z once more; x, the one that is returned, is done.
+    // The paper then mixes y and z once more; x, the only one returned, is complete.
     x.wrapping_add(y.wrapping_mul(z))
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     const COUNT: u32 = 1 << 16;
-    /// Five standard errors of a mean of [`COUNT`] values of variance one.
+    /// Five standard errors of a mean of [`COUNT`] values with variance one.
     const FIVE_SIGMA: f64 = 5.0 / 256.0;
 
     /// COUNT numbers of mean zero and variance one.
@@ -114,8 +114,8 @@ mod tests {
         }
     }
 
-    /// A high word and a stream of the model together choose one of the generator's streams: no two choose the same for any model of up to
-    /// 4096 layers, which has 12,289 streams, within 2⁴⁸ numbers a step.
+    /// The high word of the index and the model's stream together select one of the generator's streams. No two select the same for any
+    /// model of up to 4096 layers, which has 12,289 streams, within 2⁴⁸ numbers per step.
     #[test]
     fn no_high_word_meets_the_stream_of_another_dropout() {
         let apart = |words: u32| STRIDE.wrapping_mul(words).min(STRIDE.wrapping_mul(words).wrapping_neg());

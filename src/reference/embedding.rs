@@ -1,11 +1,11 @@
-//! A row of a table for every id.
+//! Looks up a row of a table for every id.
 //!
 //! ```text
 //! y[row]        = scale · table[ids[row]]
 //! dtable[entry] = scale · Σ over rows with ids[row] = entry of dy[row]
 //! ```
 //!
-//! Ids are data and data is not trusted: an id beyond the table reads zeros and adds to nothing, in the twin as in the shader.
+//! Ids are data and not trusted: an id out of range reads zeros and adds nothing, in the twin as in the shader.
 
 /// `ids` (rows), `table` (table_rows, cols) -> `y` (rows, cols).
 pub fn forward(ids: &[u32], table: &[f64], cols: usize, scale: f64) -> Vec<f64> {
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn finite_differences_prove_the_twins_backward() {
-        // Entry 3 is read three times, entry 1 never, and two ids lie beyond the table.
+        // Entry 3 is read three times, entry 1 never, and two ids are out of range.
         let (table_rows, cols, ids) = (5, 3, [3, 0, 3, 4, 5, 2, 3, u32::MAX]);
         let (table, dy) = (noise(table_rows * cols, 1), noise(ids.len() * cols, 2));
         let want = gradient(|table| weighted_sum(&dy, &forward(&ids, table, cols, 1.7)), &table);

@@ -1,4 +1,4 @@
-//! Central differences, the first link of every proof: they know nothing of the backward they judge.
+//! Central differences, the first link of every proof: independent of the backward under test.
 //!
 //! ```text
 //! ∂f/∂x_i ≈ (f(x + h e_i) − f(x − h e_i)) / 2h        h = ε^⅓ · max(1, |x_i|) ≈ 6e-6
@@ -8,7 +8,8 @@
 
 use super::dropout;
 
-/// Absolute and relative tolerance of a twin's backward against [`gradient`]: a thousand times its error, and far below any real mistake.
+/// Absolute and relative tolerance of a twin's backward against [`gradient`]: a thousand times the error of the differences, far below any
+/// real bug.
 pub const TOLERANCE: (f64, f64) = (1e-7, 1e-6);
 
 /// The gradient of the scalar function `f` at `x`, same shape as `x`, by central differences.
@@ -23,7 +24,7 @@ pub fn gradient(f: impl Fn(&[f64]) -> f64, x: &[f64]) -> Vec<f64> {
         moved[i] = below;
         let f_below = f(&moved);
         moved[i] = x[i];
-        // The step that was really taken: x + h is rounded.
+        // Divides by the actual step: x + h is rounded.
         dx[i] = (f_above - f_below) / (above - below);
     }
     dx

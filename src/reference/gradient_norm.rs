@@ -1,4 +1,4 @@
-//! The length of the whole gradient, and the factor that keeps it within a bound (Pascanu et al. 2013, as PyTorch's clip_grad_norm_).
+//! The norm of the whole gradient, and the factor that clips it to a bound (Pascanu et al. 2013, as PyTorch's clip_grad_norm_).
 //!
 //! ```text
 //! norm   = √(Σ x²)        over all parameters

@@ -1,4 +1,4 @@
-//! Layer normalization over the last axis (Ba, Kiros and Hinton 2016); the variance is the biased one, over C.
+//! Layer normalization over the last axis (Ba, Kiros and Hinton 2016); the variance is the biased one, divided by C.
 //!
 //! ```text
 //! mean = Σ x / C          rstd = 1 / √(Σ (x − mean)² / C + ε)

@@ -1,4 +1,4 @@
-//! A linear layer; weights are (out, in), so every row of `weight` makes one column of `y`. With it goes what is elementwise at its outputs:
+//! A linear layer; weights are (out, in), so every row of `weight` computes one column of `y`. Also the operations fused into its output:
 //! an activation, or dropout and the residual sum.
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //! dbias   = Σ_rows dy
 //!
 //! forward_activate   y as above, activated = f(y)       dy = dactivated · f′(y)
-//! forward_residual   y = residual + factor · (the same) dresidual = dy, and factor · dy goes on as dy
+//! forward_residual   y = residual + factor · (the same) dresidual = dy, and the product's dy is factor · dy
 //! ```
 
 use super::activation;
@@ -80,7 +80,8 @@ pub fn forward_activate(
     (y, activated)
 }
 
-/// `dy` (rows, cols), `weight` (cols, inner), `before` (rows, inner), whose activation this layer's input was -> `dbefore` (rows, inner).
+/// `dy` (rows, cols), `weight` (cols, inner), `before` (rows, inner), where this layer's input is the activation of `before` -> `dbefore`
+/// (rows, inner).
 pub fn backward_input_activate(dy: &[f64], weight: &[f64], before: &[f64], rows: usize, inner: usize, cols: usize, relu: bool) -> Vec<f64> {
     let dx = backward_input(dy, weight, rows, inner, cols);
     if relu { activation::relu_backward(&dx, before) } else { activation::gelu_backward(&dx, before) }
@@ -129,7 +130,7 @@ mod tests {
         }
     }
 
-    /// The gradient of a feed-forward's first product through the second: y = f(before) · weightᵀ.
+    /// The gradient with respect to `before`, the output of the feed-forward's first product: y = f(before) · weightᵀ.
     #[test]
     fn finite_differences_prove_the_activations_backward() {
         let (rows, inner, cols) = (3, 7, 5);
@@ -143,7 +144,7 @@ mod tests {
         }
     }
 
-    /// Dropout's backward is dropout, the residual's is dy: then the linear layer's own backward follows.
+    /// The backward of dropout is dropout, and that of the residual is dy; the linear layer's own backward follows.
     #[test]
     fn finite_differences_prove_the_residuals_backward() {
         let (rows, inner, cols) = (3, 4, 5);

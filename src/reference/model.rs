@@ -1,4 +1,4 @@
-//! The whole GPT, forward only, from the other twins. Dropout is off.
+//! The forward pass of a whole GPT, composed of the other twins. Dropout is off.
 //!
 //! ```text
 //! x = wte[ids] + wpe, or √C · wte[ids] + sinusoids
@@ -13,7 +13,7 @@
 
 use super::{activation, attention, cross_entropy, embedding, layer_norm, matmul, position, residual};
 
-/// What a GPT is, apart from its weights. C = `d_model`, H = `heads`, F = `d_ff`, V = `vocab`.
+/// The hyperparameters of a GPT. C = `d_model`, H = `heads`, F = `d_ff`, V = `vocab`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelShape {
     pub layers: usize,
@@ -21,33 +21,33 @@ pub struct ModelShape {
     pub d_model: usize,
     pub d_ff: usize,
     pub vocab: usize,
-    /// GELU in its tanh form, else ReLU.
+    /// GELU in its tanh form if true, else ReLU.
     pub activation_gelu: bool,
-    /// Normalize after each sum as the original paper does (and then no `ln_f`), else before each block as GPT-2 does.
+    /// If true, normalize after each sum as in the original paper (without `ln_f`), else before each branch as in GPT-2.
     pub post_norm: bool,
-    /// Fixed sinusoids, else the learned table `wpe`.
+    /// Fixed sinusoids if true, else the learned table `wpe`.
     pub sinusoidal: bool,
-    /// Every linear layer but `lm_head`, and every norm, has a `.bias`.
+    /// Whether every linear layer except `lm_head`, and every norm, has a `.bias`.
     pub bias: bool,
-    /// `wte` is the head too, else `lm_head`.
+    /// Whether the head is `wte`, else `lm_head`.
     pub tied: bool,
     /// ε of every layer norm.
     pub eps: f64,
 }
 
-/// The weight of a name: `wte` (V, C), `wpe` (T_max, C), `h.{l}.ln_1.weight`, `h.{l}.attn.qkv.weight` (3·C, C), `h.{l}.attn.proj.weight`
-/// (C, C), `h.{l}.ln_2.weight`, `h.{l}.mlp.fc.weight` (F, C), `h.{l}.mlp.proj.weight` (C, F), `ln_f.weight`, `lm_head` (V, C), and a
-/// `.bias` beside each `.weight`. Only names that the shape has are asked for.
+/// Returns the weight of a name: `wte` (V, C), `wpe` (T_max, C), `h.{l}.ln_1.weight`, `h.{l}.attn.qkv.weight` (3·C, C),
+/// `h.{l}.attn.proj.weight` (C, C), `h.{l}.ln_2.weight`, `h.{l}.mlp.fc.weight` (F, C), `h.{l}.mlp.proj.weight` (C, F), `ln_f.weight`,
+/// `lm_head` (V, C), and a `.bias` beside each `.weight`. Called only with names that the shape has.
 pub type Weights<'a> = &'a dyn Fn(&str) -> Vec<f64>;
 
 impl ModelShape {
-    /// `x` (rows, inner) -> (rows, cols), by the weights under `name`.
+    /// `x` (rows, inner) -> (rows, cols), with the weights named `name`.
     fn linear(&self, weights: Weights, name: &str, x: &[f64], inner: usize, cols: usize) -> Vec<f64> {
         let bias = self.bias.then(|| weights(&format!("{name}.bias")));
         matmul::forward(x, &weights(&format!("{name}.weight")), bias.as_deref(), x.len() / inner, inner, cols)
     }
 
-    /// `x` (rows, C) -> (rows, C), by the weights under `name`.
+    /// `x` (rows, C) -> (rows, C), with the weights named `name`.
     fn norm(&self, weights: Weights, name: &str, x: &[f64]) -> Vec<f64> {
         let (bias, rows) = (self.bias.then(|| weights(&format!("{name}.bias"))), x.len() / self.d_model);
         layer_norm::forward(x, &weights(&format!("{name}.weight")), bias.as_deref(), rows, self.d_model, self.eps).0
@@ -93,7 +93,7 @@ pub fn logits(shape: &ModelShape, weights: Weights, ids: &[u32], batch: usize, t
     matmul::forward(&x, &head, None, batch * time, shape.d_model, shape.vocab)
 }
 
-/// `ids` and `targets` (B, T) -> the mean loss in nats over the targets that count; 0 when none does.
+/// `ids` and `targets` (B, T) -> the mean loss in nats over the targets that are not ignored; 0 if there are none.
 pub fn loss(shape: &ModelShape, weights: Weights, ids: &[u32], targets: &[u32], batch: usize, time: usize) -> f64 {
     let (losses, _) = cross_entropy::forward(&logits(shape, weights, ids, batch, time), targets, shape.vocab);
     let count = targets.iter().filter(|target| (**target as usize) < shape.vocab).count();
@@ -131,7 +131,7 @@ mod tests {
         ModelShape { activation_gelu: false, post_norm: true, sinusoidal: true, bias: false, tied: false, ..gpt2() }
     }
 
-    /// Noise of the size that `name` has in shapes of the widths above, another for every name.
+    /// Noise of the size of the weight `name` in the shapes above, different for every name.
     fn weight(name: &str) -> Vec<f64> {
         let seed = name.bytes().fold(7, |seed: u32, byte| seed.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let len = match name.trim_start_matches(|c: char| "h.0123456789".contains(c)) {
@@ -147,7 +147,7 @@ mod tests {
         noise(len, seed)
     }
 
-    /// The same, except that both projections back into the residual stream are zero: attention and feed-forward add nothing.
+    /// The same, except that both projections into the residual stream are zero: attention and feed-forward add nothing.
     fn weight_without_blocks(name: &str) -> Vec<f64> {
         weight(name).iter().map(|w| if name.contains("proj") { 0.0 } else { *w }).collect()
     }
@@ -220,7 +220,8 @@ mod tests {
             logits(shape, &record, &ids(), BATCH, TIME);
             names.into_inner()
         };
-        // Twelve per layer, wte, wpe and ln_f; without biases, wpe, ln_f and the tie: six per layer, wte and lm_head.
+        // Twelve per layer, plus wte, wpe, ln_f.weight and ln_f.bias. Without biases, wpe, ln_f and tie: six per layer, plus wte and
+        // lm_head.
         assert_eq!(asked(&gpt2()).len(), 2 * 12 + 4);
         let names = asked(&paper());
         assert_eq!(names.len(), 2 * 6 + 2, "{names:?}");

@@ -1,4 +1,4 @@
-//! Where a token stands: fixed sinusoids (Vaswani et al. 2017, section 3.5) or a learned table (GPT-2).
+//! Encodes the position of a token: fixed sinusoids (Vaswani et al. 2017, section 3.5) or a learned table (GPT-2).
 //!
 //! ```text
 //! PE[t, 2i] = sin(t / 10000^(2i / C))        PE[t, 2i + 1] = cos(t / 10000^(2i / C))

@@ -1,4 +1,4 @@
-//! Chains of multiply-adds, and a copy, which measure an adapter; nothing that a model computes, so there is no backward.
+//! Chains of multiply-adds, and a copy, to measure an adapter. No model uses them, so there is no backward.
 //!
 //! ```text
 //! copy            y[i] = x[i]

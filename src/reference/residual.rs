@@ -1,4 +1,4 @@
-//! The sum that carries a block's input past it.
+//! The residual sum: adds a block's input to its output.
 //!
 //! ```text
 //! y = a + b        da = dy        db = dy

@@ -1,4 +1,4 @@
-//! The next token from logits: ranked, cut, and drawn by one random number.
+//! Draws the next token from logits: ranks, truncates, and selects by one random number.
 //!
 //! ```text
 //! ranking   allowed tokens, highest logit first (−0 below +0), equals by lowest id
@@ -16,24 +16,24 @@ pub struct Draw {
     pub u: f64,
 }
 
-/// A drawn token, and how far the decision was from another: rounding below these cannot change it.
+/// A drawn token, with the margins of the decision: rounding errors below these cannot change it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
     pub id: usize,
     /// Ids that could have been drawn, in the order of the ranking.
     pub kept: Vec<usize>,
-    /// The least distance of u from a border between tokens, as a share of the kept weight.
+    /// The smallest distance of u from a boundary between tokens, as a fraction of the kept weight.
     pub border: f64,
-    /// The least distance of top_p from the weight of a prefix, as a share of the whole weight.
+    /// The smallest distance of top_p from the weight of a prefix, as a fraction of the total weight.
     pub cut: f64,
 }
 
-/// u of the counter-based random number of a token.
+/// u, the counter-based random number of the token `drawn`.
 pub fn uniform(drawn: u32, seed_high: u32, seed: u32) -> f64 {
     f64::from(super::dropout::random_u32(u64::from(drawn), seed_high, seed) >> 8) / f64::from(1 << 24)
 }
 
-/// `logits` (V), of which `allowed` says whether a token may be drawn.
+/// `logits` (V) -> a token among those that `allowed` admits.
 pub fn draw(logits: &[f64], allowed: &dyn Fn(usize) -> bool, how: Draw) -> Drawn {
     let mut ranking: Vec<usize> = (0..logits.len()).filter(|&id| allowed(id)).collect();
     ranking.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
@@ -99,7 +99,7 @@ mod tests {
         for drawn in 0..8000 {
             counts[draw(&logits, &|_| true, Draw { u: uniform(drawn, 0, 7), ..ALL }).id] += 1;
         }
-        // Five standard errors of a share of a half.
+        // Five standard errors of a fraction of one half, the largest there are.
         for (count, weight) in counts.iter().zip([1.0, 4.0, 2.0, 1.0]) {
             assert!((*count as f64 / 8000.0 - weight / 8.0).abs() < 5.0 * 0.5 / 8000f64.sqrt(), "{counts:?}");
         }

@@ -1,5 +1,5 @@
 //! Stochastic gradient descent with momentum, as PyTorch's SGD (no dampening, no Nesterov), except that decay is decoupled as in AdamW.
-//! Elements before `decay_end` decay, the others do not.
+//! Weight decay applies to elements before `decay_end` only.
 //!
 //! ```text
 //! g = clip · grads

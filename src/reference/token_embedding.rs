@@ -1,4 +1,4 @@
-//! Embedding and position of rows that stand from `position` on.
+//! Embedding and position of consecutive rows, the first at `position`.
 //!
 //! ```text
 //! y[r] = scale · table[ids[r]] + place[position + r]        place: a learned table, or the sinusoids
