@@ -1,4 +1,4 @@
-// AdamW (Loshchilov and Hutter 2019) over one segment of the parameter pool, four elements an invocation.
+// AdamW (Loshchilov and Hutter 2019) over one segment of the parameter pool, four elements per invocation.
 //
 //   g ← clip · g                     p ← p − lr · decay · p          matrices only: the pool's elements before decay_end
 //   m ← β₁ m + (1 − β₁) g            v ← β₂ v + (1 − β₂) g²

@@ -6,13 +6,13 @@
 //   dp = keep · (dy · v)        delta = dy · y        ds = p (dp − delta)
 //   dq = Σ_keys ds · k / √D     dk = Σ_queries ds · q / √D        dv = Σ_queries keep · p · dy
 //
-// (Vaswani et al. 2017; the backward by recomputation is Dao et al. 2022, "FlashAttention", appendix B.) With one head this is the
-// lesson's plain self-attention. qkv (B · T, 3C) holds the columns [q | k | v], each split into heads of D, a multiple of 4, so that a
-// quad never crosses heads. HEAD_SIZE, which is D, is appended by the host, because it sizes registers.
+// (Vaswani et al. 2017; the backward by recomputation is Dao et al. 2022, "FlashAttention", appendix B.) With one head this is plain
+// self-attention. qkv (B · T, 3C) holds the columns [q | k | v], each split into heads of D, a multiple of 4, so that a quad never crosses
+// heads. HEAD_SIZE, which is D, is appended by the host, because it sizes registers.
 //
-// A workgroup owns ROWS_PER_GROUP rows of one head: queries, or in backward_key_value keys. It walks the rows of the other side. The
-// entry points forward, backward_query and backward_key_value are the variant's: shared/attention_rows.wgsl gives each invocation a row,
-// shared/attention_tiles.wgsl shares both sides through workgroup memory.
+// A workgroup owns ROWS_PER_GROUP rows of one head (queries, or keys in backward_key_value) and iterates over the rows of the other side.
+// The variant defines the entry points forward, backward_query and backward_key_value: shared/attention_rows.wgsl gives each invocation a
+// row, shared/attention_tiles.wgsl shares both sides through workgroup memory.
 
 struct Dims {
     first_group: u32,
@@ -21,7 +21,7 @@ struct Dims {
     scale: f32, //  1 / √D
     dropout: u32, // 1 if probabilities are dropped
     stream: u32, // which dropout of the model
-    quads: u32, //  QUADS once more, for long loops that compilers shall not unroll
+    quads: u32, //  QUADS again, for long loops that compilers must not unroll
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;

@@ -1,4 +1,4 @@
-// The attention of one head on one sample as a matrix, for looking at: attention.wgsl never has it in memory, but leaves what it takes.
+// The attention probabilities of one head on one sample, for display: attention.wgsl stores only the lse from which they are computed.
 //
 //   map[q, k] = exp(q · k / √D − lse[q])  for keys up to the query, each row a softmax that adds up to 1
 //   map[q, k] = 0                         above the diagonal

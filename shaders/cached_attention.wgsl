@@ -1,14 +1,14 @@
-// Causal attention of the rows that decoding adds to a context, over the keys and values kept of all rows before (shared/cursor.wgsl says
-// where the new ones stand). New row r stands at place t = cursor.position + r:
+// Causal attention of the rows that decoding adds to a context, over the cached keys and values of all rows so far (shared/cursor.wgsl has
+// the position of the first new row). New row r has position t = cursor.position + r:
 //
 //   append     keys[t] = k[r]     values[t] = v[r]                     of all heads, for r < cursor.rows
 //   forward    s[j] = q[r] · keys[j] / √D for j ≤ t     p = softmax(s)     y[r] = Σ_j p[j] · values[j]
-//   token      both, where a workgroup reads no row but those before and its own: for one new row
+//   token      both in one dispatch, for one new row: a workgroup reads only earlier rows and its own
 //
-// One workgroup of LANES invocations (shared/lanes_*.wgsl) computes one row of one head. It walks the keys in blocks of KEYS by streaming
-// softmax (Milakov and Gimelshein 2018): first its invocations share out the keys of a block and leave their weights in workgroup memory,
-// then they share out the quads of the head, GROUPS invocations a quad, and sum the weighted values. All sums are in a fixed order.
-// HEAD_SIZE, which is D, is appended by the host and is a multiple of 4. Rows of padding (r ≥ cursor.rows) are left as they are.
+// One workgroup of LANES invocations (shared/lanes_*.wgsl) computes one row of one head, over blocks of KEYS keys, by streaming softmax
+// (Milakov and Gimelshein 2018): its invocations first divide the keys of a block and write their weights to workgroup memory, then divide
+// the quads of the head, GROUPS invocations per quad, and sum the weighted values. All sums are in a fixed order. HEAD_SIZE, which is D, is
+// appended by the host and is a multiple of 4. Rows of padding (r ≥ cursor.rows) are not written.
 
 struct Dims {
     first_group: u32,
@@ -27,9 +27,9 @@ struct Dims {
 
 const QUADS: u32 = HEAD_SIZE / 4u;
 const KEYS: u32 = 64u;
-const WIDTH: u32 = min(QUADS, LANES); //                invocations that share out a head
-const OWN: u32 = (QUADS + LANES - 1u) / LANES; //       quads of each
-const GROUPS: u32 = max(LANES / QUADS, 1u); //          invocations that share out the keys of a quad
+const WIDTH: u32 = min(QUADS, LANES); //                invocations that divide a head
+const OWN: u32 = (QUADS + LANES - 1u) / LANES; //       quads of each invocation
+const GROUPS: u32 = max(LANES / QUADS, 1u); //          invocations that divide the keys, for each quad
 const LOWEST: f32 = -1e30;
 const APPEND_GROUP: u32 = 64u;
 
@@ -114,8 +114,8 @@ fn attend(row: u32, head: u32, lane: u32) {
         for (var i = 0u; i < OWN; i++) {
             sum[i] *= shrink;
         }
-        // Keys past the end weigh nothing and are read as the last. Four a trip: Mesa 22.3's lavapipe ends the loops of an invocation
-        // after 65,535 trips in all.
+        // Keys past the end have weight 0 and read the last key. Four per trip: Mesa 22.3's lavapipe ends the loops of an invocation after
+        // 65,535 trips in all.
         for (var j = own_group; j < end; j += 4u * GROUPS) {
             let key = min(vec4(first + j) + vec4(0u, 1u, 2u, 3u) * GROUPS, vec4(t));
             let weight = weights_from(j, end);

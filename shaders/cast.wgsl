@@ -1,5 +1,5 @@
-// A copy in the storage of activations: y = x, to the nearest that it holds. Matrices are multiplied from such a copy of the f32 weights
-// that the optimizer updates; a gradient passes it as it is.
+// A copy in the element type of activations, rounded to nearest: y = x. Matrix products read such copies of the f32 weights that the
+// optimizer updates; their gradients are those of the weights, unchanged.
 
 struct Dims {
     first_group: u32,

@@ -1,4 +1,4 @@
-// Cross-entropy of the softmax over the vocabulary, one row of logits a target; a target that is no id is ignored.
+// Cross-entropy of the softmax over the vocabulary, one row of logits per target; a target that is not a valid id is ignored.
 //
 //   lse = log Σ_v exp(logits[v])      loss = lse − logits[target]
 //   dlogits[v] = (exp(logits[v] − lse) − [v = target]) · scale         written over the logits
@@ -6,8 +6,8 @@
 //   forward             losses of `rows` rows, whose targets and losses begin at row `first`
 //   forward_backward    the same, and dlogits in place, scale = 1 / real targets of the whole step
 //
-// A row of logits is touched in quads: V is padded to a multiple of four with finite numbers, which have no share in the sums and whose
-// dlogits are 0. Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total: there V may reach 699,000.
+// A row of logits is accessed in quads: V is padded to a multiple of four with finite numbers, which the sums exclude and whose dlogits are
+// 0. Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total: there V may reach 699,000.
 
 struct Dims {
     first_group: u32,
@@ -73,7 +73,7 @@ fn forward_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
     }
     for (var q = lane; q < quads; q += LANES) {
         let logit = unpack(dlogits[r * quads + q]);
-        // The invocation that has the target's logit in hand writes the loss: no other may read it, once this loop has begun.
+        // The invocation that reads the target's logit writes the loss: this loop overwrites the logit, so no other could read it later.
         if q == target_id / 4u && target_id < dims.cols {
             losses[dims.first + r] = lse - dot(logit, one_hot(target_id, q));
         }
@@ -81,12 +81,12 @@ fn forward_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
     }
 }
 
-// Logits of quad q, the padding of a row made too low to count.
+// The logits of quad q, with those of padding replaced by a value too low to matter.
 fn real(logit: vec4<f32>, q: u32) -> vec4<f32> {
     return select(vec4(LOWEST), logit, q * 4u + vec4(0u, 1u, 2u, 3u) < vec4(dims.cols));
 }
 
-// 1 at the target, if quad q has it.
+// 1 at the target, if it is in quad q.
 fn one_hot(target_id: u32, q: u32) -> vec4<f32> {
     return select(vec4(0.0), vec4(1.0), q * 4u + vec4(0u, 1u, 2u, 3u) == vec4(target_id));
 }

@@ -3,15 +3,15 @@
 //   forward     y[r, c] = scale · table[ids[r], c]
 //   backward    dtable[i, c] += scale · Σ_{r: ids[r] = i} dy[r, c]
 //
-// The scale is √C beside sinusoidal positions (Vaswani et al. 2017, section 3.4), whose amplitude of 1 would drown tokens, else 1.
-// A table larger than one binding is split by rows; each part writes what it holds, and the first part zeroes rows whose id no table has:
-// ids are data and are not trusted. The backward needs no atomics: `order` lists the rows sorted by (id, r), and the invocations of a
-// sorted place sum the run of equal ids that begins there, in order, so the result is the same bits every time.
+// The scale is √C with sinusoidal positions (Vaswani et al. 2017, section 3.4), whose amplitude of 1 would dominate tokens, else 1. A table
+// larger than one binding is split by rows; each part writes the rows it contains, and the first part writes zeros for ids out of range:
+// ids are data and not trusted. The backward needs no atomics: `order` lists the rows sorted by (id, r), and the invocations of a sorted
+// index sum the run of equal ids that begins there, in order, so the result has the same bits every time.
 
 struct Dims {
     first_group: u32,
     rows: u32,
-    quads: u32, //    C / 4: rows are touched four columns at a time
+    quads: u32, //    C / 4: rows are accessed four columns at a time
     first_id: u32, // id of this part's first row
     ids: u32, //      rows of this part
     all_ids: u32, //  rows of all parts
@@ -59,14 +59,14 @@ fn backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
     }
     var sum = vec4(0.0);
     var next = place;
-    // Four a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all, nested or not.
+    // Four per trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all, nested or not.
     while take(next, id, q, &sum) && take(next + 1u, id, q, &sum) && take(next + 2u, id, q, &sum) && take(next + 3u, id, q, &sum) {
         next += 4u;
     }
     dtable[(id - dims.first_id) * dims.quads + q] += dims.scale * sum;
 }
 
-// Adds the row at a sorted place if it is one of this id; false where the run has ended.
+// Adds the row at a sorted index if it has this id; false at the end of the run.
 fn take(place: u32, id: u32, q: u32, sum: ptr<function, vec4<f32>>) -> bool {
     if place >= dims.rows {
         return false;

@@ -8,18 +8,18 @@
 //
 //   forward            y, mean, rstd
 //   backward           dx  = …
-//   backward_add       dx += …           the residual stream's gradient passes by the norm
+//   backward_add       dx += …           dx holds the residual stream's gradient, which bypasses the norm
 //   backward_weight    partials of dweight and dbias over chunks of CHUNK rows
-//   finish             dweight += Σ partials; two stages of fixed order are as parallel as a GPU likes, and always the same bits
+//   finish             dweight += Σ partials; two stages in a fixed order: parallel, and the same bits every time
 //   finish_bias        the same, and dbias += Σ partials
 //
-// Everything is in quads of four columns: C is a multiple of four. `d_x` is dx: Direct3D's compiler keeps the name `dx` for itself.
+// Everything is in quads of four columns: C is a multiple of four. `d_x` is dx: Direct3D's compiler reserves the name `dx`.
 
 struct Dims {
     first_group: u32,
     rows: u32, //     in `finish`, chunks
     quads: u32, //    C / 4
-    has_bias: u32, // in `forward`: without one, `bias` is bound to a stand-in of one quad and not read
+    has_bias: u32, // in `forward`: without one, a placeholder of one quad is bound and not read
     eps: f32,
 }
 
@@ -171,7 +171,7 @@ fn finish_bias(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invoc
     }
 }
 
-// Of quad `at` of each chunk's partials: first those of dweight, then those of dbias.
+// The sum over chunks of quad `at` of the partials: the quads of dweight come first, then those of dbias.
 fn sum_of_chunks(at: u32) -> vec4<f32> {
     var sum = vec4(0.0);
     for (var chunk = 0u; chunk < dims.rows; chunk++) {

@@ -1,4 +1,4 @@
-// The matrix products of a linear layer, y = x Wᵀ + bias, its two derivatives, and what else is elementwise at their outputs.
+// The matrix products of a linear layer, y = x Wᵀ + bias, its two derivatives, and the elementwise operations fused into their outputs.
 //
 //   forward                  y[r, c]  = Σ_k a[r, k] · b[c, k]              a = x (rows, inner),   b = W (cols, inner)
 //   forward_bias             y[r, c]  = Σ_k a[r, k] · b[c, k] + bias[c]
@@ -6,22 +6,22 @@
 //   forward_residual         y        = residual + keep · (the same)       keep: inverted dropout as in dropout.wgsl, 1 without
 //   backward_input           y[r, c]  = Σ_k a[r, k] · b[k, c]              a = dy (rows, inner),  b = W (inner, cols):  dx = dy W
 //   backward_input_add       y[r, c] += Σ_k a[r, k] · b[k, c]
-//   backward_input_activate  y        = activation′(before) · Σ …          activated = activation(before), which need not be kept till then
+//   backward_input_activate  y        = activation′(before) · Σ …          activated = activation(before), recomputed instead of stored
 //   backward_weight          dweight[r, c] += Σ_k a[k, r] · b[k, c]        a = dy (inner, rows),  b = x (inner, cols):  dW += dyᵀ x
 //   backward_weight_bias     the same, and dbias[r] += Σ_k a[k, r]
 //
 // One workgroup computes one tile of y, ROWS_PER_GROUP x COLS_PER_GROUP, and sums over k in ascending order, so the result
-// depends neither on the grid nor on how a grid is cut into slices. How a tile is computed is the variant's business
-// (shared/tile_*.wgsl): it defines
+// depends neither on the grid nor on how a grid is cut into slices. The variant (shared/tile_*.wgsl) computes the tile
+// and defines
 //
 //   WORKGROUP, ROWS_PER_GROUP, COLS_PER_GROUP       invocations of a workgroup, and the tile it computes
-//   ROWS_PER_THREAD                                 an invocation computes so many rows of four neighbouring columns
+//   ROWS_PER_THREAD                                 rows of an invocation, each of four neighbouring columns
 //   thread_corner(thread)                           (first row, first column) of an invocation's outputs within the tile
-//   tile_product(corner, thread, a, b, row_sums)    the invocation's sums; corner is that of the tile
-//   RowSums, store_row_sums(corner, thread, sums)   sums of a over k, by the way, and how those of a whole tile reach dbias
+//   tile_product(corner, thread, a, b, row_sums)    returns the invocation's sums; corner is that of the tile
+//   RowSums, store_row_sums(corner, thread, sums)   sums of a over k, computed along the way; adds those of a tile to dbias
 //
-// Matrices are touched in quads of four columns, and strides count quads. A matrix whose columns are no multiple of four is stored with
-// padded rows; what is stored in the padding of y is the last column again, and what lies in that of a's inner axis is not used.
+// Matrices are accessed in quads of four columns, and strides count quads. A matrix whose columns are no multiple of four is stored with
+// padded rows; the padding of y receives the last column, and that of a's inner axis is ignored.
 
 struct Dims {
     first_group: u32, // the tile of workgroup 0: a slice of the grid starts here
@@ -34,7 +34,7 @@ struct Dims {
     b_first: u32,
     y_stride: u32,
     y_first: u32,
-    has_bias: u32, //   without one, `bias` is bound to a stand-in of one quad and not read
+    has_bias: u32, //   without one, a placeholder of one quad is bound and not read
     relu: u32, //       1 for ReLU, 0 for GELU
     dropout: u32, //    1 if outputs are dropped
     stream: u32, //     which dropout of the model
@@ -91,7 +91,7 @@ fn forward_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     let corner = tile + thread_corner(thread);
     let add = bias_if_any(corner.y);
     for (var i = 0u; i < rows_of(corner); i++) {
-        // The activation of what is stored, so that the backward's is the same.
+        // Activates the stored (rounded) value, as the backward will.
         let stored = pack(sums[0] + add);
         y[place(corner, i)] = stored;
         activated[place(corner, i)] = pack(activation(unpack(stored), dims.relu == 1u));
@@ -195,8 +195,8 @@ fn tile_corner(index: u32) -> vec2<u32> {
 
 const FOUR: vec4<u32> = vec4(0u, 1u, 2u, 3u);
 
-// Tiles that read operands in blocks of four outer indices by four of k, as four quads: by row a quad of k for each outer index, else a
-// quad of outer indices for each k. The first quads of a block, for k = 0. Outer indices past the end of the matrix repeat its last one:
+// For tiles that read operands in blocks of four outer indices by four of k, as four quads: one quad of k per outer index if stored by row,
+// else one quad of outer indices per k. Returns the quads' places for k = 0. Outer indices past the end of the matrix repeat its last one:
 // they are computed, never stored.
 fn block_begin(operand: Operand, outer: u32) -> vec4<u32> {
     let last = operand.outer_size - 1u;
@@ -214,7 +214,7 @@ fn block_at(operand: Operand, begin: vec4<u32>, k: u32) -> vec4<u32> {
     return begin + min(k + FOUR, vec4(dims.inner - 1u)) * operand.stride;
 }
 
-// A block's quads made to hold one k each, for four outer indices.
+// Rearranges a block so that each quad holds one k, for four outer indices.
 fn by_k(operand: Operand, block: mat4x4<f32>) -> mat4x4<f32> {
     if operand.by_row {
         return transpose(block);
@@ -235,8 +235,8 @@ fn by_k_within(operand: Operand, block: mat4x4<f32>, k: u32) -> mat4x4<f32> {
 }
 
 // Each epilogue stores an invocation's rows one at a time, always from sums[0], then moves the rest up: a loop without an index into
-// registers, which compilers handle badly. How often it runs is not a constant, so that none unrolls it: unrolled, tile_broadcast.wgsl's
-// 32 rows with a load in each took lavapipe five seconds to compile instead of one.
+// registers, which compilers handle badly. Its trip count is not a constant, so no compiler unrolls it: unrolled, tile_broadcast.wgsl's 32
+// rows with a load in each took lavapipe five seconds to compile instead of one.
 fn store(corner: vec2<u32>, product: Sums) {
     var sums = product;
     for (var i = 0u; i < rows_of(corner); i++) {

@@ -11,7 +11,7 @@ struct Dims {
     first_group: u32,
     batch: u32,
     time: u32,
-    quads: u32, // cols / 4: everything is touched four columns at a time
+    quads: u32, // cols / 4: everything is accessed four columns at a time
     count: u32, // quads of output
 }
 
@@ -54,7 +54,7 @@ fn learned_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
         return;
     }
     var sum = vec4(0.0);
-    // Two a trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all.
+    // Two per trip: Mesa 22.3's lavapipe ends the loops of an invocation after 65,535 trips in all.
     for (var b = 0u; b < dims.batch; b += 2u) {
         let next = min(b + 1u, dims.batch - 1u);
         let first = unpack(d_x[b * dims.time * dims.quads + at]);

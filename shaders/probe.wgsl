@@ -1,10 +1,10 @@
-// Probes of an adapter's two roofs, against which profiles hold every kernel (Williams et al. 2009, "Roofline").
+// Probes that measure the two roofs of an adapter, to which profiles compare every kernel (Williams et al. 2009, "Roofline").
 //
 //   copy            y[i] = x[i]
 //   multiply_add    y[i] = v₀ + v₁ + v₂,   each chain begins as v_c = x[i] + c and takes 8 · rounds steps of v ← v · a + b
 //
-// Elements are vec4, one an invocation. A copy moves 16 bytes each way and computes nothing; a chain computes and moves next to nothing.
-// Twelve independent chains a lane hide the latency of a multiply-add, few enough to stay in registers everywhere.
+// Elements are vec4, one per invocation. A copy moves 16 bytes each way and computes nothing; a chain computes and moves next to nothing.
+// Twelve independent chains per lane hide the latency of a multiply-add, few enough to stay in registers everywhere.
 
 struct Dims {
     first_group: u32,

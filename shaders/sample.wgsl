@@ -11,12 +11,12 @@
 //                    u = random(drawn, seed_high, seed) in [0, 1), of 24 bits
 //                    in the order of ids, the first kept token up to which the kept ones weigh more than u · (weight of the kept)
 //
-// The result is ids[0], the token of the next pass, and the next entry of the ring; the cursor moves on by the rows of this pass. A logit
-// that is not a finite number fails the sequence instead: the cursor says which, and nothing is drawn any more.
+// Writes the token to ids[0], for the next pass, and to the next entry of the ring; advances the cursor by the rows of this pass. If a
+// logit is not finite, it sets `failed` of the cursor instead, and nothing is drawn after that.
 //
-// Nothing is sorted. Floats are compared as integers in the same order (`keys_of`), and the key of the last kept rank is found two bits
-// at a time from the top: the highest key whose tokens and all above are `enough`. Of the tokens that have that very key the lowest ids
-// are kept. Invocations own consecutive stretches of ids, and all sums are in a fixed order.
+// Nothing is sorted. Floats are compared as integers in the same order (`keys_of`), and the key of the last kept rank is found two bits at
+// a time from the top: the highest key for which that key and all above are `enough`. Among tokens with exactly that key the lowest ids are
+// kept. Invocations own consecutive ranges of ids, and all sums are in a fixed order.
 
 struct Dims {
     first_group: u32,
@@ -99,7 +99,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         first = best;
     }
-    // What decides whether a barrier is reached must be uniform by WGSL's rules, which a plain read of workgroup memory is not.
+    // WGSL requires a uniform condition before a barrier, and a plain read of workgroup memory is not uniform.
     best = workgroupUniformLoad(&first);
     if now.failed != 0u || best.z != NONE {
         if lane == 0u && now.failed == 0u {
@@ -127,7 +127,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             for (var quad = begin; quad < end; quad++) {
                 let keys = ranked_keys(quad);
                 let weights = weights_of(keys, top, now.sharpness);
-                // Written out: an index that is computed keeps sums in memory.
+                // Unrolled by hand: a computed index would keep sums in memory.
                 add_above(&count, &mass, threshold, keys.x, weights.x);
                 add_above(&count, &mass, threshold, keys.y, weights.y);
                 add_above(&count, &mass, threshold, keys.z, weights.z);
@@ -153,7 +153,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
 
-    // What lies above that key and how many have it, by invocation.
+    // Per invocation: count and weight of the keys above that key, and the count of that key.
     let last_weight = weights_of(vec4(last), top, now.sharpness).x;
     var above = 0u;
     var equal = 0u;
@@ -167,7 +167,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let twos = select(vec4(0u), vec4(1u), same);
         above += ones.x + ones.y + ones.z + ones.w;
         equal += twos.x + twos.y + twos.z + twos.w;
-        // In the order of ids, as the walk below adds them.
+        // In the order of ids, as the loop below adds them.
         mass = mass + weights.x + weights.y + weights.z + weights.w;
     }
     counts[lane] = vec4(above, equal, 0u, 0u);
@@ -187,7 +187,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         ties = min(ties, u32(clamp(ceil((wanted - mass_above) / last_weight), 1.0, 4e9)));
     }
 
-    // The invocation in whose stretch the drawn weight lies, and the token there.
+    // Finds the invocation whose range contains the drawn weight, and the token in it.
     var total = 0.0;
     var left = ties;
     for (var i = 0u; i < LANES; i++) {
@@ -222,7 +222,7 @@ fn draw(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if tied {
                 ties_there--;
             }
-            // What has no weight is never drawn, not even where rounding leaves a rest.
+            // A token without weight is never drawn, even if rounding leaves a remainder.
             if weights[i] > 0.0 && (tied || keys[i] > last) {
                 before += weights[i];
                 id = quad * 4u + i;

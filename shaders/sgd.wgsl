@@ -1,4 +1,4 @@
-// Stochastic gradient descent with momentum over one segment of the parameter pool, four elements an invocation.
+// Stochastic gradient descent with momentum over one segment of the parameter pool, four elements per invocation.
 //
 //   g ← clip · g        p ← p − lr · decay · p          matrices only: the pool's elements before decay_end
 //   m ← μ m + g         p ← p − lr · m

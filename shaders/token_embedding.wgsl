@@ -1,10 +1,10 @@
-// Embedding and position of the rows that decoding adds to a context, in one pass: row r stands at place t = cursor.position + r.
+// Embedding and position of the rows that decoding adds to a context, in one pass: row r has position t = cursor.position + r.
 //
 //   learned       y[r, c] = scale · table[ids[r], c] + positions[t, c]
 //   sinusoidal    y[r, c] = scale · table[ids[r], c] + the sinusoid of t in channel c (shared/sine.wgsl)
 //
-// A table larger than one binding is split by rows; each part writes the rows that it holds, and the first part writes the bare position
-// of an id that no table has. Elements are touched in quads of four neighbours; C is a multiple of 4.
+// A table larger than one binding is split by rows; each part writes the rows that it contains, and for an id out of range the first part
+// writes the position alone. Elements are accessed in quads of four neighbours; C is a multiple of 4.
 
 struct Dims {
     first_group: u32,

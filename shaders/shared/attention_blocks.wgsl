@@ -1,4 +1,4 @@
-// The blocks of attention_tiles.wgsl: how they are loaded, multiplied, added to the sums, and stored.
+// The blocks of attention_tiles.wgsl, four rows by four `others` (rows of the other side): loading, products, sums, and storing.
 //
 // An invocation is `lane` (0 to 7) of `team` (0 to 15): the team owns rows 4 · team to 4 · team + 3; the lane owns the others lane,
 // lane + 8, lane + 16 and lane + 24 of a block, and the quads lane, lane + 8, ... of the sums.
@@ -9,7 +9,7 @@ const LANES: u32 = 8u;
 const TEAMS: u32 = 16u;
 const WORKGROUP: u32 = LANES * TEAMS;
 
-// Quads of a head that pass at once for the scores, and how often that is; the same for the sums, LANES quads at once.
+// Quads of a head per chunk of the scores, and the number of chunks; PASSES is the same for the sums, in chunks of LANES quads.
 const CHUNK: u32 = min(QUADS, 4u);
 const CHUNKS: u32 = (QUADS + CHUNK - 1u) / CHUNK;
 const PASSES: u32 = (QUADS + LANES - 1u) / LANES;
@@ -18,9 +18,9 @@ const PASSES: u32 = (QUADS + LANES - 1u) / LANES;
 const OTHER_LINE: u32 = CHUNK | 1u;
 const WEIGHT_LINE: u32 = TEAMS + 1u;
 
-var<workgroup> own_side: array<vec4<f32>, ROWS_PER_GROUP * 4u>; //               CHUNK quads of each row; or for the sums, LANES of each other
-var<workgroup> other_side: array<vec4<f32>, max(OTHERS * OTHER_LINE, WORKGROUP)>; // CHUNK quads of each other; or a quad of each invocation
-var<workgroup> weights: array<vec4<f32>, OTHERS * WEIGHT_LINE>; //               of each other, for the four rows of each team
+var<workgroup> own_side: array<vec4<f32>, ROWS_PER_GROUP * 4u>; //               CHUNK quads per row; or for the sums, LANES per `other`
+var<workgroup> other_side: array<vec4<f32>, max(OTHERS * OTHER_LINE, WORKGROUP)>; // CHUNK quads per `other`; or one per invocation
+var<workgroup> weights: array<vec4<f32>, OTHERS * WEIGHT_LINE>; //               per `other`, for the four rows of each team
 
 struct Invocation {
     lane: u32,
@@ -28,11 +28,11 @@ struct Invocation {
     rows: vec4<u32>, // may lie beyond the end
 }
 
-// What is kept between blocks must stay in registers. NVIDIA's compiler puts an array in memory as soon as one index to it is no constant,
-// and leaves a loop with a barrier or a branch in it rolled: so blocks are indexed by literals only, and passes have names.
+// State kept between blocks must stay in registers. NVIDIA's compiler moves an array to memory if one index to it is not constant, and does
+// not unroll a loop with a barrier or a branch: so all indices of blocks are literals, and passes are named fields.
 alias Block = array<vec4<f32>, 4>; // four others, each with the team's four rows; or a quad of these four rows
 
-// A block of each pass; those from PASSES on are never touched.
+// One block per pass; those from PASSES on are never accessed.
 struct Sums {
     a: Block,
     b: Block,
@@ -114,7 +114,7 @@ fn qkv_products(place: Place, me: Invocation, local: u32, own: u32, other: u32, 
     return block;
 }
 
-// Dot products of dy and v: of the workgroup's rows of dy with a block of v, or where `by_key` of its rows of v with a block of dy.
+// Dot products of dy and v: of the workgroup's rows of dy with a block of v, or if `by_key`, of its rows of v with a block of dy.
 fn dy_products(place: Place, me: Invocation, local: u32, by_key: bool, first: u32) -> Block {
     var block: Block;
     for (var chunk = 0u; chunk < dims.quads; chunk += CHUNK) {
@@ -144,7 +144,7 @@ fn dy_products(place: Place, me: Invocation, local: u32, by_key: bool, first: u3
     return block;
 }
 
-// Hands a block of weights to the whole workgroup; the barrier that makes them seen is in share_qkv and share_dy.
+// Writes a block of weights for the whole workgroup; the barrier that makes them visible is in share_qkv and share_dy.
 fn share_weights(me: Invocation, block: Block) {
     let at = me.lane * WEIGHT_LINE + me.team;
     weights[at] = block[0];
@@ -153,7 +153,7 @@ fn share_weights(me: Invocation, block: Block) {
     weights[at + 3u * LANES * WEIGHT_LINE] = block[3];
 }
 
-// Puts a pass of a block of rows of one part of qkv into own_side.
+// Loads a pass of a block of rows of one part of qkv into own_side.
 fn share_qkv(place: Place, me: Invocation, other: u32, first: u32, pass_index: u32) {
     workgroupBarrier();
     for (var row = me.team; row < OTHERS; row += TEAMS) {
@@ -170,7 +170,7 @@ fn share_dy(place: Place, me: Invocation, first: u32, pass_index: u32) {
     workgroupBarrier();
 }
 
-// Adds the weighted quads in own_side, which are of the others from `first` on; four a trip, an end that compilers cannot unroll to.
+// Adds the weighted quads in own_side, of the others from `first` on; four per trip, up to a bound for which compilers cannot unroll.
 fn plus_weighted(sum: Block, me: Invocation, first: u32) -> Block {
     var result = sum;
     let end = min(first + OTHERS, dims.time);
@@ -240,7 +240,7 @@ fn scale_rows(sums: ptr<function, Sums>, factor: vec4<f32>) {
     }
 }
 
-// Shows every lane of a team what its other lanes have, a quad each: in other_side from LANES · team on.
+// Exchanges a quad per lane within a team: writes them to other_side from LANES · team on.
 fn show(me: Invocation, own: vec4<f32>) {
     workgroupBarrier();
     other_side[me.team * LANES + me.lane] = own;

@@ -1,5 +1,5 @@
-// attention.wgsl for software adapters: one invocation owns a row, neighbours own neighbours, and all of a workgroup read the same rows
-// of the other side at the same time. How they do is defined by shared/rows_*.wgsl:
+// attention.wgsl for software adapters: one invocation owns a row, its neighbours own the neighbouring rows, and all of a workgroup read
+// the same rows of the other side at the same time, through the functions of shared/rows_*.wgsl:
 //
 //   ROWS_PER_GROUP                  invocations of a workgroup
 //   Row                             a row that the whole workgroup reads, or where it is

@@ -1,9 +1,9 @@
-// attention.wgsl for GPUs: 64 rows by one workgroup, which meets 32 rows of the other side at a time. Of that block each of the 128
-// invocations computes 4 rows by 4, and of the sums 4 rows by a quad of every 8, so that eight reads of workgroup memory feed 64
-// multiply-adds of the scores, and two feed 16 of the sums. Heads pass through workgroup memory in chunks, whatever their size.
+// attention.wgsl for GPUs: 64 rows by one workgroup, against blocks of 32 rows of the other side. Each of its 128 invocations computes 4 x
+// 4 scores of a block, and 4 rows by every eighth quad of the sums, so that eight reads of workgroup memory feed 64 multiply-adds of the
+// scores, and two feed 16 of the sums. Heads pass through workgroup memory in chunks, whatever their size.
 // How blocks pass through workgroup memory and registers is in attention_blocks.wgsl.
 
-// Scaled scores of one key, those of queries before it made too low to count.
+// Scaled scores of one key, masked (too low to count) for queries before it.
 fn seen_scores(scores: vec4<f32>, key: u32, me: Invocation) -> vec4<f32> {
     return select(vec4(LOWEST), scores, vec4(key) <= me.rows) * dims.scale;
 }

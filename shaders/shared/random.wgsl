@@ -28,7 +28,7 @@ fn advanced(counter: vec2<u32>, by: u32) -> vec2<u32> {
     return vec2(low, counter.y + select(0u, 1u, low < by));
 }
 
-// 0 for a dropped element, else what keeps the mean.
+// 0 for a dropped element, else 1 / (1 − p), which preserves the mean.
 fn keep_factor(counter: vec2<u32>, stream: u32, step: Step) -> f32 {
     return select(step.keep_scale, 0.0, random_u32(counter, stream, step.seed) < step.drop_below);
 }

@@ -1,11 +1,11 @@
 // attention_rows.wgsl for adapters whose only subgroup size is 8 (optional feature SUBGROUP): a workgroup is one subgroup, each
-// invocation loads every eighth quad of a shared row and hands it to the other seven. On such adapters, which are software, a load costs
+// invocation loads every eighth quad of a shared row and broadcasts it to the others. On such adapters, which are software, a load costs
 // as much as dozens of multiply-adds, a broadcast next to nothing. Every invocation must call these.
 
 const ROWS_PER_GROUP: u32 = 8u;
 const LOADS: u32 = (QUADS + 7u) / 8u;
 
-alias Row = array<vec4<f32>, LOADS * 8u>; // the quads past QUADS are no numbers to be used
+alias Row = array<vec4<f32>, LOADS * 8u>; // the quads past QUADS are undefined
 
 fn qkv_row(at: u32, lane: u32) -> Row {
     var row: Row;

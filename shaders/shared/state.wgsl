@@ -1,4 +1,4 @@
-// What only the device knows between steps; part of every checkpoint. Mirrored by `ops::step::State`.
+// State that only the device updates between steps; part of every checkpoint. Mirrored by `ops::step::State`.
 
 struct State {
     updates: u32, //   optimizer steps applied, for AdamW's bias correction

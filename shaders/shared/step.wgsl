@@ -1,4 +1,4 @@
-// What the host says of one micro-batch of one training step. Mirrored by `ops::step::Step`.
+// The host's parameters of one micro-batch of one training step. Mirrored by `ops::step::Step`.
 
 struct Step {
     learning_rate: f32,

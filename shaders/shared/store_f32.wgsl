@@ -1,4 +1,4 @@
-// Activations stored as they are computed. Kernels touch them in quads of four neighbours, through these, so that storage is a variant.
+// Activations stored as f32. Kernels access them in quads of four neighbours through these, so that the element type is a variant.
 alias Quad = vec4<f32>;
 
 fn unpack(quad: Quad) -> vec4<f32> {

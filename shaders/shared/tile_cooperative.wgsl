@@ -1,7 +1,7 @@
-// matmul.wgsl by cooperative matrices (features SHADER_F16 and EXPERIMENTAL_COOPERATIVE_MATRIX): a 32 x 64 tile of y by one subgroup,
-// which multiplies 16 x 16 by 16 x 16 in an instruction. Operands are rounded to f16, whose numbers end at 65,504 and lose bits below
-// 6·10⁻⁵; sums are f32. No adapter that has such an instruction has run the tests of this variant yet, so it is never a default: it is
-// there to be asked for by name.
+// matmul.wgsl by cooperative matrices (features SHADER_F16 and EXPERIMENTAL_COOPERATIVE_MATRIX): a 32 x 64 tile of y by one subgroup, which
+// multiplies 16 x 16 by 16 x 16 in an instruction. Operands are rounded to f16, which ends at 65,504 and loses bits below 6·10⁻⁵; sums are
+// f32. Never a default, so it must be requested by name: it rounds operands, and on an H100, where the tests pass, tile_shared.wgsl is
+// faster than this variant.
 
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -79,8 +79,8 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
     var t11 = Product();
     var t12 = Product();
     var t13 = Product();
-    // An NVIDIA card's sums lose their low bits by truncation, always towards zero: stretches of k are summed by themselves, and rounded as
-    // any f32 when they are added.
+    // An NVIDIA card's sums lose their low bits by truncation, always towards zero: ranges of k are summed separately, and their sums are
+    // rounded as any f32 when they are added.
     for (var start = 0u; start < dims.inner; start += STRETCH) {
         let end = min(start + STRETCH, dims.inner);
         var c00 = Product();
@@ -140,8 +140,8 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
     return sums;
 }
 
-// Every fourth of the 32 invocations has fetched quads of the same rows: they meet in results, which tile_product has left.
-// Every invocation must call this. An operand stored by column, as that of a weight's gradient is.
+// Every fourth of the 32 invocations has fetched quads of the same rows; their sums are combined in `results`, which tile_product has
+// finished using. Every invocation must call this. The operand must be stored by column, as in a weight's gradient.
 fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
     for (var i = 0u; i < 4u; i++) {
         results[thread * 4u + i] = sums[i];

@@ -31,7 +31,7 @@ fn share_of(thread: u32, corner: u32, operand: Operand) -> Share {
     return Share(operand.first + min(corner + outer, last) / 4u, k, k * LINE + outer);
 }
 
-// The share of the K_STEP elements from k on; past the end of k it is zeros of a and anything of b.
+// An invocation's share of the K_STEP elements from k on. Past the end of k, fetch_a returns zeros and fetch_b any values.
 fn fetch_a(share: Share, operand: Operand, k: u32) -> vec4<f32> {
     if k + K_STEP <= dims.inner {
         return unpack(a[quad_at(share, operand, k + share.k)]);
@@ -51,8 +51,8 @@ fn quad_at(share: Share, operand: Operand, k: u32) -> u32 {
     return share.begin + select(k * operand.stride, k / 4u, operand.by_row);
 }
 
-// The invocations of one column of quads hold the sums of every K_STEP-th k: they meet in a_tile, which tile_product has left.
-// Every invocation must call this. An operand stored by column, as that of a weight's gradient is.
+// The invocations of one column of quads hold the sums of every K_STEP-th k, and combine them in a_tile, which tile_product has finished
+// using. Every invocation must call this. The operand must be stored by column, as in a weight's gradient.
 fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
     let at = thread / TILE_QUADS * LINE + thread % TILE_QUADS * 4u;
     a_tile[at] = sums.x;

@@ -43,7 +43,7 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
 }
 
 fn add_product(sums: ptr<function, Sums>, low: vec4<f32>, high: vec4<f32>, row: vec4<f32>) {
-    // Written out: SwiftShader does not unroll loops, and an index it must compute keeps the sums in memory, four times slower.
+    // Unrolled by hand: SwiftShader does not unroll loops, and a computed index keeps the sums in memory, four times slower.
     (*sums)[0] += low.x * row;
     (*sums)[1] += low.y * row;
     (*sums)[2] += low.z * row;

@@ -1,4 +1,4 @@
-// matmul.wgsl for single rows on GPUs: 1 x 4 of y by a workgroup of 64, which share out the inner axis, so that neighbours read
+// matmul.wgsl for single rows on GPUs: 1 x 4 of y by a workgroup of 64 that divides the inner axis, so that neighbouring invocations read
 // neighbours in memory and even a small layer fills the device. Their parts are summed through workgroup memory in a fixed order.
 
 const WORKGROUP: u32 = 64u;
@@ -11,7 +11,7 @@ alias RowSums = vec4<f32>;
 
 var<workgroup> parts: array<vec4<f32>, WORKGROUP>;
 
-// The first invocation stores for all; the others stand beside the matrix.
+// The first invocation stores for all; the corner of the others is outside the matrix.
 fn thread_corner(thread: u32) -> vec2<u32> {
     return vec2(0u, select(0x40000000u, 0u, thread == 0u));
 }

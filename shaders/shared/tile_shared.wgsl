@@ -37,7 +37,7 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
         workgroupBarrier();
         a_next = fetch_a(a_share, a_operand, k0 + K_STEP);
         b_next = fetch_b(b_share, b_operand, k0 + K_STEP);
-        // Two a trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total, which are then enough for 116,000 of k.
+        // Two per trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total, enough for k up to 116,000.
         for (var k = 0u; k < K_STEP; k += 2u) {
             add_product(&sums, k, own);
             add_product(&sums, k + 1u, own);

@@ -1,6 +1,6 @@
 // matmul.wgsl for large products on GPUs: a 128 x 128 tile of y, its operands passed through workgroup memory 8 elements of k at a time.
-// Each of 256 invocations keeps 16 x 4 sums in registers, so that five reads of four neighbours feed 64 multiply-adds. A tile of 64 x 64
-// fills the device sooner; this one pays once there are workgroups for all of it anyway.
+// Each of 256 invocations keeps 16 x 4 sums in registers, so that five reads of four neighbours feed 64 multiply-adds. Tiles of 64 x 64
+// occupy the device at smaller sizes; these are faster once there are enough of them to occupy it as well.
 
 const WORKGROUP: u32 = 256u;
 const ROWS_PER_GROUP: u32 = 128u;
@@ -37,7 +37,7 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
         workgroupBarrier();
         a_next = fetch_a(a_share, a_operand, k0 + K_STEP);
         b_next = fetch_b(b_share, b_operand, k0 + K_STEP);
-        // Four a trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total.
+        // Four per trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total.
         for (var k = 0u; k < K_STEP; k += 4u) {
             add_product(&sums, k, own);
             add_product(&sums, k + 1u, own);

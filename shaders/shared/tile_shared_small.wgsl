@@ -1,6 +1,6 @@
-// matmul.wgsl for GPUs where y is small and k long, as in a weight's gradient: a 32 x 32 tile of y, so that there are workgroups for all of
-// a card, and four teams of 64 invocations that each sum a quarter of every 32 elements of k. Each invocation keeps 4 x 4 sums in
-// registers; in the end the four teams' sums meet in workgroup memory, always in the same order.
+// matmul.wgsl for GPUs where y is small and k long, as in a weight's gradient: a 32 x 32 tile of y, so that there are enough workgroups to
+// occupy a card, and four teams of 64 invocations that each sum a quarter of every 32 elements of k. Each invocation keeps 4 x 4 sums in
+// registers; in the end the four teams' sums are added in workgroup memory, always in the same order.
 
 const WORKGROUP: u32 = 256u;
 const ROWS_PER_GROUP: u32 = 32u;
@@ -40,7 +40,7 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
         workgroupBarrier();
         a_next = fetch_a(a_share, a_operand, k0 + K_STEP);
         b_next = fetch_b(b_share, b_operand, k0 + K_STEP);
-        // Four a trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total.
+        // Four per trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total.
         for (var k = 0u; k < TEAM_STEP; k += 4u) {
             let first = team * TEAM_STEP + k;
             add_product(&block, first, own);
