@@ -1,4 +1,4 @@
-//! Decoding with a cache against the plan without one, at every option, over chunk and context borders; and what users may get wrong.
+//! Compares decoding with a cache to the plan without one, for every option, across chunk and context borders; tests invalid uses.
 
 mod common;
 
@@ -22,7 +22,7 @@ fn small() -> ModelConfig {
     ModelConfig { n_layer: 2, n_head: 2, d_model: 16, d_ff: 24, seq_len: 13, vocab_size: 37, ..ModelConfig::default() }
 }
 
-/// Weights that make a model prefer some tokens clearly: norms around 1, the rest in [-1/2, 1/2).
+/// Weights with which a model clearly prefers some tokens: norms around 1, the rest in [-1/2, 1/2).
 fn weights(config: &ModelConfig) -> Vec<Vec<f32>> {
     let values = |(index, param): (usize, params::Param)| {
         let offset = if param.name.contains("ln_") && param.name.ends_with("weight") { 1.0 } else { 0.0 };
@@ -63,7 +63,7 @@ impl Plain {
         read
     }
 
-    /// Greedy tokens, in the same sliding window: when the context is full, its older half goes.
+    /// Greedy tokens, with the same sliding window: when the context is full, its older half is dropped.
     fn greedy(&mut self, prompt: &[u32], count: usize) -> Vec<u32> {
         let context = self.0.model.config.seq_len;
         let mut sequence = prompt.to_vec();
@@ -85,7 +85,7 @@ impl Plain {
     }
 }
 
-/// `count` tokens, asked for in pieces of at most `most`.
+/// `count` tokens, requested at most `most` at a time.
 fn drawn(generator: &mut Generator, prompt: &[u32], sampling: &Sampling, count: usize, most: usize) -> Vec<u32> {
     generator.prompt(prompt, sampling).unwrap();
     let mut tokens = vec![];
@@ -120,7 +120,7 @@ fn greedy_tokens_are_those_without_a_cache() {
     }
 }
 
-/// A prompt of more than one prefill, and more tokens than the ring holds.
+/// Prompts longer than one prefill, and more tokens than the ring holds.
 #[test]
 fn long_prompts_and_many_tokens() {
     let config = ModelConfig { seq_len: 150, position: Position::Learned, ..small() };
@@ -137,7 +137,7 @@ fn long_prompts_and_many_tokens() {
     finite_diff::assert_close("logits", &wide(&got), &wide(&want), 1e-4, 1e-4);
 }
 
-/// Tables in parts, and a vocabulary that is no multiple of anything.
+/// Records a plan with tables split in parts, and decodes with a vocabulary that is no multiple of 4.
 #[test]
 fn split_tables() {
     let config = ModelConfig { vocab_size: 101, position: Position::Learned, ..small() };
@@ -149,7 +149,7 @@ fn split_tables() {
     assert_eq!(drawn(&mut cached, &[1, 2, 3], &Sampling::greedy(), 9, 64), want);
 }
 
-/// The same seed gives the same tokens however they are asked for, another seed others; only what may be drawn is.
+/// The same seed gives the same tokens in requests of any size, another seed gives others; only allowed ids are drawn.
 #[test]
 fn drawn_tokens_depend_on_the_seed_alone() {
     let mut cached = generator(&small());
@@ -191,7 +191,7 @@ fn ids_below(end: u32) -> Vec<u32> {
     (0..end).collect()
 }
 
-/// Damaged weights are said to be damaged, by drawing and by logits alike.
+/// Damaged weights are reported as such, by sampling and by logits.
 #[test]
 fn logits_that_are_not_finite() {
     let config = small();
@@ -204,12 +204,12 @@ fn logits_that_are_not_finite() {
     assert!(said(cached.logits(&[1]).unwrap_err()));
 }
 
-/// Weights that lie in a trainer's own buffers, whatever its storage, are those of its snapshot; those of another device are refused.
+/// A generator that borrows a trainer's weights, of either element type, agrees with one on its snapshot.
 #[test]
 fn weights_in_place_are_those_of_a_snapshot() {
     for storage in [Storage::F32, Storage::Bf16] {
         for tied_head in [true, false] {
-            // No table is a whole number of slices, in f32 or at half the size.
+            // No table is a whole number of slices, in f32 or in bf16.
             let model = ModelConfig { d_model: 24, tied_head, position: Position::Learned, dropout: 0.1, ..small() };
             let train = TrainConfig { batch_size: 2, warmup_steps: 0, learning_rate: 0.02, storage, ..TrainConfig::default() };
             let config = RunConfig { model: model.clone(), train, ..presets::preset("toy").unwrap() };

@@ -1,5 +1,5 @@
-//! PyTorch's golden numbers prove the whole step: assets/golden/tiny-gpt2 holds a GPT-2 checkpoint in the Hugging Face layout with
-//! logits, gradients and ten AdamW steps computed in float64 (the scripts stand beside them).
+//! PyTorch's golden numbers prove the whole step: assets/golden/tiny-gpt2 has a GPT-2 checkpoint in the Hugging Face layout with logits,
+//! gradients and ten AdamW steps computed in float64 (by the scripts in the same folder).
 
 mod common;
 
@@ -34,7 +34,7 @@ fn model() -> ModelConfig {
     ModelConfig { n_layer: 2, n_head: 4, d_model: 32, seq_len: 64, vocab_size: 512, position: Position::Learned, ..ModelConfig::default() }
 }
 
-/// A Hugging Face GPT-2 file in our names and layout: its Conv1D weights are stored (in, out).
+/// A Hugging Face GPT-2 file converted to our names and layout: its Conv1D weights are stored (in, out).
 fn tensors(file: &str) -> HashMap<String, Vec<f32>> {
     let bytes = std::fs::read(folder().join(file)).unwrap();
     let names = [
@@ -66,7 +66,7 @@ fn weights(table: &[Param], file: &str) -> Vec<Vec<f32>> {
     table.iter().map(|param| tensors[&param.name].clone()).collect()
 }
 
-/// The batch of make_train_golden.py, four sequences of 17 tokens, as the trainer's data.
+/// A trainer and the batch of make_train_golden.py, four sequences of 17 tokens.
 fn trainer(golden: &serde_json::Value, learning_rate: f64) -> (Trainer, Vec<u32>, Vec<u32>) {
     let adamw = &golden["adamw"];
     let config = RunConfig {
@@ -89,7 +89,7 @@ fn trainer(golden: &serde_json::Value, learning_rate: f64) -> (Trainer, Vec<u32>
     };
     let trainer = block_on(gpu(), Trainer::new(gpu(), &config, &Options::default())).unwrap();
     let mut values = weights(&trainer.session.model.pools.table, "model.safetensors");
-    // The golden batch is shorter than the checkpoint's context: only the first positions are seen.
+    // The golden batch is shorter than the checkpoint's context: only the first positions are used.
     let wpe = trainer.session.model.pools.table.iter().position(|p| p.name == "wpe").unwrap();
     values[wpe].truncate(16 * 32);
     block_on(gpu(), trainer.session.write_weights(|index, _| Ok(values[index].clone()))).unwrap();
@@ -119,7 +119,7 @@ fn logits_loss_and_greedy_tokens() {
     let want: Vec<u32> = numbers(&golden["greedy_next12"]).iter().map(|&x| x as u32).collect();
     assert_eq!(next, want);
 
-    // The twin of the whole model agrees with the same numbers.
+    // The twin of the whole model, its f64 reference implementation, agrees with the same numbers.
     let shape = reference::model::ModelShape {
         layers: 2,
         heads: 4,
@@ -174,8 +174,8 @@ fn ten_steps_of_adamw() {
         let got = block_on(gpu(), trainer.session.read(&trainer.session.model.pools.weights(&param.name))).unwrap();
         let got: Vec<f64> = got.iter().map(|&x| f64::from(x)).collect();
         let want: Vec<f64> = want[&param.name][..got.len()].iter().map(|&x| f64::from(x)).collect();
-        // A key's bias adds the same to all scores of a query, and softmax does not see it: its gradient is 0 but for rounding, which
-        // AdamW divides by its own size. Every other parameter must agree.
+        // The bias of a key adds the same number to all scores of a query, which softmax ignores: its gradient is 0 except for rounding,
+        // which AdamW divides by its own size. Every other parameter must agree.
         let keys = if param.name.ends_with("attn.qkv.bias") { 32..64 } else { 0..0 };
         let compared = |values: &[f64]| values.iter().enumerate().filter(|(i, _)| !keys.contains(i)).map(|(_, &x)| x).collect::<Vec<_>>();
         reference::finite_diff::assert_close(&param.name, &compared(&got), &compared(&want), 2e-4, 1e-4);

@@ -1,4 +1,4 @@
-//! Memory is known before it is taken, and the steady state takes none. Counts are of the whole process, so this crate has one test.
+//! Memory use is predicted exactly, and steps allocate nothing. The counters are global to the process, so this crate has one test.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
     let predicted = Trainer::memory(gpu(), &config, &Options::default()).unwrap();
     let before = gpu().created();
     let counted = || gpu().device().get_internal_counters().hal;
-    // wgpu initializes itself with a buffer that it drops behind the first submit.
+    // wgpu creates a buffer of its own, which it drops after the first submit.
     gpu().queue().submit([]);
     gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let buffers_before = counted().buffers.read();
@@ -53,7 +53,7 @@ fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
     engines_of_one_kind_compile_once(&config);
 }
 
-/// Weights and moments come back whole, or in pieces of the size that [`wgpt::model::session::Memory`] counts for saving.
+/// Weights and moments are read back whole, or in pieces of the size that [`wgpt::model::session::Memory`] counts for saving.
 fn saving_creates_nothing() {
     let model = ModelConfig { n_layer: 1, n_head: 1, d_model: 4, seq_len: 2, vocab_size: 65_601, ..ModelConfig::default() };
     let config = RunConfig { model, train: TrainConfig { batch_size: 1, ..TrainConfig::default() }, ..presets::preset("toy").unwrap() };
@@ -80,7 +80,7 @@ fn saving_creates_nothing() {
     assert_eq!(gpu().created(), created, "buffers created by saving");
 }
 
-/// What was compiled on a device is there for every engine on it, and for those with wgpu's checks another time.
+/// Engines on one device share its compiled pipelines; those with wgpu's checks are compiled separately.
 fn engines_of_one_kind_compile_once(config: &RunConfig) {
     let pipelines = || gpu().device().get_internal_counters().hal.compute_pipelines.read();
     let before = pipelines();

@@ -1,4 +1,5 @@
-//! Finite differences of the whole model's twin prove the recorded backward for every option; and what a plan promises of memory.
+//! Proves the recorded backward for every option by finite differences of the whole model's twin (its f64 reference implementation), and
+//! tests what a plan promises of memory.
 
 mod common;
 
@@ -48,14 +49,14 @@ fn ids(count: usize, vocab: usize, seed: u32) -> Vec<u32> {
     (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed * 7919) >> 7) % vocab as u32).collect()
 }
 
-/// Weights large enough that no gradient is lost in rounding: norms around 1, the rest in [-1/2, 1/2).
+/// Weights large enough that no gradient vanishes in rounding: norms around 1, the rest in [-1/2, 1/2).
 fn values(param: &params::Param, index: usize) -> Vec<f32> {
     let noise = finite_diff::noise(param.len(), index as u32 + 1);
     let offset = if param.name.contains("ln_") && param.name.ends_with("weight") { 1.0 } else { 0.0 };
     noise.into_iter().map(|x| (offset + 0.5 * x) as f32).collect()
 }
 
-/// Loss and all gradients of one batch against the twin, in a device plan recorded under `limits`.
+/// Compares loss and all gradients of one batch with the twin, for a plan recorded under `limits`.
 fn proves(name: &str, config: &ModelConfig, batch: usize, limits: &wgpu::Limits) {
     let train = TrainConfig { batch_size: batch, ..TrainConfig::default() };
     let model = record(&run_config(config.clone(), train), limits).unwrap();
@@ -113,7 +114,7 @@ fn every_option_has_the_right_gradient() {
     proves("one token, one head, post-norm", &odd, 2, &default);
 }
 
-/// Tables that one binding does not hold are split by rows, and everything is as before.
+/// Tables larger than one binding are split by rows without changing any result.
 #[test]
 fn tables_split_by_rows_have_the_right_gradient() {
     let config = ModelConfig { vocab_size: 61, tied_head: false, n_layer: 1, ..small() };
@@ -124,7 +125,7 @@ fn tables_split_by_rows_have_the_right_gradient() {
     proves("split and tied", &ModelConfig { tied_head: true, ..config }, 2, &limits);
 }
 
-/// Logits that exceed one chunk: the same loss and gradient as the twin, along one direction.
+/// Logits larger than one chunk: the loss is the twin's, and so is its slope along the gradient.
 #[test]
 fn head_chunks_add_up() {
     // More rows than the 2,048 of a chunk, and more bytes of logits than its 32 MiB.
@@ -156,7 +157,7 @@ fn head_chunks_add_up() {
     assert!((slope / squares - 1.0).abs() < 1e-3, "slope {slope}, squared gradient {squares}");
 }
 
-/// What a step costs in dispatches, whatever the device: per layer forward and backward together, per chunk of the head, and the rest.
+/// The number of dispatches of a step, on any device: per layer (forward and backward), per chunk of the head, and the rest.
 #[test]
 fn dispatches_are_few() {
     for norm in [Norm::Pre, Norm::Post] {
@@ -175,7 +176,7 @@ fn dispatches_are_few() {
     }
 }
 
-/// Loss, and all gradients as one list, of a first step.
+/// The loss of a first step, and all its gradients as one list.
 fn first_step(config: &RunConfig, inputs: &[u32], targets: &[u32]) -> (f64, Vec<f64>) {
     let mut trainer = block_on(gpu(), Trainer::new(gpu(), config, &Options::default())).unwrap();
     trainer.step_on(inputs, targets).unwrap();
@@ -185,9 +186,9 @@ fn first_step(config: &RunConfig, inputs: &[u32], targets: &[u32]) -> (f64, Vec<
     (loss, session.model.pools.table.iter().flat_map(read).map(f64::from).collect())
 }
 
-/// With activations stored as bf16 a model is the same within the storage's 8 bits. Each number is off by up to 2⁻⁸ of itself, 0.4 %, at
-/// random; a gradient passes some twenty such roundings, and errors add like a random walk, to about 1 % of its norm: 3 % are allowed. The
-/// loss is a mean, and its error, first order in the logits', stays well below 2⁻⁸ of their size.
+/// With bf16 activations a model computes the same up to 8 significant bits. Each number has a random relative error of up to 2⁻⁸, 0.4 %; a
+/// gradient passes some twenty such roundings, whose errors add like a random walk to about 1 % of its norm: 3 % are allowed. The loss is a
+/// mean whose error is first order in that of the logits, and stays well below 2⁻⁸ of their size.
 #[test]
 fn bf16_is_close_to_f32() {
     for norm in [Norm::Pre, Norm::Post] {
@@ -206,7 +207,7 @@ fn bf16_is_close_to_f32() {
     }
 }
 
-/// A norm over several tiles of 16,384 gradients is that of all of them, in either storage.
+/// The norm over several tiles of 16,384 gradients is that of all of them, for both element types.
 #[test]
 fn the_norm_is_of_every_gradient() {
     for storage in [Storage::F32, Storage::Bf16] {
@@ -228,7 +229,7 @@ fn the_norm_is_of_every_gradient() {
     }
 }
 
-/// Activations take half the bytes; sums and moments, which stay f32, are little beside them.
+/// Activations take half the bytes; sums and moments, which stay f32, are small in comparison.
 #[test]
 fn bf16_halves_the_activations() {
     let model = ModelConfig { d_model: 64, n_head: 4, d_ff: 0, seq_len: 64, vocab_size: 77, n_layer: 4, ..small() };
@@ -244,7 +245,7 @@ fn bf16_halves_the_activations() {
     assert!(half.2 > whole.2 && 2 * half.2 <= 3 * whole.2 + 4096, "weights with their copy take {} bytes, {} without", half.2, whole.2);
 }
 
-/// Evaluation sees the weights of the last update, and steps and evaluations in turns are those of steps alone.
+/// Evaluation reads the weights of the last update, and evaluations between steps do not change the steps.
 #[test]
 fn bf16_copies_are_of_the_last_update() {
     let config = run_config(small(), TrainConfig { batch_size: 2, grad_accumulation: 2, storage: Storage::Bf16, ..TrainConfig::default() });
@@ -265,7 +266,7 @@ fn bf16_copies_are_of_the_last_update() {
     assert_eq!(late.loss.to_bits(), again.loss.to_bits());
 }
 
-/// A report that nobody takes for a while says when its step had ended, not when it was taken.
+/// A report contains the time at which its step ended on the device, not the time at which it was fetched.
 #[test]
 fn a_step_ends_when_the_device_says_so() {
     let config = run_config(small(), TrainConfig { batch_size: 2, ..TrainConfig::default() });
@@ -280,7 +281,7 @@ fn a_step_ends_when_the_device_says_so() {
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(trainer.reports().unwrap().len(), 1);
     assert!(matches!(trainer.ended(), Some((1, when)) if begun < when && when < known));
-    // Of the second step nobody asked for a report.
+    // No report was requested for the second step.
     assert_eq!(trainer.finish().unwrap().len(), 1);
     assert!(matches!(trainer.ended(), Some((2, when)) if known < when && when < second));
 }
@@ -315,7 +316,7 @@ fn trained(config: &RunConfig, options: &Options, steps: usize) -> Trainer {
     trainer
 }
 
-/// Dispatches cut into small slices and shader checks do not change a bit of twelve steps with dropout.
+/// Small slices and shader checks do not change a bit of twelve steps with dropout.
 #[test]
 fn slices_and_checks_do_not_change_a_bit() {
     let config = run_config(ModelConfig { dropout: 0.2, ..small() }, TrainConfig { batch_size: 3, ..TrainConfig::default() });
@@ -325,7 +326,7 @@ fn slices_and_checks_do_not_change_a_bit() {
     assert_eq!(plain, bits(&trained(&config, &Options { checked: true, ..Options::default() }, 12)), "checks differ");
 }
 
-/// What a step sees, data and dropout, does not depend on micro-batches; only the order of sums does.
+/// The samples and dropout masks of a step do not depend on its micro-batches; only the order of sums does.
 #[test]
 fn micro_batches_see_the_same_step() {
     let of = |batch_size, grad_accumulation| {
@@ -340,7 +341,7 @@ fn micro_batches_see_the_same_step() {
     assert!((whole.0 - parts.0).abs() < 1e-5 && (whole.1 - parts.1).abs() < 1e-4, "{whole:?} {parts:?}");
 }
 
-/// A snapshot restored into another trainer goes on as the first does.
+/// A snapshot restored into another trainer continues exactly as the first.
 #[test]
 fn restore_goes_on_exactly() {
     let config = run_config(ModelConfig { dropout: 0.1, ..small() }, TrainConfig { batch_size: 2, ..TrainConfig::default() });
@@ -355,7 +356,7 @@ fn restore_goes_on_exactly() {
     assert_eq!(bits(&resumed), bits(&trained(&config, &Options::default(), 12)));
 }
 
-/// A loss that is not finite is refused, and the update that it belongs to is not applied.
+/// A loss that is not finite is an error, and its update is not applied.
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run() {
     let config = run_config(small(), TrainConfig { batch_size: 2, ..TrainConfig::default() });
@@ -371,7 +372,7 @@ fn a_loss_that_is_not_finite_stops_the_run() {
     assert_eq!(before, bits(&trainer));
 }
 
-/// A stop between submits leaves the weights of the last whole step.
+/// A stop between submits keeps the weights of the last complete step.
 #[test]
 fn a_stop_leaves_the_last_whole_step() {
     let config = run_config(small(), TrainConfig { batch_size: 2, grad_accumulation: 4, ..TrainConfig::default() });
@@ -390,7 +391,7 @@ fn a_stop_leaves_the_last_whole_step() {
     assert_eq!(bits(&trainer), bits(&trained(&config, &Options::default(), 4)));
 }
 
-/// The evaluation of a training session and of an evaluation session agree with the twin's mean over all tokens.
+/// The evaluation of a training session agrees with the twin's mean over all tokens.
 #[test]
 fn evaluation_covers_every_token() {
     let config = run_config(ModelConfig { dropout: 0.5, ..small() }, TrainConfig { batch_size: 3, ..TrainConfig::default() });

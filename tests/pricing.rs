@@ -1,4 +1,4 @@
-//! What a model takes is known before it is taken: pricing the plan of a large one costs little memory itself.
+//! The memory of a model is computed without allocating it: the plan of a large model itself takes little host memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use wgpt::model::session::Memory;
 use wgpt::train::trainer::record;
 use wgpt::train::{RunConfig, TrainConfig, Trainer, presets};
 
-/// The system's allocator, which counts what the calling thread holds.
+/// The system's allocator, counting the bytes allocated by the calling thread.
 struct Counting;
 
 thread_local! {
@@ -21,7 +21,7 @@ thread_local! {
 }
 
 fn count(taken: usize, given: usize) {
-    // A thread that ends frees after its locals are gone.
+    // A thread also frees memory after its thread-locals are destroyed.
     let _ = HELD.try_with(|held| {
         let [now, most] = held.get();
         let now = (now + taken).saturating_sub(given);
@@ -29,7 +29,7 @@ fn count(taken: usize, given: usize) {
     });
 }
 
-// SAFETY: every call goes on to the system's allocator.
+// SAFETY: every call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most bytes that this thread holds at once during `work`, beyond what it holds before.
+/// The peak of bytes that this thread allocates during `work`, beyond those allocated before.
 fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
     let [before, _] = HELD.get();
     HELD.set([before, before]);
@@ -53,7 +53,7 @@ fn peak<T>(work: impl FnOnce() -> T) -> (usize, T) {
     (HELD.get()[1] - before, result)
 }
 
-/// A device that does nothing, with the limits that every device has.
+/// A device that executes nothing, with the default limits.
 fn noop() -> Gpu {
     let mut descriptor =
         wgpu::InstanceDescriptor { backends: wgpu::Backends::NOOP, ..wgpu::InstanceDescriptor::new_without_display_handle() };
@@ -64,7 +64,7 @@ fn noop() -> Gpu {
     Gpu::from_wgpu(device, queue)
 }
 
-/// What training a model would take on a device, and the most bytes that the host held to find out.
+/// The memory that training would take on a device, and the peak of host memory for computing it.
 fn priced(gpu: &Gpu, model: ModelConfig, batch_size: usize) -> (usize, Result<Memory>) {
     let config = config(model, batch_size);
     peak(|| Trainer::memory(gpu, &config, &Options::default()))
@@ -116,7 +116,7 @@ fn the_deepest_model_is_priced_too_and_a_deeper_one_refused() {
     assert!(held < 10_000, "{held} bytes");
 }
 
-/// Logits of one token fill two chunks here, and the table lies in 127 bindings.
+/// Here the logits of one token fill two chunks, and the table is split over 127 bindings.
 #[test]
 fn a_vocabulary_too_large_for_a_batch_is_refused_before_it_is_recorded() {
     let model = |d_model| ModelConfig { n_layer: 1, n_head: d_model / 4, d_model, seq_len: 1024, vocab_size: 1 << 24, ..gpt3() };

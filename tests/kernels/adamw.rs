@@ -9,7 +9,7 @@ use crate::harness::{Trial, bits, noise};
 const CONSTANTS: Constants = Constants { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
 const LEARNING_RATE: f32 = 2e-3;
 
-/// Three updates after `updates` earlier ones, which left the moments as they are; elements before `decay` decay.
+/// Three updates after `updates` earlier ones, which left random moments; weight decay applies to elements before `decay`.
 fn trial(len: usize, decay: usize, updates: u32, clip: f32) {
     let adamw = AdamW::new();
     let mut t = Trial::new(format!("adamw {len} decay {decay} updates {updates} clip {clip}"));
@@ -32,7 +32,8 @@ fn trial(len: usize, decay: usize, updates: u32, clip: f32) {
         let (lr, weight_decay) = (f64::from(LEARNING_RATE), f64::from(CONSTANTS.weight_decay));
         twin::step(&mut params, &grads, &mut m, &mut v, updates + k, lr, beta1, beta2, eps, weight_decay, decay, f64::from(clip));
     }
-    // In f32, 1 − β₂ᵗ is off by 1e-5 of itself at small t, and an update is up to thirty learning rates where the second moment is small.
+    // In f32, 1 − β₂ᵗ has a relative error of 1e-5 at small t, and an update reaches thirty learning rates where the second moment is
+    // small.
     t.expect(&tparams, &params, 3e-6, 1e-6);
     t.expect(&tm, &m, 1e-6, 1e-6);
     t.expect(&tv, &v, 1e-7, 1e-6);
@@ -59,7 +60,7 @@ fn more_elements_than_65_535() {
     trial(65_539, 40_000, 9, 0.5);
 }
 
-/// A step that is skipped changes nothing, whatever its gradients are.
+/// A skipped step changes nothing, even if its gradients are not finite.
 #[test]
 fn nothing_is_touched_when_state_does_not_apply() {
     let len = 777;

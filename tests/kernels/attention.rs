@@ -9,7 +9,7 @@ use crate::harness::{Trial, noise, stored};
 
 const STREAM: u32 = 7;
 
-/// What |q|, |k| and |v| stay below, and the tolerance of y, lse and dqkv there.
+/// The bound of |q|, |k| and |v|, and the tolerances of y, lse and dqkv.
 struct Range {
     size: f64,
     abs: [f64; 3],
@@ -17,16 +17,16 @@ struct Range {
 }
 
 const USUAL: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 2e-5], rel: 2e-5 };
-/// Scores of hundreds: one of them is off by some 1e-5 before the exponential, and gradients have the size of its operands.
+/// Scores of hundreds have errors of some 1e-5 before the exponential, and gradients have the size of its operands.
 const SHARP: Range = Range { size: 16.0, abs: [2e-3, 2e-4, 2e-2], rel: 2e-5 };
-/// Results keep 8 bits, each off by at most 2⁻⁹ of itself; and delta, a sum of D products of dy and such a y, moves every gradient.
+/// Results have 8 bits, a relative error of at most 2⁻⁹ each; delta, a sum of D products of dy and such a y, enters every gradient.
 const BF16: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 3e-2], rel: 4e-3 };
 
 fn trial(attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, range: &Range) {
     trial_from(5, attention, head_size, shape, dtype, range);
 }
 
-/// In a step whose earlier micro-batches had so many samples.
+/// A trial in a step whose earlier micro-batches had `first_sample` samples.
 fn trial_from(first_sample: u32, attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, range: &Range) {
     let Shape { batch, time, heads, .. } = shape;
     let (rows, width) = (batch * time, heads * head_size);
@@ -60,7 +60,7 @@ fn trial_from(first_sample: u32, attention: &Attention, head_size: usize, shape:
     t.run();
 }
 
-/// Both storages where software drivers compile the kernels in time: an odd number of quads and the widest head go in one.
+/// Both element types where software drivers compile the kernels in time; an odd number of quads and the largest head in f32 only.
 fn all_ways(head_size: usize, shapes: &[(usize, usize, usize)]) {
     let both = [(Dtype::F32, &USUAL), (Dtype::Bf16, &BF16)];
     for (dtype, range) in if [4, 32].contains(&head_size) { &both[..] } else { &both[..1] } {
@@ -106,7 +106,7 @@ fn more_rows_than_65_535() {
     trial(&attention, 4, Shape { batch: 5_042, time: 13, heads: 1, dropout: Some(STREAM) }, Dtype::F32, &USUAL);
 }
 
-/// A step of GPT-2 counts more than 2³² probabilities: within a head, between heads, and far beyond.
+/// A step of GPT-2 has more than 2³² probabilities: the counter carries within a head and between heads, and its high word grows large.
 #[test]
 fn dropout_counts_beyond_32_bits() {
     let attention = Attention::new(4, Dtype::F32);

@@ -8,22 +8,22 @@ use wgpt::reference::{attention, attention_map as twin};
 
 use crate::harness::{STORAGES, Trial, noise, stored};
 
-/// What |q| and |k| stay below, and the relative tolerance of probabilities there, which is what scores are off by. The storage of
-/// activations does not matter, as the map is f32.
+/// The bound of |q| and |k|, and the relative tolerance of probabilities: the error of the scores. It does not depend on the element type
+/// of activations, as the map is f32.
 struct Range {
     size: f64,
     rel: f64,
 }
 
 const USUAL: Range = Range { size: 2.0, rel: 1e-5 };
-/// Scores of hundreds: one of them is off by some 1e-5 before the exponential.
+/// Scores of hundreds have errors of some 1e-5 before the exponential.
 const SHARP: Range = Range { size: 16.0, rel: 3e-4 };
 
 const fn shape(batch: usize, time: usize, heads: usize) -> Shape {
     Shape { batch, time, heads, dropout: None }
 }
 
-/// The qkv of a trial as stored, and its lse.
+/// The qkv of a trial, rounded to `dtype`, and its lse.
 fn attended(head_size: usize, shape: Shape, dtype: Dtype, size: f64) -> (Vec<f64>, Vec<f64>) {
     let Shape { batch, time, heads, .. } = shape;
     let qkv: Vec<f64> = noise(batch * time * 3 * heads * head_size, 1).iter().map(|x| size * x).collect();
@@ -32,7 +32,7 @@ fn attended(head_size: usize, shape: Shape, dtype: Dtype, size: f64) -> (Vec<f64
     (qkv, lse)
 }
 
-/// The maps of some (sample, head), one after another by the same kernel.
+/// The maps of several (sample, head), computed by the same kernel one after another.
 fn trial(head_size: usize, shape: Shape, dtype: Dtype, range: &Range, places: &[(usize, usize)]) {
     let Shape { batch, time, heads, .. } = shape;
     let mut t = Trial::new(format!("attention_map B {batch} T {time} H {heads} D {head_size} of {places:?} {dtype:?}"));
@@ -89,7 +89,7 @@ fn more_rows_than_65_535() {
     trial(4, shape(5_042, 13, 1), Dtype::Bf16, &USUAL, &[(5_041, 0)]);
 }
 
-/// Of the lse that the training forward leaves, by every variant of it. Dropout changes neither.
+/// With the lse from every variant of the training forward pass. Dropout does not change lse or map.
 #[test]
 fn of_what_the_forward_leaves() {
     for dtype in STORAGES {

@@ -6,7 +6,7 @@ use wgpt::reference::cached_attention as twin;
 
 use crate::harness::{POISON, Trial, bits, noise};
 
-/// `rows` of a pass of which `real` are tokens, at `position` of a context.
+/// A pass of `rows` rows, `real` of them tokens, at `position` of a context.
 struct Pass {
     rows: usize,
     real: usize,
@@ -49,7 +49,7 @@ fn chunks_of_a_prompt_with_padding() {
     }
 }
 
-/// Nothing is read or written where there is nothing to do, or no room for it.
+/// A pass without tokens reads and writes nothing, even if its rows do not fit the context.
 #[test]
 fn no_rows_and_no_room() {
     trial(4, Pass { rows: 1, real: 0, position: 5, context: 6, heads: 3 });

@@ -30,7 +30,7 @@ fn more_elements_than_65_535() {
     trial(&noise(65_540, 1));
 }
 
-/// Ties, both signs, the smallest and the largest.
+/// Ties of both signs, of tiny and huge magnitudes.
 #[test]
 fn ties_go_to_the_even() {
     let ties = [1.00390625, 1.01171875, -1.00390625, -1.01171875, 257.0, 259.0, -257.0, 0.0];

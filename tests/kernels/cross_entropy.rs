@@ -8,7 +8,7 @@ use wgpt::reference::dropout::random_u32;
 
 use crate::harness::{POISON, STORAGES, Trial, noise, relative, stored};
 
-/// Rows `first..first + rows` of `all`, in tensors that have room for one row more.
+/// Rows `first..first + rows` of `all`, in tensors with one row more.
 fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
     STORAGES.into_iter().for_each(|dtype| stored_trial(all, first, rows, cols, &stored(logits, dtype), dtype));
 }
@@ -22,7 +22,7 @@ fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f6
     let (losses, lse) = twin::forward(&logits[..rows * cols], chunk_targets, cols);
     let dlogits = twin::backward(&logits[..rows * cols], &lse, chunk_targets, cols, f64::from(step.target_scale));
 
-    // A row's padding is finite, here larger than any logit, and its gradient 0.
+    // The padding of a row is finite, here larger than any logit, and its gradient is 0.
     let wide = cols.next_multiple_of(4);
     let top = logits.iter().fold(0.0f64, |top, x| top.max(x.abs()));
     let pad = |rows: &[f64], fill: f64| rows.chunks(cols).flat_map(|row| [row, &vec![fill; wide - cols]].concat()).collect::<Vec<_>>();
@@ -37,7 +37,8 @@ fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f6
     cross_entropy.forward(&mut t.plan, chunk, &ttargets, &tlosses);
     cross_entropy.forward_backward(&mut t.plan, Chunk { logits: &tdlogits, ..chunk }, &tstep, &ttargets, &tlosses_too);
 
-    // lse and the target's logit have the size of the largest logit, and the sum of V exponentials rounds like a walk of V steps.
+    // The errors of lse and of the target's logit scale with the largest logit; the sum of V exponentials rounds like a random walk of V
+    // steps.
     let abs = 1e-6 * (1.0 + top) + 2e-7 * (cols as f64).sqrt();
     for losses_of in [&tlosses, &tlosses_too] {
         t.expect_part(losses_of, first, &losses, abs, 1e-6);
@@ -49,7 +50,7 @@ fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f6
     t.run();
 }
 
-/// Every fifth row is to be ignored, and every eleventh has a target just beyond the vocabulary.
+/// Every fifth row is ignored, and every eleventh has a target just beyond the vocabulary.
 fn target(row: u32, cols: u32) -> u32 {
     match row {
         _ if row % 5 == 2 => twin::IGNORED,
@@ -93,7 +94,7 @@ fn sums_of_more_than_65_536() {
     odd(2, 0, 2, 131_101);
 }
 
-/// Where exponentials overflow or vanish unless the largest logit is taken off first.
+/// Logits whose exponentials overflow or vanish unless the largest logit is subtracted first.
 #[test]
 fn extreme_logits() {
     let (rows, cols) = (12, 65);

@@ -39,13 +39,13 @@ fn odd_sizes() {
     }
 }
 
-/// p = 0 keeps all as it is.
+/// p = 0 changes nothing.
 #[test]
 fn nothing_dropped() {
     trial(3, 68, 0.0, 2);
 }
 
-/// A carry within a sample, between two, and words that both count; no mask is that of 2³² elements before.
+/// The counter carries within a sample and between samples, and both words matter: the mask never repeats after 2³² elements.
 #[test]
 fn indices_of_more_than_32_bits() {
     trial(3, 200, 0.25, 21_474_836);

@@ -7,14 +7,14 @@ use wgpt::reference::embedding as twin;
 
 use crate::harness::{STORAGES, Trial, dyadic, plus, stored};
 
-/// Exact in f32, as are all products and sums of a trial.
+/// Exact in f32, like all products and sums of a trial.
 const SCALE: f64 = 1.5;
 
 fn trial(name: &str, ids: &[u32], parts: &[usize], cols: usize) {
     STORAGES.into_iter().for_each(|dtype| stored_trial(name, ids, parts, cols, dtype));
 }
 
-/// A table in `parts` of so many rows. All sums are exact in f32.
+/// A table split in parts with these numbers of rows. All sums are exact in f32.
 fn stored_trial(name: &str, ids: &[u32], parts: &[usize], cols: usize, dtype: Dtype) {
     let embedding = Embedding::new(dtype);
     let (rows, table_rows) = (ids.len(), parts.iter().sum::<usize>());
@@ -42,7 +42,7 @@ fn stored_trial(name: &str, ids: &[u32], parts: &[usize], cols: usize, dtype: Dt
     t.run();
 }
 
-/// Ids of a table and, every ninth, one that it does not have.
+/// Valid ids and, every ninth, one out of range.
 fn ids(rows: usize, table_rows: u32) -> Vec<u32> {
     let id = |r: u32| match r % 27 {
         8 => table_rows,

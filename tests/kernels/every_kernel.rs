@@ -1,4 +1,4 @@
-//! What holds for all kernels: limits of the baseline, translations to every backend, host structs and constants equal to the shaders'.
+//! Checks of all kernels: baseline limits, translation to every backend, host structs and constants equal to the shaders'.
 
 use std::mem::offset_of;
 use std::path::Path;
@@ -13,12 +13,12 @@ use wgpt::ops::cursor::Cursor;
 use wgpt::ops::step::{State, Step};
 use wgpt::ops::{self, SOURCES, gradient_norm, layer_norm, sample, storage};
 
-/// All variants of a file, activations stored as f32; naga parses and validates each.
+/// All variants of a file, with f32 activations; naga parses and validates each.
 fn load(source: &'static Source) -> KernelFile {
     ops::load(source, 32, Dtype::F32)
 }
 
-/// All variants of all files, in both storages of activations.
+/// All variants of all files, for both element types of activations.
 pub fn modules() -> impl Iterator<Item = Arc<Module>> {
     let of = |source: &&'static Source| {
         let both = [Dtype::F32, Dtype::Bf16].map(|activations| ops::load(source, 32, activations));
@@ -34,7 +34,7 @@ fn folder(path: &str) -> Vec<(String, String)> {
     wgsl.map(|file| (file.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&file).unwrap())).collect()
 }
 
-/// `wgpu::Limits::default()`, which is what a host application's device has.
+/// The limits of `wgpu::Limits::default()`, with which a host application's device is usually created.
 #[test]
 fn stays_within_the_baseline() {
     for source in SOURCES {
@@ -119,7 +119,7 @@ fn entries(parsed: &Parsed) -> Vec<String> {
     parsed.naga.entry_points.iter().map(|e| e.name.clone()).collect()
 }
 
-/// (name, type, offset) of the fields of a host struct, whose types the compiler checks.
+/// (name, type, offset) of the fields of a host struct; the compiler checks the types.
 macro_rules! fields {
     ($block:ident { $($field:ident: $kind:ident),* }) => {{
         let _ = |block: &$block| { $(let _: $kind = block.$field;)* };
@@ -211,7 +211,7 @@ fn every_shader_is_in_the_list() {
     }
 }
 
-/// A file of trials for each file of kernels, whose header names all its kernels.
+/// Every kernel file has a file of trials, whose header names all its kernels.
 #[test]
 fn every_kernel_has_a_trial() {
     for source in SOURCES {

@@ -13,7 +13,7 @@ const BEFORE: State = State { updates: 6, skipped: 2, apply: 0, clip: 0.125 };
 const RECORD: usize = 2;
 const RECORDS: usize = 4;
 
-/// Step, records and state of a trial; the step's loss is recorded, everything else in the records is poison.
+/// Step, records and state of a trial: the step's loss is already recorded, all other records are poison.
 fn blocks(t: &mut Trial, loss: f64) -> [Tensor; 3] {
     let step = t.step("step", Step { record: RECORD as u32, ..Step::default() });
     let mut records = vec![POISON; RECORDS * 2];
@@ -32,7 +32,7 @@ fn expect_applied(t: &mut Trial, [_, records, state]: &[Tensor; 3], norm: f64, m
     t.expect_part(state, 3, &[twin::clip_factor(norm, max_norm)], 0.0, 1e-6);
 }
 
-/// Segments as the pools have them, whole vec4; every sum of squares is exact in f32.
+/// Segments as the pools have them, in whole vec4; every sum of squares is exact in f32.
 fn trial(lens: &[usize], max_norm: f32) {
     let mut t = Trial::new(format!("gradient_norm {lens:?} max_norm {max_norm}"));
     let blocks = blocks(&mut t, 3.25);
@@ -62,7 +62,7 @@ fn sums_of_more_than_65_536() {
     trial(&[131_104, 65_540], 1.0);
 }
 
-/// No gradients of a size that a test can hold have so many partials.
+/// No gradients of a testable size have so many partials.
 #[test]
 fn more_than_65_536_partials() {
     for partials in [1, 63, 65, 65_543, 131_101] {
@@ -78,7 +78,7 @@ fn more_than_65_536_partials() {
     }
 }
 
-/// A step whose loss or gradient is not finite, or whose norm overflows, is counted and not applied.
+/// A step whose loss or gradient is not finite, or whose norm overflows, is counted as skipped and not applied.
 #[test]
 fn what_is_not_finite_is_skipped() {
     for (loss, bad) in [

@@ -1,8 +1,9 @@
-//! One trial of one operation: inputs between guard zones, the operation recorded as the model records it, outputs against the twin.
+//! One trial of one operation: inputs between guard zones, recorded as the model records it, outputs compared with the twin (the f64
+//! reference implementation).
 //!
-//! A trial runs several times: as shipped (unchecked) in each variant, with wgpu's run-time checks, and cut into slices. All runs of a
-//! variant must agree in every bit; the default must agree with the twin; guard zones must be untouched; whatever a kernel does not
-//! write stays the poison it was.
+//! A trial runs several times: as shipped (unchecked) in each variant, with wgpu's run-time checks, and cut into slices. Every variant must
+//! agree with the twin; sliced runs must be bit-identical to the unsliced run; guard zones must be untouched; elements that a kernel does
+//! not write must still be poison.
 
 use wgpt::gpu::Traits;
 use wgpt::gpu::compile::Compiled;
@@ -20,18 +21,18 @@ use wgpt::reference::finite_diff;
 
 use crate::common::gpu;
 
-/// The bits of a NaN that no kernel computes, and of an id that no table has.
+/// The bits of a NaN that no kernel computes, and an id that no table has.
 pub const POISON: u32 = 0x7fc0_dead;
 const GUARD: u64 = 256;
 const PHASE: Phase = Phase("trial");
 
-/// Noise in [-1, 1) that f32 holds exactly.
+/// Noise in [-1, 1), exact in f32.
 pub fn noise(len: usize, seed: u32) -> Vec<f64> {
     finite_diff::noise(len, seed).into_iter().map(|x| f64::from(x as f32)).collect()
 }
 
-/// Noise in [-1, 1) in multiples of 1 / `steps`. While every sum of it stays below 2²⁴ / `steps`, f32 adds it without rounding in any
-/// order, so that a term too few or too many shows however long the sum is.
+/// Noise in [-1, 1) in multiples of 1 / `steps`. While every partial sum stays below 2²⁴ / `steps`, f32 adds it without rounding in any
+/// order, so one term too few or too many is detected in a sum of any length.
 pub fn dyadic(len: usize, seed: u32, steps: f64) -> Vec<f64> {
     finite_diff::noise(len, seed).into_iter().map(|x| (x * steps).floor() / steps).collect()
 }
@@ -41,12 +42,12 @@ pub fn plus(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
-/// The words that a tensor of these numbers holds.
+/// The words of an f32 tensor with these numbers.
 pub fn bits(data: &[f64]) -> Vec<u32> {
     data.iter().map(|&x| (x as f32).to_bits()).collect()
 }
 
-/// The same numbers as a storage holds them: to the nearest, ties to even.
+/// The same numbers rounded to an element type: to the nearest, ties to even.
 pub fn stored(data: &[f64], dtype: Dtype) -> Vec<f64> {
     let nearest = |x: f64| {
         let bits = (x as f32).to_bits();
@@ -55,7 +56,7 @@ pub fn stored(data: &[f64], dtype: Dtype) -> Vec<f64> {
     data.iter().map(|&x| if dtype == Dtype::Bf16 { nearest(x) } else { x }).collect()
 }
 
-/// The words that a tensor of these numbers, as stored, holds.
+/// The words of a tensor of these numbers, which the element type holds exactly.
 fn words_of(data: &[f64], dtype: Dtype) -> Vec<u32> {
     if dtype != Dtype::Bf16 {
         return bits(data);
@@ -68,7 +69,7 @@ fn words_in(tensor: &Tensor) -> usize {
     (tensor.len() * tensor.dtype.size() as usize).div_ceil(4)
 }
 
-/// The numbers in a tensor's words.
+/// The numbers stored in the words of a tensor.
 fn numbers(words: &[u32], tensor: &Tensor) -> Vec<f64> {
     let number = |bits: u32| f64::from(f32::from_bits(bits));
     let both = |&word: &u32| [number(word << 16), number(word & 0xffff_0000)];
@@ -78,16 +79,15 @@ fn numbers(words: &[u32], tensor: &Tensor) -> Vec<f64> {
     }
 }
 
-/// How far a result may be from the twin's, relatively: a storage of 8 significant bits is off by at most 2⁻⁸, to which comes what f32 is
-/// off.
+/// The relative tolerance of a result: `f32` of the computation, plus 2⁻⁸ if the result is rounded to 8 significant bits.
 pub fn relative(dtype: Dtype, f32: f64) -> f64 {
     if dtype == Dtype::Bf16 { f32 + 2f64.powi(-8) } else { f32 }
 }
 
-/// Both storages of activations.
+/// Both element types of activations.
 pub const STORAGES: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
-/// Whether no kind of adapter takes a variant by default, for one row or many.
+/// Whether only tuning selects this variant: it is not the default of any kind of adapter, for one row or many.
 fn only_tuned(choice: &Choice) -> bool {
     let source = SOURCES.iter().find(|source| source.file == choice.kernel).expect("a file");
     let variant = source.variants.iter().find(|variant| variant.name == choice.variant).expect("a variant");
@@ -95,7 +95,7 @@ fn only_tuned(choice: &Choice) -> bool {
     ![1, 4096].into_iter().any(|rows| taken(true, rows) || taken(false, rows))
 }
 
-/// What a tensor must hold afterwards, from element `first` on.
+/// What a tensor must contain after the trial, from element `first` on.
 struct Expected {
     tensor: Tensor,
     first: usize,
@@ -117,7 +117,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// `name` says kernel and sizes, for the message of a failure.
+    /// `name` describes kernel and sizes in failure messages.
     pub fn new(name: impl Into<String>) -> Trial {
         let mut plan = Plan::new();
         plan.begin(PHASE);
@@ -139,13 +139,13 @@ impl Trial {
         self.add(name, shape, Dtype::F32, bits(data))
     }
 
-    /// An activation with contents, stored so; the numbers must be ones that the storage holds (see [`stored`]).
+    /// An activation with contents, stored as `dtype`; the numbers must be exact in it (see [`stored`]).
     pub fn activation(&mut self, name: &str, shape: &[usize], dtype: Dtype, data: &[f64]) -> Tensor {
         assert_eq!(data.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
         self.add(name, shape, dtype, words_of(data, dtype))
     }
 
-    /// An activation that the operation writes whole; it begins as poison.
+    /// An activation that the operation overwrites completely; initially poison.
     pub fn activation_output(&mut self, name: &str, shape: &[usize], dtype: Dtype) -> Tensor {
         let words = (shape.iter().product::<usize>() * dtype.size() as usize).div_ceil(4);
         self.add(name, shape, dtype, vec![POISON; words])
@@ -157,77 +157,78 @@ impl Trial {
         self.add(name, shape, Dtype::U32, data.to_vec())
     }
 
-    /// A tensor of numbers given by their bits, poison among them.
+    /// A tensor of numbers given by their bits, to contain poison.
     pub fn numbers(&mut self, name: &str, shape: &[usize], words: &[u32]) -> Tensor {
         assert_eq!(words.len(), shape.iter().product::<usize>(), "{}: {name}", self.name);
         self.add(name, shape, Dtype::F32, words.to_vec())
     }
 
-    /// The host's block of a micro-batch.
+    /// The block of a micro-batch, which the host writes.
     pub fn step(&mut self, name: &str, step: Step) -> Tensor {
         self.words(name, &[Step::WORDS], bytemuck::cast_slice(&[step]))
     }
 
-    /// The device's block.
+    /// The block of the optimizer's state, which the device updates.
     pub fn state(&mut self, name: &str, state: State) -> Tensor {
         self.words(name, &[State::WORDS], bytemuck::cast_slice(&[state]))
     }
 
-    /// The block that says where decoding stands.
+    /// The block with the state of decoding.
     pub fn cursor(&mut self, name: &str, cursor: Cursor) -> Tensor {
         self.words(name, &[Cursor::WORDS], bytemuck::cast_slice(&[cursor]))
     }
 
-    /// A tensor that the operation writes whole; it begins as poison.
+    /// A tensor that the operation overwrites completely; initially poison.
     pub fn output(&mut self, name: &str, shape: &[usize]) -> Tensor {
         self.add(name, shape, Dtype::F32, vec![POISON; shape.iter().product()])
     }
 
-    /// What a tensor must hold afterwards: |a − b| ≤ abs + rel · |b|.
+    /// Requires the contents of a tensor after the trial: |a − b| ≤ abs + rel · |b|.
     pub fn expect(&mut self, tensor: &Tensor, want: &[f64], abs: f64, rel: f64) {
         assert_eq!(want.len(), tensor.len(), "{}: {}", self.name, tensor.name);
         self.expect_part(tensor, 0, want, abs, rel);
     }
 
-    /// The same for the elements from `first` on that `want` has.
+    /// The same for `want.len()` elements from `first` on.
     pub fn expect_part(&mut self, tensor: &Tensor, first: usize, want: &[f64], abs: f64, rel: f64) {
         self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Close { want: want.to_vec(), abs, rel } });
     }
 
-    /// What the rows of a tensor must add up to: |a − b| ≤ abs.
+    /// Requires the sums of a tensor's rows: |a − b| ≤ abs.
     pub fn expect_sums(&mut self, tensor: &Tensor, want: &[f64], abs: f64) {
         assert_eq!(want.len(), tensor.rows(), "{}: {}", self.name, tensor.name);
         self.expected.push(Expected { tensor: tensor.clone(), first: 0, want: Want::Sums { want: want.to_vec(), abs } });
     }
 
-    /// Exact words from element `first` on: of integers, or of what must not have been touched.
+    /// Requires exact words from element `first` on: integers, or contents that must be untouched.
     pub fn expect_words(&mut self, tensor: &Tensor, first: usize, want: &[u32]) {
         self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Words(want.to_vec()) });
     }
 
-    /// Runs the trial in all ways.
+    /// Runs the trial in every way and checks all expectations.
     pub fn run(self) {
         let mut taken = vec![];
         for variants in self.variant_choices() {
             let options = Options { variants: variants.clone(), ..Options::default() };
             let compiled = self.compile(&options);
-            // The default's own name among the others.
+            // Skips the variant that is the default, which has run.
             if taken.contains(&compiled.variants) {
                 continue;
             }
             taken.push(compiled.variants.clone());
             let shipped = self.once(&compiled);
             self.compare(&shipped, &variants, "as shipped");
-            // Whether an index is bounded and how a grid is cut is the file's business, not that of a variant which only tuning takes; and
-            // what is bounded in a small grid is so in one that the device's limit cuts.
+            // Bounds checks and slicing are tested on the file's default variants, not again on variants that only tuning selects; and
+            // small grids test them as well as those that exceed the device's limit.
             if variants.iter().any(only_tuned) || self.groups(&options) > 65_535 {
                 continue;
             }
-            // Other code, which a compiler may contract to other multiply-adds (NVIDIA's and newer Mesa's do): as true, not bit-equal.
+            // The checks change the code, which a compiler may contract to other multiply-adds (NVIDIA's and newer Mesa's do): within
+            // tolerance, not bit-equal.
             let checked = self.once(&self.compile(&Options { checked: true, ..options.clone() }));
             self.compare(&checked, &variants, "with run-time checks");
             for max_groups in [1, 3] {
-                // A launch a group: too many on the largest trials.
+                // Slicing the largest trials would take too many dispatches.
                 if self.groups(&options) / u64::from(max_groups) < 2000 {
                     let sliced = self.once(&self.compile(&Options { max_groups, ..options.clone() }));
                     self.same_bits(&shipped, &sliced, &format!("in slices of {max_groups}"));
@@ -236,7 +237,7 @@ impl Trial {
         }
     }
 
-    /// The default, and every other variant of the files in the plan that this adapter can run.
+    /// The default choice, and every variant of the plan's files that this adapter can run.
     fn variant_choices(&self) -> Vec<Vec<Choice>> {
         let text = self.plan.to_string();
         let mut choices = vec![vec![]];
@@ -258,7 +259,7 @@ impl Trial {
         block_on(gpu(), self.plan.compile(gpu(), options)).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
-    /// Fills, runs, and reads all tensors with their guards.
+    /// Initializes all tensors, runs the plan, and reads the tensors back, checking their guard zones.
     fn once(&self, compiled: &Compiled) -> Vec<Vec<u32>> {
         poison(compiled);
         for (tensor, words) in &self.tensors {
@@ -313,7 +314,7 @@ impl Trial {
     }
 }
 
-/// Fills every buffer of a plan with poison, step tensors included.
+/// Fills every buffer of a plan with poison, temporary tensors included.
 fn poison(compiled: &Compiled) {
     for buffer in compiled.buffers() {
         let words = vec![POISON; buffer.size() as usize / 4];

@@ -7,7 +7,7 @@ use crate::harness::{POISON, Trial, bits, dyadic};
 
 const RECORD: usize = 1;
 
-/// The twin is scale · Σ losses, added to `before` unless there is none; the sum itself is exact in f32.
+/// The twin is scale · Σ losses, plus `before` if there is one; the sum itself is exact in f32.
 fn trial(rows: usize, before: Option<f64>) {
     let mut t = Trial::new(format!("loss {rows} rows after {before:?}"));
     let losses = dyadic(rows, 1, 64.0);

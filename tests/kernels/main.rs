@@ -1,5 +1,5 @@
-//! The twin proves the kernel: every entry point of every WGSL file against its f64 twin at odd sizes, as shipped between poisoned guard
-//! zones, once more with wgpu's checks, in every variant, and in any slicing (see `harness`).
+//! Tests every entry point of every WGSL file against its twin, the f64 reference implementation, at odd sizes: as shipped between poisoned
+//! guard zones, with wgpu's checks, in every variant, and in slices (see `harness`).
 
 #[path = "../common/mod.rs"]
 mod common;

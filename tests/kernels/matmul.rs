@@ -9,23 +9,23 @@ use wgpt::reference::{dropout, matmul as twin};
 use crate::common::gpu;
 use crate::harness::{STORAGES, Trial, dyadic, noise, plus, relative, stored};
 
-/// Rounding of a sum of n products grows with √n where signs are random.
+/// The rounding error of a sum of n products with random signs grows with √n.
 fn tolerance(n: usize) -> f64 {
     2e-6 * (n as f64).sqrt() + 1e-6
 }
 
-/// Noise in [-1, 1), which f16 holds exactly where an adapter multiplies cooperative matrices of it.
+/// Noise in [-1, 1), exact in f16 on adapters whose cooperative matrices are f16.
 fn operand(len: usize, seed: u32) -> Vec<f64> {
     if gpu().traits().cooperative { dyadic(len, seed, 1024.0) } else { noise(len, seed) }
 }
 
-/// Rows of `cols` columns, padded to whole quads with what `fill` makes of each row.
+/// Rows of `cols` columns, padded to whole quads with `fill`(row).
 fn padded(data: &[f64], cols: usize, fill: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     let pad = |row: &[f64]| [row, &vec![fill(row); cols.next_multiple_of(4) - cols]].concat();
     data.chunks(cols).flat_map(pad).collect()
 }
 
-/// y (rows, cols) from inner, a multiple of 4; cols may be any number, as a vocabulary may.
+/// y (rows, cols) from an inner size that is a multiple of 4; cols may be any number, as a vocabulary may.
 fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) {
     let matmul = Matmul::new(dtype);
     let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols} {dtype:?}"));
@@ -36,7 +36,7 @@ fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) {
     let rel = relative(dtype, 1e-5);
     let tx = t.activation("x", &[rows, inner], dtype, &x);
     let tweight = t.activation("weight", &[cols, inner], dtype, &weight);
-    // What lies in the padding of dy must not matter.
+    // The contents of dy's padding must not matter.
     let tdy = t.activation("dy", &[rows, wide], dtype, &padded(&dy, cols, |_| f64::NAN));
     let ty = t.activation_output("y", &[rows, wide], dtype);
     let tdx = t.activation_output("dx", &[rows, inner], dtype);
@@ -59,12 +59,12 @@ fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) {
     t.run();
 }
 
-/// The layers of a block: all sizes but `rows` are multiples of 4.
+/// The fused kernels of a block's layers: all sizes but `rows` are multiples of 4.
 fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias: bool, p: f64, dtype: Dtype) {
     let matmul = Matmul::new(dtype);
     let relu = kind == Activation::Relu;
     let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols} {kind:?}, bias {with_bias}, dropout {p} {dtype:?}"));
-    // Dropout counts up to 2³² in the first rows and on in the others.
+    // Dropout's counter crosses 2³² after the first rows.
     let first_sample = u32::MAX / cols as u32 - 1;
     let step = Step { seed: 77, first_sample, ..Step::default() }.with_dropout(p);
     let (x, weight, bias, dy) = (operand(rows * inner, 1), operand(cols * inner, 2), noise(cols, 3), operand(rows * cols, 4));
@@ -101,7 +101,7 @@ fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias: bo
         |i: usize| if p == 0.0 { 1.0 } else { dropout::keep_factor(index(i), 11, 77, step.drop_below, f64::from(step.keep_scale)) };
     let (_, again) = twin::forward_activate(&before, &identity(inner), None, rows, inner, inner, relu);
     let forward = tolerance(inner) + 1e-5;
-    // The activation of what is stored: GELU's slope is at most 1.13.
+    // The kernel activates the stored (rounded) y: GELU's slope is at most 1.13.
     let largest = y.iter().fold(0.0f64, |top, y| top.max(y.abs()));
     let moved = 1.13 * relative(dtype, 0.0) * largest;
     t.expect(&ty, &y, forward, rel);
@@ -116,7 +116,7 @@ fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias: bo
     t.run();
 }
 
-/// A weight that lets its input through.
+/// The identity matrix as weight.
 fn identity(n: usize) -> Vec<f64> {
     (0..n * n).map(|i| if i % (n + 1) == 0 { 1.0 } else { 0.0 }).collect()
 }
@@ -150,7 +150,7 @@ fn a_bias_of_more_than_65_536_rows() {
     fused(65_543, 4, 4, Activation::Gelu, true, 0.1, Dtype::F32);
 }
 
-/// Blocks of larger matrices: rows and columns of a chunk of logits.
+/// Blocks of larger matrices: the rows and columns of a chunk of logits.
 #[test]
 fn blocks() {
     let matmul = Matmul::new(Dtype::F32);

@@ -1,4 +1,4 @@
-//! Names in WGSL that Direct3D's and Metal's compilers keep for themselves, and that naga does not rename.
+//! Checks for WGSL names that are reserved by Direct3D's and Metal's compilers and that naga does not rename.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use naga::{Function, TypeInner};
 
 use crate::every_kernel::modules;
 
-/// What DXC 1.9 declares, or reads as a word of the language, and naga 30 passes on: from DXC's sources (TokenKinds.def, SemaHLSL.cpp,
-/// ASTContextHLSL.cpp, gen_intrin_main.txt) less naga's back/hlsl/keywords.rs. First its namespaces: a buffer of such a name is a
+/// Names that DXC 1.9 declares or reserves and naga 30 passes through: from DXC's sources (TokenKinds.def, SemaHLSL.cpp,
+/// ASTContextHLSL.cpp, gen_intrin_main.txt) less naga's back/hlsl/keywords.rs. Its namespaces come first: a buffer of such a name is a
 /// "redefinition as different kind of symbol".
 const DIRECT3D: &str = "
     dx vk hlsl std
@@ -26,8 +26,8 @@ const DIRECT3D: &str = "
     NODE_INPUT_MEMORY NODE_OUTPUT_MEMORY RAYQUERY_FLAG RAY_FLAG RAY_FLAG_NONE REORDER_SCOPE UAV_MEMORY COMMITTED_STATUS CANDIDATE_TYPE
 ";
 
-/// What Metal's compiler, which is Clang with C++14 to 17, knows and naga 30 passes on: words of C++ that are none of WGSL's, namespaces
-/// and macros of the two headers that naga includes, types of Metal 3 and 4.
+/// Names that Metal's compiler (Clang with C++14 to 17) declares or reserves and naga 30 passes through: C++ keywords that WGSL does not
+/// have, namespaces and macros of the two headers that naga includes, types of Metal 3 and 4.
 const METAL: &str = "
     simd std mpp
     and and_eq bitand bitor compl not not_eq or or_eq xor xor_eq alignas alignof typeof

@@ -12,12 +12,12 @@ fn sinusoidal(batch: usize, time: usize, cols: usize, dtype: Dtype) {
     let tx = t.activation("x", &[batch, time, cols], dtype, &x);
     let tfrequencies = t.words("frequencies", &[cols.div_ceil(2), 2], &frequencies(cols));
     Position::new(dtype).sinusoidal(&mut t.plan, &tx, &tfrequencies);
-    // The reduction is exact, so a far position is as good as the first.
+    // The range reduction is exact, so the last position has the same tolerance as the first.
     t.expect(&tx, &twin::sinusoidal(&x, batch, time, cols), 2e-6, relative(dtype, 0.0));
     t.run();
 }
 
-/// A table of three positions more than x has. All sums are exact in f32.
+/// A table with three positions more than x. All sums are exact in f32.
 fn learned(batch: usize, time: usize, cols: usize, dtype: Dtype) {
     let position = Position::new(dtype);
     let mut t = Trial::new(format!("position.learned {batch}x{time}x{cols} {dtype:?}"));

@@ -15,7 +15,8 @@ fn trial(len: usize, rounds: usize) {
     probe.copy(&mut t.plan, &tx, &ty);
     probe.multiply_add(&mut t.plan, Chain { rounds, a: 0.9375, b: 0.25 }, &tx, &tz);
     t.expect_words(&ty, 0, &bits(&x));
-    // Each step rounds once or twice and takes 1/16 of the error before away: 16 roundings of at most 16 · 2⁻²⁴ a chain.
+    // Each step rounds once or twice and reduces the previous error by 1/16, which bounds it by 16 roundings of at most 16 · 2⁻²⁴ per
+    // chain.
     t.expect(&tz, &twin::multiply_add(&x, rounds, 0.9375, 0.25), 1e-5, 1e-6);
     t.run();
 }

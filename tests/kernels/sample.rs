@@ -6,7 +6,7 @@ use wgpt::reference::sample::{Draw, draw, uniform};
 
 use crate::harness::{POISON, Trial, noise};
 
-/// Draws once from `logits` without the ids in `never`; the twin's choice must not hang on rounding.
+/// Draws once from `logits` without the ids in `never`; the twin's choice must not depend on rounding.
 fn trial(logits: &[f64], never: &[u32], cursor: Cursor) {
     let vocab = logits.len();
     let mut t = Trial::new(format!("sample.draw {vocab} ids, {never:?} never, {cursor:?}"));
@@ -43,7 +43,7 @@ fn the_likeliest() {
     for vocab in [1, 7, 33, 255, 1003] {
         trial(&logits(vocab, 1), &[], Cursor { sharpness: 0.0, ..PLAIN });
     }
-    // Equals by lowest id, without those that are forbidden.
+    // Of equal logits the lowest allowed id is first.
     let equal = [1.0, 3.0, -2.0, 3.0, 3.0, 0.0];
     trial(&equal, &[], Cursor { sharpness: 0.0, drawn: 200, ..PLAIN });
     trial(&equal, &[0, 1], Cursor { sharpness: 0.0, ..PLAIN });
@@ -80,7 +80,7 @@ fn among_those_that_reach_p() {
     }
 }
 
-/// Ranks that end in the midst of equals: the lowest ids are kept.
+/// Cuts within equal logits: the lowest ids are kept.
 #[test]
 fn cuts_among_equals() {
     let steps: Vec<f64> = logits(301, 6).iter().map(|x| x.round() / 4.0).collect();
@@ -104,7 +104,7 @@ fn more_ids_than_65_536() {
     trial(&many, &[], Cursor { top_k: 70, sharpness: 40.0, ..PLAIN });
 }
 
-/// Tokens come as often as they weigh, and only those that are kept: 2,000 draws in one plan.
+/// Tokens are drawn in proportion to their weights, and only those that are kept: 2,000 draws from one plan.
 #[test]
 fn shares_of_many_draws() {
     use crate::common::gpu;
@@ -154,7 +154,7 @@ fn shares_of_many_draws() {
     }
 }
 
-/// A logit that is not finite is reported once, and nothing is drawn any more.
+/// A logit that is not finite sets `failed` once, and nothing is drawn after that.
 #[test]
 fn logits_that_are_not_finite() {
     for (bad, id) in [(f64::NAN, 0), (f64::INFINITY, 13), (f64::NEG_INFINITY, 32)] {

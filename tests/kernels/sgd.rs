@@ -10,7 +10,7 @@ use crate::harness::{Trial, bits, noise};
 const LEARNING_RATE: f32 = 0.05;
 const WEIGHT_DECAY: f32 = 0.1;
 
-/// Three updates; elements before `decay` decay.
+/// Three updates; weight decay applies to elements before `decay`.
 fn trial(len: usize, decay: usize, momentum: f32, clip: f32) {
     let sgd = Sgd::new();
     let mut t = Trial::new(format!("sgd {len} decay {decay} momentum {momentum} clip {clip}"));
@@ -49,7 +49,7 @@ fn more_elements_than_65_535() {
     trial(65_539, 40_000, 0.9, 0.5);
 }
 
-/// A step that is skipped changes nothing, whatever its gradients are.
+/// A skipped step changes nothing, even if its gradients are not finite.
 #[test]
 fn nothing_is_touched_when_state_does_not_apply() {
     let len = 777;

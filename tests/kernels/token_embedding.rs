@@ -7,10 +7,10 @@ use wgpt::reference::token_embedding as twin;
 
 use crate::harness::{Trial, dyadic};
 
-/// Exact in f32, as are all products and sums of a trial with learned positions.
+/// Exact in f32, like all products and sums of a trial with learned positions.
 const SCALE: f64 = 1.5;
 
-/// Rows at `position` of a context, a table in parts of so many rows; the second id is none of the table's.
+/// Rows from `position` of a context, with a table split in parts; the second id is out of range.
 fn trial(learned: bool, rows: usize, parts: &[usize], cols: usize, position: usize, context: usize) {
     let mut t = Trial::new(format!("token_embedding {learned} {rows} rows of {parts:?}x{cols} at {position}"));
     let vocab: usize = parts.iter().sum();

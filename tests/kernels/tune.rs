@@ -1,4 +1,4 @@
-//! Tuning: what is timed, and that a fast variant with another result is not taken.
+//! Tuning: which variants are timed, and that a fast variant with a wrong result is not selected.
 
 use wgpt::gpu::extent::Extent;
 use wgpt::gpu::kernel::{KernelFile, Source, Variant};
@@ -35,7 +35,7 @@ fn forward_more(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
 const VARIANTS: &[Variant] = &[
     Variant { name: "elsewhere", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| false, suits: |_, _| true },
     Variant { name: "wrong", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| true, suits: |_, _| false },
-    // The same code under another name is not timed again.
+    // The same code under another name is timed once.
     Variant {
         name: "alike",
         text: "fn scaled(x: f32) -> f32 { return x * 2.0; } const LANES: u32 = 8u;",
@@ -73,7 +73,8 @@ fn a_wrong_variant_is_out() {
     }
 }
 
-/// A software driver compiles for seconds: what is known to be slow is not compiled, and that is told; a graphics card times all.
+/// On software drivers, which take seconds to compile, a variant that was far slower in a related kernel is not compiled, and the row says
+/// so; graphics cards time all.
 #[test]
 fn a_variant_that_was_far_behind_is_not_compiled() {
     let kernel = KernelFile::load(&SOURCE).kernel("forward_more");
