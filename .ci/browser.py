@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Serves a folder to headless Chromium, opens its index.html there and prints what the page says, until it ends.
+"""Serves a folder to headless Chromium, opens its index.html and prints the lines that the page posts, until it ends.
 
 usage: .ci/browser.py FOLDER [SECONDS]
 
-The page says a line by a POST to /say and ends by one to /end, of `ok` or of why it failed. WebGPU runs on SwiftShader, a software adapter
-that is part of Chromium, whatever the machine has. Fails when the page says so, says nothing for SECONDS (300), or Chromium ends.
+The page prints a line by a POST to /say and ends by a POST of `ok` or an error to /end. WebGPU runs on SwiftShader, the software adapter
+bundled with Chromium, on every machine. Fails if the page posts an error, posts nothing for SECONDS (300), or if Chromium exits.
 """
 import functools
 import http.server
@@ -16,7 +16,7 @@ import threading
 
 FLAGS = [
     "--headless",
-    "--no-sandbox",  # a container's root has none
+    "--no-sandbox",  # the sandbox refuses to run as root, as in a container
     "--disable-dev-shm-usage",
     "--no-first-run",
     "--disable-background-networking",

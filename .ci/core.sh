@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what the core depends on directly, and fails unless docs/EMBEDDING.md gives a reason for each and for no other.
+# Prints the direct dependencies of the core, and fails unless the table of docs/EMBEDDING.md lists exactly these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 found=$(cargo tree --locked --no-default-features -e normal --depth 1 --prefix none | tail -n +2)

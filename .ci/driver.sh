@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs Mesa's software Vulkan driver if this machine has no Vulkan driver at all. Linux with apt only; elsewhere it does nothing:
-# macOS and Windows bring a GPU interface of their own, and the program says what to install where there is none.
+# Installs Mesa's software Vulkan driver if this machine has no Vulkan driver at all. Linux with apt only; does nothing on
+# macOS and Windows, which have a GPU interface of their own. The program prints what to install if there is none.
 set -eu
 [ "$(uname -s)" = Linux ] || exit 0
 
-# Whether any of the files given is there; a pattern without a match stays as it is and is not.
+# Whether any of the given files exists; a pattern without a match is passed on literally and does not exist.
 any() { for file; do [ -e "$file" ] && return; done; return 1; }
 loader() { any /usr/lib/*/libvulkan.so.1 /usr/lib/libvulkan.so.1 /usr/lib64/libvulkan.so.1; }
 manifest() { [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ] || any /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; }

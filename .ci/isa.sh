@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What AMD's shader compiler makes of every kernel (see benches/isa): registers, spills, waves, multiply-adds. Fails when a kernel spills.
+# Statistics of AMD's shader compiler for every kernel (see benches/isa): registers, spills, waves, multiply-adds. Fails if a kernel spills.
 # usage: .ci/isa.sh [--record | ARGUMENT OF benches/isa...]      --record: rewrite benches/record/radv-*.csv
 # The compiler is Mesa's RADV from Debian's backports, unpacked into a cache folder and not installed; it needs no AMD card.
 set -euo pipefail
@@ -10,7 +10,7 @@ libraries=$folder/usr/lib/$(uname -m)-linux-gnu
 if [[ ! -e $folder/icd.json ]]; then
     rm -rf "$folder"
     mkdir -p "$folder"/{lists/partial,archives/partial}
-    # The mirror that this machine uses already.
+    # The mirror in this machine's apt configuration.
     mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/ 2>/dev/null | head -1 | tr -d ' ' || true)
     [[ -n $mirror ]] || { echo "isa.sh: no mirror of Debian is named in /etc/apt: add one, or set RADV to a folder with icd.json" >&2; exit 1; }
     key=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -24,13 +24,13 @@ if [[ ! -e $folder/icd.json ]]; then
         "$libraries/libvulkan_radeon.so" >"$folder/icd.json"
 fi
 
-# What else it links against comes with the system's own mesa-vulkan-drivers.
+# Its other shared libraries are those of the system's mesa-vulkan-drivers.
 if LD_LIBRARY_PATH=$libraries ldd "$libraries/libvulkan_radeon.so" | grep -q "not found" || ! ldconfig -p | grep -q libvulkan.so.1; then
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends mesa-vulkan-drivers libvulkan1 >/dev/null
 fi
 
-# ISA: the program, where it is built already.
+# ISA: the path of the program, if it is already built.
 [[ -n ${ISA:-} ]] || cargo build --profile checked --quiet --package isa
 isa() {
     RADV_FORCE_FAMILY=$card VK_DRIVER_FILES=$folder/icd.json VK_ICD_FILENAMES=$folder/icd.json LD_LIBRARY_PATH=$libraries \

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compares what .ci/train.html told of its training with a native run.
+"""Compares the training reported by .ci/train.html with a native run.
 
 usage: .ci/same.py variants BROWSER.jsonl                                the browser's kernel variants, as options of wgpt
-       .ci/same.py compare BROWSER.jsonl METRICS.jsonl GENERATED.json    fails unless losses and text are the native run's
+       .ci/same.py compare BROWSER.jsonl METRICS.jsonl GENERATED.json    fails unless losses and text agree with the native run
 """
 import json
 import sys
 
-# Two compilers may contract or order what WGSL leaves open; a wrong kernel, or a step too few, is off by far more.
+# WGSL lets two compilers contract and reorder differently; a wrong kernel or a missing step is off by far more.
 TOLERANCE = 1e-5
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What naga makes of every kernel variant, looked at by the validators of each language: SPIR-V by spirv-val, GLSL by glslangValidator,
-# both from Debian, and HLSL by DXC where `dxc` is installed. Nothing on Linux reads Metal's language.
-# usage: .ci/shaders.sh [PROGRAM]    the wgpt to ask, target/release/wgpt by default
+# Validates naga's translations of every kernel variant: SPIR-V by spirv-val, GLSL by glslangValidator, both from Debian, and HLSL by DXC
+# if `dxc` is installed. There is no validator of Metal's language for Linux.
+# usage: .ci/shaders.sh [PROGRAM]    the wgpt to run, target/release/wgpt by default
 set -euo pipefail
 wgpt=${1:-target/release/wgpt}
 if ! command -v spirv-val >/dev/null || ! command -v glslangValidator >/dev/null; then
@@ -11,7 +11,7 @@ fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-# Runs a validator on every file, with activations in either storage; shows what it said of those that failed.
+# check LANGUAGE ENDING VALIDATOR...: validates every file, for both element types of activations; prints the output of failures.
 check() {
     local language=$1 ending=$2 failed=0 storage file
     shift 2
@@ -27,8 +27,8 @@ check() {
 }
 
 check spirv spv spirv-val --target-env vulkan1.1
-# Subgroup operations are an extension of GLSL that glslangValidator knows as of SPIR-V 1.3 only. With a target it writes SPIR-V, without
-# -o to comp.spv right here.
+# glslangValidator accepts subgroup operations, an extension of GLSL, only for targets from SPIR-V 1.3 on. With a target it writes
+# SPIR-V, by default to comp.spv in the current folder.
 check glsl comp glslangValidator --target-env opengl --target-env spirv1.3 -S comp -o "$out/glslang.spv"
 "$wgpt" shaders --target hlsl --out "$out/hlsl"
 if command -v dxc >/dev/null; then

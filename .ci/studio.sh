@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The studio on a screen that nobody sees: it is well-formed, opens, trains 50 steps and leaves a picture, which must not be blank; what it
-# saves is a run that `wgpt train --resume` ends bit by bit as a run of its own, that `wgpt generate` writes from and that the studio opens
-# again; what cannot be opened or saved is an error and not a panic.
+# Tests the studio on a virtual screen: it trains 50 steps and takes a screenshot, which must not be blank. The run that it saves can be
+# resumed by `wgpt train --resume`, with the same bits as an uninterrupted run, used by `wgpt generate`, and opened by the studio again.
+# What cannot be opened or saved is an error, not a panic.
 # usage: .ci/studio.sh [PICTURE.png]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ if ! dpkg -s $packages >/dev/null 2>&1; then
 fi
 sh .ci/driver.sh
 
-# STUDIO: the program, where it is built and tested already; wgpt is beside it.
+# STUDIO: the path of the program, if it is already built and tested; wgpt is in the same folder.
 studio=${STUDIO:-target/checked/studio}
 if [ -z "${STUDIO:-}" ]; then
     cargo test --quiet --profile checked --package studio
@@ -24,7 +24,7 @@ fi
 studio=$(realpath "$studio")
 wgpt=$(dirname "$studio")/wgpt
 
-# A display that is free, and which: Xvfb says so.
+# Xvfb picks a free display and writes its number.
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
 unset WAYLAND_DISPLAY
 work=$(mktemp -d)
@@ -38,7 +38,7 @@ export DISPLAY
 fail() { echo "$*"; exit 1; }
 # same A B: two files with the same bits.
 same() { cmp "$1" "$2" || fail "a run that the studio has begun ends otherwise"; }
-# losses RUN: what stands in a run's metrics, times and validations apart.
+# losses RUN: the metrics of a run without times and validation losses.
 losses() { sed -E 's/"(val_loss|tokens_per_second|ms)":[^,}]*,?//g; s/,}/}/' "$1/metrics.jsonl"; }
 
 mkdir -p "$(dirname "$picture")"
@@ -51,7 +51,7 @@ text=$("$wgpt" generate --quiet --run "$work/words" --prompt "my lord ," --token
 [ "${#text}" -gt 25 ] || fail "nothing is written from the saved run: $text"
 echo "written from what it saved: $text"
 
-# Saved half way, and ended by wgpt: the same bits as of a run that wgpt made alone, and one history.
+# Saved half way and resumed by wgpt: the same bits and the same history as an uninterrupted run of wgpt.
 cd "$work"
 timeout 600 "$studio" toy --steps 120 --budget 40 --out runs/half
 find runs/half -type f ! -name '.wgpt.*' -exec sha256sum {} + >saved
@@ -60,13 +60,13 @@ cp -r runs/half resumed
 "$wgpt" train --quiet --preset toy --out whole >/dev/null
 for file in model optimizer; do same {resumed,whole}/checkpoints/step-300/$file.safetensors; done
 [ "$(losses resumed)" = "$(losses whole)" ] && [ "$(losses whole | wc -l)" = 30 ] || fail "the history is another: $(losses resumed)"
-# Opened again, it goes on beside the run that it was, with its history.
+# Opened again, the run continues in a new folder, with its history.
 timeout 600 "$studio" runs/half --steps 30 --budget 40 --screenshot again.png --out runs/half | grep -q "step 150 is saved in runs/half-2"
 [ "$(losses runs/half-2)" = "$(losses whole | head -15)" ] || fail "the history of the opened run is another: $(losses runs/half-2)"
 sha256sum --quiet --check saved
 echo "what the studio saves is gone on with by wgpt, and by the studio, bit by bit"
 
-# Interrupted, it saves first. It is given longer from try to try, until it has begun to train by then.
+# Interrupted, it saves first. Each try waits longer, until training has begun before the signal.
 mkdir interrupted && cd interrupted
 for seconds in 2 4 8 16 32; do
     "$studio" toy >said & program=$!
@@ -79,13 +79,13 @@ done
 cd ..
 echo "interrupted, it saves"
 
-# refused ARGS...: an error and not a panic.
+# refused ARGS...: the studio must exit with an error, not a panic.
 refused() {
     local code=0
     timeout 60 "$studio" "$@" --steps 1 2>said || code=$?
     [ $code = 1 ] && [ -s said ] && ! grep -q panicked said || fail "studio $*: exit code $code, $(cat said)"
 }
-# Before a window opens, and in one: the default text has no byte pairs to begin gpt2 with.
+# Errors before a window opens and in one: the preset gpt2 has neither a tokenizer.path nor a vocabulary size.
 refused nonsense
 refused gpt2
 refused toy --out saved/below-a-file

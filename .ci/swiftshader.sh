@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command on SwiftShader, a second and independent software Vulkan, taken out of Debian's chromium-common package.
+# Runs a command on SwiftShader, a second, independent software Vulkan driver, extracted from Debian's chromium-common package.
 set -euo pipefail
 folder=${SWIFTSHADER:-$HOME/.cache/wgpt-swiftshader}
 if [[ ! -e $folder/icd.json ]]; then

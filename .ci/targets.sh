@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Type-checks what this machine cannot run: the core for the web, and the core and the whole program for Windows (DX12) and macOS (Metal).
-# Where rustup has no standard library for a target, Debian's Rust builds one from its source. Nothing is linked, and no dependency of
-# any feature compiles C, so that no cross compiler is needed: of MinGW only dlltool is, by which rustc makes Windows' import libraries.
+# If rustup has no standard library for a target, Debian's Rust builds one from source. Nothing is linked, and no dependency of any
+# feature compiles C, so no cross compiler is needed; of MinGW only dlltool, with which rustc creates Windows' import libraries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Installs those of Debian's packages that are missing.
+# need PACKAGE...: installs those Debian packages that are missing.
 need() {
     dpkg -s "$@" >/dev/null 2>&1 && return
     apt-get -qq update
@@ -22,7 +22,7 @@ check() {
         return
     fi
     need rustc-web cargo-web rust-web-src
-    # A target folder by itself: what another compiler left in it would be built anew each time.
+    # A separate target folder: two compilers sharing one would rebuild each other's output every time.
     env -u RUSTUP_TOOLCHAIN -u CARGO_BUILD_TARGET PATH="/usr/bin:$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=target/targets \
         cargo check --quiet --target "$target" -Z build-std=std,panic_abort "$@"
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What browsers make of this, in headless Chromium on SwiftShader, its software adapter.
+# Tests in a browser: headless Chromium on SwiftShader, its software adapter.
 #
-# modules    every WGSL module by Chromium's compiler, which refuses much that naga takes: all kernels and variants, activations in either
-#            storage, all sizes of an attention head. Prints file, line and message of what is refused.
-# training   web/, a guest of a page's device, trains shakespeare-char for 20 steps and writes on, with the losses and the text of a native
-#            run on SwiftShader by the same variants; a slice that the browser refuses is an error.
-# usage: .ci/web.sh [PROGRAM [modules|training]]    the wgpt to ask, target/checked/wgpt by default; both parts by default
+# modules    compiles every WGSL module with Chromium's compiler, which is stricter than naga: all kernels and variants, both element types
+#            of activations, all sizes of an attention head. Prints file, line and message of every error.
+# training   web/ trains shakespeare-char for 20 steps on the page's device and generates text; losses and text must agree with a native
+#            run on SwiftShader with the same variants. A slice that the browser rejects must be an error.
+# usage: .ci/web.sh [PROGRAM [modules|training]]    the wgpt to run, target/checked/wgpt by default; both parts by default
 set -euo pipefail
 wgpt=$(realpath "${1:-target/checked/wgpt}")
 part=${2:-}
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-# Installs those of Debian's packages that are missing.
+# need PACKAGE...: installs those Debian packages that are missing.
 need() {
     dpkg -s "$@" >/dev/null 2>&1 && return
     apt-get -qq update
@@ -25,7 +25,7 @@ shaders() { "$wgpt" shaders --target wgsl --out "$out/$1" "${@:2}" >/dev/null; }
 
 modules() {
     local by_head storage head
-    # Only these texts have a size of a head in them. The program says which size is too large.
+    # Only these texts depend on the size of a head. The loop ends at the first size that the program rejects.
     by_head=$(cd shaders && grep -l HEAD_SIZE ./*.wgsl | xargs basename -s .wgsl)
     for storage in f32 bf16; do
         shaders "$storage" --storage "$storage"
@@ -41,15 +41,15 @@ modules() {
     python3 .ci/browser.py "$out"
 }
 
-# Compiles web/ to WebAssembly, with the JavaScript that loads it, to a folder. Where rustup has no standard library for the target,
-# Debian's Rust builds one from its source.
+# page FOLDER: compiles web/ to WebAssembly and writes it to a folder with the JavaScript that loads it. If rustup has no standard library
+# for the target, Debian's Rust builds one from source.
 page() {
     local wasm=wasm32-unknown-unknown
     if rustup target list --installed 2>/dev/null | grep -qx $wasm; then
         CARGO_TARGET_DIR=target/web cargo build --quiet --release --manifest-path web/Cargo.toml --target $wasm
     else
         need rustc-web cargo-web rust-web-src lld-22
-        # The folder of a manifest decides where -Z build-std looks for a lock file.
+        # -Z build-std looks for a lock file in the current folder, so this runs in that of the manifest.
         (cd web && env -u RUSTUP_TOOLCHAIN -u CARGO_BUILD_TARGET PATH="/usr/bin:$PATH" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=../target/web \
             CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 cargo build --quiet --release --target $wasm -Z build-std=std,panic_abort)
     fi

@@ -1,4 +1,4 @@
-//! A model without a window: a device that the host opens, a text of two lines, and a line from the model when it has learned them.
+//! Trains without a window: the host opens a device, the model learns a text of two lines and continues one of them.
 //!
 //!     cargo run --release --example headless
 
@@ -8,19 +8,19 @@ use wgpt::text::Corpus;
 use wgpt::train::{StepReport, Trainer, presets};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Any device will do, with `Limits::default()` and no feature; this one could have been opened for something else.
+    // Any device works, with `Limits::default()` and no features; an application would pass the device it renders with.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle().with_env());
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))?;
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?;
     let gpu = Gpu::from_wgpu(device, queue);
     println!("{}: {}", gpu.info().name, gpu.info().driver_info);
 
-    // The text becomes tokens, and the model gets as many rows as there are tokens.
+    // Tokenizes the text and sizes the model for its vocabulary.
     let mut config = presets::preset("toy")?;
     let (tokenizer, corpus) = Corpus::build(&config.data, &[presets::TOY_TEXT], &config.tokenizer, None)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
 
-    // Steps are submitted without waiting; the reports come when they come.
+    // Steps are submitted without blocking; their reports arrive later.
     let mut trainer = block_on(&gpu, Trainer::new(&gpu, &config, &Options::default()))?;
     let print = |report: &StepReport| {
         if report.step == 1 || report.step.is_multiple_of(50) {
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     trainer.finish()?.iter().for_each(print);
 
-    // The generator reads the trainer's own weights: what it writes is what the model would write now.
+    // The generator borrows the trainer's weight buffers: it always uses the current weights.
     let weights = trainer.shared_weights();
     let mut generator = block_on(&gpu, Generator::sharing(&gpu, &weights, &Options::default()))?;
     let mut ids = tokenizer.encode("hello")?;

@@ -1,4 +1,4 @@
-//! Trains and generates as a driver on stdin asks, so that wgpt can be timed side by side with other trainers on one machine.
+//! Trains and generates on commands from stdin, so that a driver can time wgpt beside other trainers on one machine.
 //!
 //!     cargo run --release --example race -- S
 //!     cargo run --release --example race -- vocab=512,ctx=64,d=128,heads=4,layers=4,batch=16
@@ -24,7 +24,7 @@ use wgpt::train::{RunConfig, Trainer};
 #[path = "../benches/common/shapes.rs"]
 mod shapes;
 
-/// Rows of the position table: as far as generation may go.
+/// Rows of the position table: the longest context of generation.
 const POSITIONS: usize = 256;
 
 struct Race {
@@ -32,7 +32,7 @@ struct Race {
     trainer: Trainer,
     ids: Vec<u32>,
     targets: Vec<u32>,
-    /// Made when first asked for, and again after training.
+    /// Created on first use, and again after training.
     generator: Option<Generator>,
 }
 
@@ -69,7 +69,7 @@ impl Race {
         Ok(Race { gpu, trainer, ids, targets, generator: None })
     }
 
-    /// Losses of the first and the last of `count` steps.
+    /// Runs `count` steps; returns the losses of the first and the last.
     fn train(&mut self, count: usize) -> Result<[f32; 2], Box<dyn Error>> {
         self.generator = None;
         for _ in 0..count {
@@ -91,13 +91,13 @@ impl Race {
         Ok(generator.next_tokens(count)?)
     }
 
-    /// The trained model with positions enough for generation.
+    /// The config of the trained model, with enough positions for generation.
     fn generator_config(&self) -> ModelConfig {
         let model = &self.trainer.config().model;
         ModelConfig { seq_len: model.seq_len.max(POSITIONS), ..model.clone() }
     }
 
-    /// The trainer's weights; positions beyond its context are as they were initialized.
+    /// The trainer's weights; positions beyond its context keep their initial values.
     fn weights(&self, config: &ModelConfig) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
         let snapshot = block_on(&self.gpu, self.trainer.snapshot())?;
         let seed = self.trainer.config().train.seed;
@@ -110,7 +110,7 @@ impl Race {
     }
 }
 
-/// The one batch of the race: a linear congruential stream of tokens; row b holds tokens b · (T + 1) and on.
+/// The fixed batch of the race: tokens of a linear congruential generator; row b holds those from b · (T + 1) on.
 fn batch(model: &ModelConfig, rows: usize) -> (Vec<u32>, Vec<u32>) {
     let mut state = 42u32;
     let mut token = || {

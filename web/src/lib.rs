@@ -1,6 +1,6 @@
-//! A model that trains and writes in a browser, as a guest of the page's WebGPU device.
+//! Trains a model and generates text in a browser, on the page's WebGPU device.
 //!
-//! Nothing in here blocks: the page calls [`Run::frame`] once a frame, and promises do the rest.
+//! Nothing here blocks: the page calls [`Run::frame`] once per frame, and promises resolve between frames.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use wgpt::gpu::{Gpu, adapter};
 use wgpt::text::{Corpus, Tokenizer, text_from_bytes};
 use wgpt::train::{Trainer, presets};
 
-/// A run of a preset on the page's text.
+/// A training run of a preset on the page's text.
 #[wasm_bindgen]
 pub struct Run {
     gpu: Gpu,
@@ -23,21 +23,21 @@ pub struct Run {
     generator: Option<Generator>,
 }
 
-/// What the page is told of an error.
+/// Converts an error for the page.
 fn told(error: impl std::fmt::Display) -> JsError {
     JsError::new(&error.to_string())
 }
 
 #[wasm_bindgen]
 impl Run {
-    /// Opens the browser's adapter and makes a model for a text, whose bytes are UTF-8; `steps` is the length of the schedule.
+    /// Requests a device from the browser and creates a model for a UTF-8 text; `steps` is the length of the schedule.
     ///
     /// # Errors
-    /// Without WebGPU, for an unknown preset, or for bytes that are no text.
+    /// Without WebGPU, for an unknown preset, or for bytes that are not text.
     pub async fn open(preset: String, text: Vec<u8>, steps: u32) -> Result<Run, JsError> {
         std::panic::set_hook(Box::new(|panic| wasm_bindgen::throw_str(&panic.to_string())));
         let opened = Gpu::request(&adapter::Request::default()).await.map_err(told)?;
-        // Borrowed, as from a page that draws on it too: what the device reports goes to the page's handler.
+        // Borrows the device, as from a page that also renders with it: the device's errors are reported to the page's handler.
         let gpu = Gpu::from_wgpu(opened.device().clone(), opened.queue().clone());
         let mut config = presets::preset(&preset).map_err(told)?;
         let text = text_from_bytes(text, "the text").map_err(told)?;
@@ -48,15 +48,15 @@ impl Run {
         Ok(Run { gpu, tokenizer, corpus, trainer, generator: None })
     }
 
-    /// The variants that the kernels take, as `wgpt train --variant` would be given them.
+    /// The kernel variants in use, as arguments of `wgpt train --variant`.
     pub fn variants(&self) -> Vec<String> {
         self.trainer.session.compiled.variants.iter().map(ToString::to_string).collect()
     }
 
-    /// Submits some milliseconds of training, until so many steps are submitted whole; the reports that have come, as JSON.
+    /// Submits up to `milliseconds` of training, until `steps` steps are submitted; returns the reports that have arrived, as JSON.
     ///
     /// # Errors
-    /// For a device that is lost, a slice that it has refused, or a loss that is not finite.
+    /// For a lost device, a rejected slice, or a loss that is not finite.
     pub fn frame(&mut self, steps: u32, milliseconds: f64) -> Result<String, JsError> {
         let left = u64::from(steps).saturating_sub(self.trainer.step_count());
         if left > 0 {
@@ -70,10 +70,10 @@ impl Run {
         Ok(json!(reports).to_string())
     }
 
-    /// Begins to continue a prompt by so many tokens, drawn at temperature 1, with the weights as they are.
+    /// Starts generating `tokens` tokens after a prompt, at temperature 1, with the current weights.
     ///
     /// # Errors
-    /// For a prompt that has no tokens.
+    /// For a prompt without tokens.
     pub async fn begin(&mut self, prompt: String, tokens: usize, seed: u32) -> Result<(), JsError> {
         let ids = self.tokenizer.encode(&prompt).map_err(told)?;
         let generator = Generator::sharing(&self.gpu, &self.trainer.shared_weights(), &options()).await;
@@ -84,10 +84,10 @@ impl Run {
         Ok(())
     }
 
-    /// Submits some milliseconds of writing; what was drawn since the last call comes back as text.
+    /// Submits up to `milliseconds` of generation; returns the text drawn since the last call.
     ///
     /// # Errors
-    /// For a device that is lost, before [`Run::begin`], or for weights that are not finite.
+    /// For a lost device, for weights that are not finite, or before [`Run::begin`].
     pub fn write(&mut self, milliseconds: f64) -> Result<String, JsError> {
         let generator = self.generator.as_mut().ok_or_else(|| told("nothing was begun"))?;
         generator.advance(Budget::time(Duration::from_secs_f64(milliseconds / 1e3))).map_err(told)?;
@@ -95,7 +95,7 @@ impl Run {
         self.tokenizer.decode(&ids).map_err(told)
     }
 
-    /// Submits a slice of training together with a command of the page's that the browser must refuse, and the slice with it.
+    /// Submits a slice of training in one encoder with an invalid command, so that the browser rejects both.
     ///
     /// # Errors
     /// As [`Run::frame`].
@@ -111,7 +111,7 @@ impl Run {
     }
 }
 
-/// Slices fit between two frames.
+/// Fine slices, which fit between two frames.
 fn options() -> Options {
     Options { fine: true, ..Options::default() }
 }

@@ -1,4 +1,4 @@
-//! Writes the JavaScript that loads a WebAssembly module of wasm-bindgen, and the module that it loads.
+//! Processes a WebAssembly module with wasm-bindgen: writes the final module and the JavaScript that loads it.
 //!
 //!     bind MODULE.wasm FOLDER
 
