@@ -1,10 +1,10 @@
 //! Next tokens: logits of a context, probabilities, and decoding with a key/value cache.
 //!
-//! A [`Generator`] takes a prompt in ([`Generator::prompt`]) and then draws tokens on the device, several in one submit
-//! ([`Generator::next_tokens`], or [`Generator::next_few`] as they come); nothing but their ids comes back. A context that is full is a
-//! sliding window: the older half is dropped, the rest is taken in again from place 0, and decoding goes on ([`Generator::slides`] counts).
+//! [`Generator::prompt`] processes a prompt; [`Generator::next_tokens`], or [`Generator::next_few`] as they arrive, then draws tokens on
+//! the device, several per submit. Only their ids are read back. A full context is a sliding window: its older half is dropped, the rest is
+//! processed again from position 0, and decoding continues ([`Generator::slides`] counts this).
 //!
-//! Both block. Inside a host's frame [`Generator::begin`], [`Generator::encode`] and [`Generator::poll`] do the same in slices.
+//! Both block. Within a host's frame, [`Generator::begin`], [`Generator::encode`] and [`Generator::poll`] do the same in slices.
 
 mod slices;
 
@@ -28,7 +28,7 @@ use crate::ops::cursor::Cursor;
 use crate::ops::position;
 use crate::ops::sample;
 
-/// What one call of [`Generator::next_few`] should take: text that comes in pieces of this long still reads as it comes.
+/// Target duration of one call of [`Generator::next_few`]: text that arrives in pieces of this length still reads smoothly.
 const PIECE: Duration = Duration::from_millis(100);
 
 /// A model that continues a sequence of tokens.
@@ -38,49 +38,49 @@ pub struct Generator {
     compiled: Compiled,
     guest: Guest<Place>,
     readback: Readback,
-    /// Logits on their way back; made when they are first asked for.
+    /// Readback of the logits, created when they are first requested.
     logits: Option<Readback>,
     logits_wanted: bool,
     /// Ids that are never drawn.
     never: Vec<u32>,
-    /// The prompt and all tokens that have come back.
+    /// The prompt and all tokens that were read back.
     sequence: Vec<u32>,
-    /// Tokens that have come back and were not handed out.
+    /// Tokens that were read back and not returned yet.
     came: VecDeque<u32>,
-    /// Why no more will come.
+    /// Why no more tokens will arrive.
     failed: Option<Error>,
-    /// Sequences begun: what comes back of an old one is told by its number.
+    /// Number of sequences begun: it identifies the sequence that a readback belongs to.
     sequences: u64,
-    /// How the host has told the device to draw, with the tokens that have come back.
+    /// The sampling settings last sent to the device, with the number of tokens read back.
     cursor: Cursor,
 }
 
-/// Where decoding stands between two passes.
+/// The state of decoding between two passes.
 #[derive(Debug, Clone, Default)]
 struct Place {
-    /// The context begins at this token of the sequence, and the caches hold so many of it.
+    /// The token of the sequence at which the context begins, and how many tokens the caches hold from there.
     window: usize,
     cached: usize,
-    /// Whether that is all of the sequence up to what was drawn since.
+    /// Whether the caches hold all of the sequence, apart from the tokens drawn since.
     taken_in: bool,
-    /// Whether the logits on the device are those after the whole sequence, and nothing was drawn from them.
+    /// Whether the logits on the device follow the whole sequence and no token was drawn from them.
     fresh: bool,
     slides: u64,
-    /// Tokens drawn, and those yet to be drawn.
+    /// Tokens drawn, and tokens still to be drawn.
     drawn: u32,
     wanted: usize,
-    /// Whether the pass under way draws a token.
+    /// Whether the current pass draws a token.
     draws: bool,
 }
 
 /// How the next token is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by it; 0 always takes the likeliest.
+    /// Logits are divided by it; 0 always takes the most likely token.
     pub temperature: f64,
-    /// Only the k likeliest; 0 for all.
+    /// Draw only from the k most likely tokens; 0 for all.
     pub top_k: usize,
-    /// Only the likeliest that together reach this probability; 1 for all.
+    /// Draw only from the most likely tokens that together reach this probability; 1 for all.
     pub top_p: f64,
     pub seed: u64,
 }
@@ -92,7 +92,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Always the likeliest token.
+    /// Always takes the most likely token.
     pub fn greedy() -> Sampling {
         Sampling { temperature: 0.0, ..Sampling::default() }
     }
@@ -100,7 +100,7 @@ impl Sampling {
     /// # Errors
     /// [`Error::Usage`] that names the setting, its value and what is needed.
     pub fn validate(&self) -> Result<()> {
-        // The device gets the temperature's inverse, which has a range of its own.
+        // The device receives the temperature's inverse, which has a range of its own.
         need(
             self.temperature >= 0.0 && self.temperature.is_finite(),
             "temperature",
@@ -110,7 +110,7 @@ impl Sampling {
         Number::UpToOne.check("top_p", self.top_p)
     }
 
-    /// The block that tells the device. Temperatures below 1e-30 are as good as that.
+    /// The sampling settings as a block for the device. Temperatures above 0 are clamped to 1e-30..=1e30.
     fn cursor(&self) -> Cursor {
         Cursor {
             seed: self.seed as u32,
@@ -123,7 +123,7 @@ impl Sampling {
     }
 }
 
-/// Every token with its probability at a temperature, likeliest first; equals by id.
+/// Every token with its probability at a temperature, most likely first; ties are ordered by id.
 pub fn ranked(logits: &[f32], temperature: f64) -> Vec<(u32, f64)> {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f64> = logits.iter().map(|&logit| ((f64::from(logit) - f64::from(top)) / temperature).exp()).collect();
@@ -146,11 +146,11 @@ impl Generator {
         Ok(generator)
     }
 
-    /// Compiles a model for one sequence over weights that lie in another's buffers, say [`crate::train::Trainer::shared_weights`] of a
-    /// model that is still training: it writes what that model would write now.
+    /// Compiles a model for one sequence over weights that are resident in another's buffers, such as
+    /// [`crate::train::Trainer::shared_weights`] of a model that is still training: its output follows the current weights.
     ///
     /// # Errors
-    /// As [`Generator::new`], and [`Error::Usage`] for weights on another `Gpu` than a clone of this.
+    /// As [`Generator::new`], and [`Error::Usage`] for weights on a `Gpu` that is not a clone of this one.
     pub async fn sharing(gpu: &Gpu, weights: &SharedWeights, options: &Options) -> Result<Generator> {
         let decoder = Decoder::new(weights.config(), gpu.limits())?;
         let options = weights.lend(gpu, &decoder.pools, options)?;
@@ -162,8 +162,8 @@ impl Generator {
         SharedWeights::new(&self.gpu, &self.decoder.config, &self.decoder.pools, &self.compiled)
     }
 
-    /// Writes other weights of the same model, for this generator and for all that share its weights. What is under way was begun with the
-    /// old ones: begin again.
+    /// Writes other weights of the same model, for this generator and all that share its weights. A sequence in progress was begun with the
+    /// old weights: begin it again.
     ///
     /// # Errors
     /// [`Error::Usage`] for weights of another model.
@@ -197,7 +197,7 @@ impl Generator {
         Ok(generator)
     }
 
-    /// What [`Generator::new`] will allocate, in bytes, without allocating.
+    /// The bytes that [`Generator::new`] will allocate, computed without allocating.
     ///
     /// # Errors
     /// As [`Decoder::new`], and [`Error::Limit`] for what the adapter does not allow.
@@ -205,7 +205,7 @@ impl Generator {
         needs(gpu, &Decoder::new(config, gpu.limits())?, options)
     }
 
-    /// What [`Generator::sharing`] will allocate, in bytes, without allocating: the weights are there already.
+    /// The bytes that [`Generator::sharing`] will allocate, computed without allocating. The weights are already resident.
     ///
     /// # Errors
     /// As [`Generator::memory`] and [`Generator::sharing`].
@@ -219,17 +219,17 @@ impl Generator {
         self.decoder.config.seq_len
     }
 
-    /// What the last slice that has ended took on the device, as far as this can tell.
+    /// How long the last finished slice took on the device, as far as it can be measured.
     pub fn last_slice(&self) -> Option<Duration> {
         self.guest.runner.last_slice()
     }
 
-    /// How often the context was full, so that its older half was dropped, since the last prompt.
+    /// How often the context was full since the last prompt, so that its older half was dropped.
     pub fn slides(&self) -> u64 {
         self.guest.place().slides
     }
 
-    /// Never draws these ids either.
+    /// Adds ids that are never drawn.
     ///
     /// # Errors
     /// [`Error::Usage`] for an id out of range, or when no id is left.
@@ -245,11 +245,11 @@ impl Generator {
         self.compiled.write(&self.decoder.allowed, &sample::allowed(vocab, &self.never)).await
     }
 
-    /// Blocks while a new sequence is taken in, which [`Generator::next_tokens`] continues; of one longer than the context the last
-    /// [`Generator::context`] tokens count.
+    /// Blocks while it processes a new sequence, which [`Generator::next_tokens`] continues. Only the last [`Generator::context`] tokens of
+    /// a longer sequence count.
     ///
     /// # Errors
-    /// [`Error::Usage`] for no token at all, an id out of range, or a sampling that cannot be.
+    /// [`Error::Usage`] for an empty sequence, an id out of range, or invalid sampling settings.
     pub fn prompt(&mut self, ids: &[u32], sampling: &Sampling) -> Result<()> {
         self.begin(ids, sampling, 0)?;
         let (running, mut decoding) = self.decoding();
@@ -258,10 +258,10 @@ impl Generator {
 
     /// Blocks for exactly the next `count` tokens of the sequence.
     ///
-    /// The same prompt, sampling and adapter give the same tokens, however they are asked for.
+    /// The same prompt, sampling and adapter give the same tokens, no matter how many are requested per call.
     ///
     /// # Errors
-    /// As [`Generator::next_few`]; tokens drawn before the error come with the next call or [`Generator::poll`].
+    /// As [`Generator::next_few`]; the next call or [`Generator::poll`] returns the tokens drawn before the error.
     pub fn next_tokens(&mut self, count: usize) -> Result<Vec<u32>> {
         let mut tokens = vec![];
         while tokens.len() < count {
@@ -276,18 +276,18 @@ impl Generator {
         Ok(tokens)
     }
 
-    /// Blocks for the next tokens of the sequence: at least one, at most `most`, and no more than some 100 ms of work. What
-    /// [`Generator::begin`] wanted beyond these is given up.
+    /// Blocks for the next tokens of the sequence: at least one, at most `most`, and no more than some 100 ms of work. Tokens that
+    /// [`Generator::begin`] requested beyond these are no longer drawn.
     ///
     /// # Errors
-    /// [`Error::Usage`] before the first prompt and while a host has a slice, [`Error::Diverged`] for logits that are not finite.
+    /// [`Error::Usage`] before the first prompt and while a host holds a slice, [`Error::Diverged`] for logits that are not finite.
     pub fn next_few(&mut self, most: usize) -> Result<Vec<u32>> {
         if self.sequence.is_empty() {
             return Err(Error::usage("no prompt was given: there is nothing to continue"));
         }
         self.guest.settled()?;
         self.collect()?;
-        // On their way, or in the pass that a budget has cut.
+        // In flight, or in a pass that a budget has cut.
         let at = self.guest.place();
         let begun = self.came.len() + (at.drawn - self.cursor.drawn) as usize + usize::from(at.draws);
         self.guest.place_mut().wanted = most.saturating_sub(begun);
@@ -303,7 +303,7 @@ impl Generator {
             }
             self.collect()?;
         }
-        // What did not fit is not begun; a token under way is finished by the next call.
+        // Do not begin what did not fit; the next call finishes a token in progress.
         self.guest.place_mut().wanted = 0;
         Ok(self.came.drain(..most.min(self.came.len())).collect())
     }
@@ -312,7 +312,7 @@ impl Generator {
     /// Forbidden ids have minus infinity.
     ///
     /// # Errors
-    /// [`Error::Usage`] for no token at all or an id out of range, [`Error::Diverged`] for logits that are not finite.
+    /// [`Error::Usage`] for an empty sequence or an id out of range, [`Error::Diverged`] for logits that are not finite.
     pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.prompt(ids, &Sampling::greedy())?;
         self.guest.runner.wait_for_all()?;
@@ -320,7 +320,7 @@ impl Generator {
         self.checked(logits)
     }
 
-    /// The logits of real ids, those of forbidden ones at minus infinity.
+    /// The logits of the vocabulary's ids, with those of forbidden ids set to minus infinity.
     fn checked(&self, mut logits: Vec<f32>) -> Result<Vec<f32>> {
         logits.truncate(self.decoder.config.vocab_size);
         if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
@@ -342,7 +342,7 @@ fn diverged(id: usize) -> Error {
 }
 
 /// # Errors
-/// [`Error::Usage`] for an empty list, or the first id that is not below `vocab_size`.
+/// [`Error::Usage`] for an empty list, or for the first id that is not below `vocab_size`.
 pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<()> {
     if ids.is_empty() {
         return Err(Error::usage("the prompt is empty: at least one token is needed"));

@@ -1,21 +1,21 @@
 //! wgpt trains and runs GPT-style language models with WGSL compute shaders, on any GPU that wgpu reaches (Vulkan, Metal, DX12, WebGPU).
 //!
-//! # The rooms
+//! # Modules
 //!
-//! Arrows point down: [`train`] and [`generate`] use [`model`], which records [`ops`], which push kernels of [`gpu`]. Beside them stand
-//! [`text`] (tokenizers, corpora, batches) and [`mod@reference`] (the f64 twins that say what is true), which know nothing of a GPU.
+//! Dependencies point down: [`train`] and [`generate`] use [`model`], which records [`ops`], which dispatch kernels of [`gpu`]. [`text`]
+//! (tokenizers, corpora, batches) and [`mod@reference`] (the f64 reference implementations that tests compare with) use no GPU.
 //!
-//! | room | holds |
+//! | module | contents |
 //! |---|---|
-//! | [`gpu`] | kernels by naga reflection, recorded plans, memory known before allocation, replay in bounded submits |
+//! | [`gpu`] | kernels reflected by naga, recorded plans, memory computed before allocation, replay in bounded submits |
 //! | [`ops`] | one file per operation, named as its WGSL file in `shaders/` |
-//! | [`model`] | config, parameter table, forward and its mirror backward |
+//! | [`model`] | config, parameter table, forward and backward pass |
 //! | [`train`] | trainer, schedule, evaluation, checkpoints, metrics, presets |
-//! | `files` | what is written is written whole, with checksums, under locks |
+//! | `files` | atomic replacement of files, checksums, folder locks |
 //! | [`generate`] | logits, probabilities, decoding with a key/value cache |
 //!
-//! A model is a list of operations. Building it *records* a [`gpu::plan::Plan`]; compiling the plan picks each kernel's variant for the
-//! adapter; the compiled plan is replayed every step and allocates nothing.
+//! A model is a list of operations. Building it *records* a [`gpu::plan::Plan`]; compiling the plan selects each kernel's variant for the
+//! adapter; replaying the compiled plan, once per step, allocates nothing.
 //!
 //! # A training step
 //!
@@ -41,14 +41,13 @@
 //! # }
 //! ```
 //!
-//! A host application lends its device with [`gpu::Gpu::from_wgpu`]; nothing but [`gpu::wait`] ever blocks, and nothing but the command
-//! line prints.
+//! A host application passes its own device to [`gpu::Gpu::from_wgpu`]. Only [`gpu::wait`] blocks, and only the command line prints.
 //!
 //! # Features
 //!
-//! The core (`default-features = false`) is everything but files: bytes in, bytes out, no threads unless asked for, and it builds for the web. `files` adds
-//! checkpoints, runs and memory-mapped corpora, `bpe` byte-level BPE, `plot` loss curves; `cli`, the default, is all of them and the
-//! program.
+//! The core (`default-features = false`) is everything except file access: it takes and returns bytes, starts no threads unless asked to,
+//! and builds for the web. `files` adds checkpoints, runs and memory-mapped corpora, `bpe` byte-level BPE, `plot` loss curves; `cli`, the
+//! default, enables all of them and the program.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "cli")]
@@ -66,7 +65,7 @@ pub mod train;
 
 pub use error::{Error, Result};
 
-/// The guide's snippets are tests.
+/// Runs the guide's snippets as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/EMBEDDING.md")]
 pub mod embedding {}

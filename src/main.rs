@@ -1,4 +1,4 @@
-//! The binary `wgpt`: hands over to [`wgpt::cli`].
+//! The binary `wgpt`: runs [`wgpt::cli`].
 
 fn main() -> std::process::ExitCode {
     wgpt::cli::main()

@@ -1,4 +1,4 @@
-//! Generation in slices: passes over the model that are cut where a budget ends, submitted by a host or by itself, never waited for.
+//! Generation in slices: passes over the model, cut where a budget ends and submitted by a host or by the generator, without blocking.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ impl passes::Place for Place {
     }
 }
 
-/// What runs the passes of a generator.
+/// The parts of a generator that run its passes.
 pub(super) struct Running<'a> {
     pub compiled: &'a Compiled,
     pub guest: &'a mut Guest<Place>,
@@ -29,13 +29,13 @@ pub(super) struct Running<'a> {
 pub(super) struct Decoding<'a> {
     decoder: &'a Decoder,
     sequence: &'a [u32],
-    /// With the number of tokens that have come back.
+    /// With the number of tokens read back.
     cursor: Cursor,
 }
 
 impl Decoding<'_> {
-    /// The place that the next pass begins at. A full context is a window that slides over tokens that the host has to know, to take
-    /// them in again; `None` while it does not.
+    /// The place at which the next pass begins. A full context slides over tokens that the host must know in order to process them again;
+    /// `None` while it does not know all of them.
     fn slid(&self, place: &Place) -> Option<Place> {
         let context = self.decoder.config.seq_len;
         if !place.taken_in || place.fresh || place.wanted == 0 || place.cached < context {
@@ -45,7 +45,7 @@ impl Decoding<'_> {
         Some(Place { window, cached: 0, taken_in: false, slides: place.slides + 1, ..place.clone() })
     }
 
-    /// The tokens of the sequence that the next chunk takes in.
+    /// The tokens of the sequence that the next chunk processes.
     fn chunk(&self, place: &Place) -> Range<usize> {
         let first = place.window + place.cached;
         first..(first + self.decoder.chunk()).min(self.sequence.len())
@@ -55,7 +55,7 @@ impl Decoding<'_> {
 impl Passes for Decoding<'_> {
     type Place = Place;
 
-    /// The next chunk of the sequence, with the logits after the last one; or a token, unless too many are on their way.
+    /// The next chunk of the sequence, with the logits after the last one; or a token, unless too many are in flight.
     fn next(&self, place: &Place) -> Option<Pass> {
         let place = self.slid(place)?;
         if !place.taken_in {
@@ -87,7 +87,7 @@ impl Passes for Decoding<'_> {
         Ok(Some(self.decoder.feed.slot(cursor, &self.sequence[chunk])))
     }
 
-    /// A token counts once all of its pass is encoded: what a budget has cut has not drawn it yet.
+    /// A token counts once its whole pass is encoded: a pass that a budget has cut has not drawn it yet.
     fn end(&self, place: &mut Place) {
         if std::mem::take(&mut place.draws) {
             place.drawn += 1;
@@ -96,10 +96,11 @@ impl Passes for Decoding<'_> {
 }
 
 impl Generator {
-    /// Begins a new sequence, of which `wanted` tokens are to be drawn; what was under way is given up. Never blocks.
+    /// Begins a new sequence and requests `wanted` tokens; the sequence in progress is abandoned. Never blocks.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for no token at all, an id out of range, a sampling that cannot be, or while a host has a slice.
+    /// [`Error::Usage`](crate::Error::Usage) for an empty sequence, an id out of range, invalid sampling settings, or while a host holds a
+    /// slice.
     pub fn begin(&mut self, ids: &[u32], sampling: &Sampling, wanted: usize) -> Result<()> {
         check_ids(ids, self.decoder.config.vocab_size)?;
         sampling.validate()?;
@@ -115,10 +116,10 @@ impl Generator {
         Ok(())
     }
 
-    /// The same for the logits after `ids`, which [`Generator::poll_logits`] tells.
+    /// As [`Generator::begin`], but for the logits after `ids`, which [`Generator::poll_logits`] returns.
     ///
     /// # Errors
-    /// As [`Generator::begin`], and [`Error::Device`](crate::Error::Device) when the driver refuses the buffer that brings them back.
+    /// As [`Generator::begin`], and [`Error::Device`](crate::Error::Device) when the driver refuses the readback buffer.
     pub async fn begin_logits(&mut self, ids: &[u32]) -> Result<()> {
         self.begin(ids, &Sampling::greedy(), 0)?;
         if self.logits.is_none() {
@@ -128,24 +129,24 @@ impl Generator {
         Ok(())
     }
 
-    /// Whether everything that was wanted is submitted.
+    /// Whether everything that was requested is submitted.
     pub fn is_idle(&self) -> bool {
         let at = self.guest.place();
         self.sequence.is_empty() || at.taken_in && at.wanted == 0 && self.guest.next_phase(&self.compiled).is_none()
     }
 
-    /// Encodes the next commands, as the budget allows, into a host's encoder. Never blocks: while two slices are still running, or tokens
-    /// must come back first, nothing is encoded.
+    /// Encodes the next commands that fit the budget into a host's encoder. Never blocks: while two slices are still running, or tokens
+    /// must be read back first, it encodes nothing.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) while the last slice is not settled; [`Error::Device`](crate::Error::Device) when the device is
-    /// lost. Throw the encoder away then.
+    /// [`Error::Usage`](crate::Error::Usage) while the last slice is not settled; [`Error::Device`](crate::Error::Device) when the device
+    /// is lost. Discard the encoder then.
     pub fn encode(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Ticket> {
         let (running, mut decoding) = self.decoding();
         running.guest.encode(running.compiled, encoder, &mut decoding, budget)
     }
 
-    /// The same into an encoder of its own, which is submitted at once. Never blocks.
+    /// As [`Generator::encode`], but into an encoder of its own, which it submits at once. Never blocks.
     ///
     /// # Errors
     /// As [`Generator::encode`].
@@ -154,17 +155,17 @@ impl Generator {
         running.guest.advance(running.compiled, &mut decoding, budget)
     }
 
-    /// The passes over the sequence, with what runs them.
+    /// The passes over the sequence, and the parts that run them.
     pub(super) fn decoding(&mut self) -> (Running<'_>, Decoding<'_>) {
         let Generator { compiled, guest, decoder, sequence, cursor, .. } = self;
         (Running { compiled, guest }, Decoding { decoder, sequence, cursor: *cursor })
     }
 
-    /// The tokens that have come since the last call. Call it once a frame.
+    /// Returns the tokens that were read back since the last call. Call it once a frame.
     ///
     /// # Errors
-    /// [`Error::Diverged`](crate::Error::Diverged) for logits that are not finite, once the tokens before them were handed out; [`Error::Device`](crate::Error::Device) when the device is
-    /// lost.
+    /// [`Error::Diverged`](crate::Error::Diverged) for logits that are not finite, after the tokens before them were returned;
+    /// [`Error::Device`](crate::Error::Device) when the device is lost.
     pub fn poll(&mut self) -> Result<Vec<u32>> {
         self.collect()?;
         match &self.failed {
@@ -173,7 +174,7 @@ impl Generator {
         }
     }
 
-    /// Polls the device without blocking, keeps the tokens that have come and asks for those that have not.
+    /// Polls the device without blocking, keeps the tokens that were read back and requests those that are missing.
     pub(super) fn collect(&mut self) -> Result<()> {
         self.guest.poll()?;
         if let Some((sequence, bytes)) = self.guest.fetched(&mut self.readback)?
@@ -187,7 +188,7 @@ impl Generator {
         Ok(())
     }
 
-    /// The logits (V) that [`Generator::begin_logits`] asked for, once they have come. Forbidden ids have minus infinity.
+    /// The logits (V) that [`Generator::begin_logits`] requested, once they are read back. Forbidden ids have minus infinity.
     ///
     /// # Errors
     /// As [`Generator::poll`].
@@ -206,7 +207,7 @@ impl Generator {
         Ok(None)
     }
 
-    /// Keeps the tokens drawn since the last time.
+    /// Keeps the tokens drawn since the last readback.
     fn keep_tokens(&mut self, bytes: &[u8]) {
         let (now, ring) = self.decoder.feed.read(bytes);
         let drawn: Vec<u32> = (self.cursor.drawn..now.drawn).map(|index| ring[index as usize % RING]).collect();
