@@ -1,7 +1,7 @@
-//! The command line: arguments in, text or JSON out. The only room that reads arguments and prints.
+//! The command line: arguments in, text or JSON out. The only module that reads arguments and prints.
 //!
 //! One file per subcommand. Results go to stdout, as text or with `--json` as JSON; progress, notices and errors go to stderr. An error is
-//! one line; the exit code is 2 for what the caller asked wrongly, 1 for everything else that failed, 130 for a run stopped by Ctrl-C.
+//! one line. The exit code is 2 for a usage error, 1 for any other failure, 130 for a run stopped by Ctrl-C.
 
 mod corpus;
 mod data_report;
@@ -51,38 +51,38 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  wgpt train                         the default preset, on a text within the program
-  wgpt train --preset toy            the classic lesson: six words, a few seconds
-  wgpt predict \"to be or not to\"     the likeliest next words, by the newest run
+  wgpt train                         the default preset, on the bundled Shakespeare text
+  wgpt train --preset toy            a minimal example: six words, a few seconds
+  wgpt predict \"to be or not to\"     the most likely next words, from the newest run
   wgpt generate --prompt \"My lord\" --tokens 50
   wgpt eval --data other.txt
   wgpt profile                       where the time of a training step goes
-  wgpt devices                       which adapters there are, which one is taken
-  wgpt tune                          the fastest kernels for this adapter, kept in a file
+  wgpt devices                       the adapters, and which one is used
+  wgpt tune                          find the fastest kernels for this adapter and save them
 
 `wgpt COMMAND --help` has examples of each command.
-Exit codes: 0 done, 1 failed, 2 asked wrongly, 130 stopped by Ctrl-C.";
+Exit codes: 0 success, 1 failure, 2 usage error, 130 stopped by Ctrl-C.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 struct Global {
-    /// Adapter to use: its index in `wgpt devices` or a part of its name
+    /// Adapter to use: its index in `wgpt devices` or part of its name
     #[arg(long, global = true, value_name = "INDEX-OR-NAME")]
     adapter: Option<String>,
-    /// Only adapters of this backend
+    /// Use only adapters of this backend
     #[arg(long, global = true, value_name = "BACKEND")]
     backend: Option<Backend>,
-    /// `baseline` uses only what every WebGPU device has
+    /// `baseline` uses only what every WebGPU device supports
     #[arg(long, global = true, value_name = "SET")]
     limits: Option<Limits>,
-    /// Take a checkpoint's files as they are, without comparing them with their checksums: for who has edited one on purpose
+    /// Read a checkpoint's files without verifying their checksums: for files that you edited on purpose
     #[arg(long, global = true)]
     no_verify: bool,
-    /// One JSON object or line per result on stdout, and nothing else there
+    /// Print results as JSON, one object or line each, and nothing else on stdout
     #[arg(long, global = true)]
     json: bool,
-    /// No progress and no notices; results and errors only
+    /// Print only results and errors: no progress, no notices
     #[arg(long, short, global = true)]
     quiet: bool,
     /// Print help
@@ -117,16 +117,16 @@ enum Command {
     Shaders(shaders::Shaders),
 }
 
-/// What every command gets beside its own arguments.
+/// What every command receives besides its own arguments.
 struct Context {
     request: Request,
     out: Output,
     pipelines: OnceCell<PipelineCache>,
-    /// Whether checkpoints are compared with their checksums.
+    /// Whether checkpoints are verified against their checksums.
     verify: bool,
 }
 
-/// How a command that did not fail came to its end.
+/// How a command that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
     Done,
@@ -146,23 +146,23 @@ impl Context {
         Context { request, out: Output::new(global.json, global.quiet), pipelines: OnceCell::new(), verify: !global.no_verify }
     }
 
-    /// The adapter that the user asked for, or the best, with the pipelines that earlier commands compiled on it.
+    /// Opens the adapter that the user requested, or the best one, with the pipelines that earlier commands compiled on it.
     fn gpu(&self) -> Result<Gpu> {
         self.open(&self.request)
     }
 
     fn open(&self, request: &Request) -> Result<Gpu> {
         if let Some(limit) = environment::largest_file().filter(|limit| *limit < 1 << 30) {
-            let found = format!("note: files of more than {} cannot be written (`ulimit -f`)", bytes(limit));
-            // Mesa's llvmpipe since 24 does not look whether its file could grow, and gets SIGBUS.
-            self.out.notice(&format!("{found}; a driver that keeps its memory in a file may end the program without a word"));
+            let found = format!("note: files are limited to {} (`ulimit -f`)", bytes(limit));
+            // Mesa's llvmpipe since 24 does not check whether its file could grow, and is killed by SIGBUS.
+            self.out.notice(&format!("{found}; a driver that keeps its memory in a file may crash the program without a message"));
         }
         let gpu = pollster::block_on(Gpu::request(request))?;
         self.pipelines.get_or_init(|| PipelineCache::open(&gpu));
         Ok(gpu)
     }
 
-    /// Keeps the pipelines compiled so far for the next command.
+    /// Saves the pipelines compiled so far for the next command.
     fn save_pipelines(&self) {
         if let Some(cache) = self.pipelines.get() {
             cache.save();
@@ -170,7 +170,7 @@ impl Context {
     }
 }
 
-/// Runs the program's arguments.
+/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     environment::settle();
     environment::let_large_files_fail();
@@ -196,7 +196,7 @@ pub fn main() -> ExitCode {
     exit_code(ended.and_then(|ended| context.out.finish().map(|()| ended)))
 }
 
-/// What the program's caller gets; an error is said.
+/// The program's exit code; prints the error, if there is one.
 fn exit_code(ended: Result<Ended>) -> ExitCode {
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,
@@ -208,22 +208,23 @@ fn exit_code(ended: Result<Ended>) -> ExitCode {
     }
 }
 
-/// A message about a damaged file with the command that takes the file as it is: this one, with the option before all that it has.
+/// Completes the message about a damaged file with the command that reads it anyway: this command, with the option in front of its
+/// arguments.
 fn with_command(message: String) -> String {
     if !message.ends_with(TAKEN_AS_IT_IS) {
         return message;
     }
     let args: Vec<String> = std::env::args_os().skip(1).map(shell_word).collect();
     let command = format!("wgpt --no-verify {}", args.join(" "));
-    // One with a whole text in it is not repeated.
+    // A command that contains a whole text is not repeated.
     let command = if command.len() > 1000 { "the same command with --no-verify".to_owned() } else { command };
-    message.replace(TAKEN_AS_IT_IS, &format!("to take it as it is: {command}"))
+    message.replace(TAKEN_AS_IT_IS, &format!("to read it anyway: {command}"))
 }
 
-/// How to give a text that begins with a hyphen, where clap took it for an option.
+/// How to pass a text that begins with a hyphen, which clap took for an option.
 fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
-    // After an option it stands where a value was missed; elsewhere it is the text itself.
+    // If clap missed an option's value, the text follows that option; otherwise clap reports the text itself.
     let at = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(found))) => {
             let names =
@@ -239,31 +240,31 @@ fn text_hint(error: &clap::Error, args: Vec<String>) -> Option<String> {
     if !text.starts_with('-') {
         return None;
     }
-    // A long one is not repeated.
+    // A long text is not repeated.
     let word = if excerpt(text) == *text { shell_word(text) } else { "TEXT".to_owned() };
     match before.as_str() {
         option @ ("--prompt" | "--seed" | "--temperature" | "--top-p" | "--run" | "--out" | "--data" | "--init" | "--config" | "--set"
         | "--file" | "--tokenizer" | "--trace" | "--plot" | "--tuning" | "--adapter") => {
             Some(format!("; a value that begins with a hyphen is written {option}={word}"))
         }
-        _ if text.contains(' ') => Some(format!("; a text that begins with a hyphen goes behind two of them, last: -- {word}")),
+        _ if text.contains(' ') => Some(format!("; a text that begins with a hyphen goes last, after two hyphens: -- {word}")),
         _ => None,
     }
 }
 
-/// A message of clap's as plain text, in which long values and those with control characters are shown as everywhere.
+/// A message of clap's as plain text, with long values and values with control characters shown as in all other messages.
 fn plain(error: &clap::Error) -> String {
-    // With its colours: without them it drops escapes of the user's too.
+    // Rendered with its colours: without them clap also drops escapes in the user's values.
     let mut message = error.render().ansi().to_string();
     let args = std::env::args_os().skip(1).filter_map(|arg| arg.into_string().ok());
     let values = args.flat_map(|arg| arg.split_once('=').map(|(_, value)| value.to_owned()).into_iter().chain([arg]));
     let mut long: Vec<String> = values.filter(|value| excerpt(value) != value.as_str()).collect();
-    // One may be a part of another.
+    // One value may be part of another.
     long.sort_by_key(|value| std::cmp::Reverse(value.len()));
     for value in long {
         message = message.replace(&value, &excerpt(&value));
     }
-    // A colour is from the escape to an `m`.
+    // A colour code extends from the escape to an `m`.
     let parts = message.split('\x1b').enumerate();
     parts.map(|(index, part)| if index == 0 { part } else { part.split_once('m').map_or(part, |(_, text)| text) }).collect()
 }
@@ -281,7 +282,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
         let broken: Vec<String> =
             std::env::args_os().filter(|arg| arg.to_str().is_none()).map(|arg| excerpt(&arg.to_string_lossy()).into_owned()).collect();
-        output::error(&format!("{}: is not UTF-8, which is needed here; a file can be given another name", broken.join(", ")));
+        output::error(&format!("{}: is not UTF-8, which is required here; a file can be renamed", broken.join(", ")));
         return ExitCode::from(2);
     }
     let text = plain(error);
@@ -351,7 +352,7 @@ mod tests {
     fn the_docs_name_no_option_that_is_not_there() {
         let mut known: BTreeSet<String> = commands().into_iter().flat_map(|(_, options)| options).collect();
         known.extend(Global::augment_args(clap::Command::new("")).get_arguments().map(|arg| arg.get_long().unwrap().to_owned()));
-        // Of cargo, of benches and of vendors' tools.
+        // Options of cargo, the benches and vendors' tools.
         known.extend(
             ["release", "bench", "record", "open", "isa", "livereg", "comp", "target-env", "example", "features"].map(str::to_owned),
         );

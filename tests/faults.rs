@@ -1,9 +1,9 @@
-//! Every operation that changes a file fails, or ends the process in its place: the run is whole every time, and goes on.
+//! Every operation that changes a file fails, or ends the process at that point: the run is complete each time, and can be resumed.
 //!
-//! In builds with debug assertions the program counts its operations on files, and `WGPT_FAULT` says what happens to which
+//! In builds with debug assertions the program counts its file operations, and `WGPT_FAULT` says which of them fails and how
 //! (src/files/fault.rs). A write that fails, or during which the process ends, has written its first half.
 //!
-//! With WGPT_FAULTS=all, as in CI, that is done at every operation, several hundred times; else at every fifth fault.
+//! With WGPT_FAULTS=all, as in CI, every operation is tested, several hundred in all; otherwise every fifth fault.
 
 #![cfg(all(feature = "cli", debug_assertions))]
 
@@ -19,17 +19,17 @@ use wgpt::files::{MANIFEST, Manifest};
 use wgpt::model::params;
 use wgpt::train::checkpoint::{self, Which};
 
-/// A command in a folder that holds something, and what must be there when it was disturbed.
+/// A command run in a folder with some contents, and what must be there after a fault.
 struct Scene {
     name: &'static str,
-    /// A copy of this is what it begins with.
+    /// The command starts in a copy of this folder.
     base: PathBuf,
     command: Vec<&'static str>,
-    /// Whether a run with a checkpoint is there before.
+    /// Whether it holds a run with a checkpoint.
     has_run: bool,
 }
 
-/// One step; every one is saved and validated.
+/// One step; every step is saved and validated.
 const RUN: [&str; 8] = [
     "--out=run",
     "--set=train.steps=1",
@@ -56,7 +56,7 @@ fn scenes(all: &Folder) -> Vec<Scene> {
         base
     };
     let resave = made("resave", &["--set=train.steps=2"]);
-    // As after a kill between the rename of step-2 and the line that names it.
+    // The state after a kill between the rename of step-2 and the update of the files that name it.
     for pointer in ["latest", "best"] {
         fs::write(resave.join("run/checkpoints").join(pointer), "step-1\n").unwrap();
     }
@@ -71,14 +71,14 @@ fn scenes(all: &Folder) -> Vec<Scene> {
 
 fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
-    // One cache for all: after the first run nothing is written to it.
+    // One cache for all commands: nothing is written to it after the first run.
     let cache = folder.parent().unwrap().join("cache");
     command.current_dir(folder).args(args).env("WGPT_CACHE", cache).env("TMPDIR", folder);
     command
 }
 
-/// Runs the scene's command with a fault, and checks what is there; `goes_on` from it if that is another state than after the operation
-/// before.
+/// Runs the scene's command with a fault, and checks the result; resumes from it if `goes_on`, which is set if the state differs from that
+/// after the operation before.
 fn disturbed(scene: &Scene, folder: &Path, fault: &str, goes_on: bool, expected: &Weights) {
     let _ = fs::remove_dir_all(folder);
     copy(&scene.base, folder);
@@ -104,7 +104,7 @@ fn disturbed(scene: &Scene, folder: &Path, fault: &str, goes_on: bool, expected:
     if !goes_on {
         return;
     }
-    // With what a user would say next.
+    // Continue with the command that a user would run next.
     let mut next = scene.command.clone();
     next.retain(|word| saved || *word != "--resume");
     if saved && !next.contains(&"--overwrite") && !next.contains(&"--resume") {
@@ -114,7 +114,7 @@ fn disturbed(scene: &Scene, folder: &Path, fault: &str, goes_on: bool, expected:
     let done = command(folder, &next).output().unwrap();
     assert!(done.status.success(), "{what}, then {next:?}: {done:?}, after: {said}");
     let ended = weights(&run);
-    // On a busy machine a driver may fail to start, and another one is taken.
+    // On a busy machine a driver may fail to start, and another adapter is used.
     assert!(ended.adapter != expected.adapter || ended.values == expected.values, "{what}: the run ends with other weights");
     if ended.checkpoint == latest {
         return;
@@ -125,11 +125,11 @@ fn disturbed(scene: &Scene, folder: &Path, fault: &str, goes_on: bool, expected:
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 struct Weights {
     adapter: (String, String),
     values: Vec<Vec<f32>>,
-    /// What `latest` says.
+    /// The contents of `latest`.
     checkpoint: String,
 }
 
@@ -155,7 +155,7 @@ fn a_fault_at_any_operation_leaves_a_whole_run() {
         let operations: Vec<&str> = log.lines().collect();
         assert!(operations.len() > 40, "{}: {log}", scene.name);
         let faults = operations.iter().zip(1..).flat_map(|(operation, at)| {
-            // Half a file, or a file that is not on the disk yet, under a name that nothing reads.
+            // Half a file, or an unsynced one, under a name that nothing reads.
             let same = ["write", "sync", "create"].iter().any(|kind| operation.contains(kind)) && operation.contains("tmp");
             let full = (at % 5 == 0).then(|| format!("full:{at}"));
             let faults = [Some(format!("kill:{at}")), Some(format!("error:{at}")), full].into_iter().flatten();

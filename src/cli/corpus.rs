@@ -6,17 +6,17 @@ use crate::train::checkpoint::{self, Checkpoint};
 use crate::train::config::RunConfig;
 use crate::train::presets;
 
-/// The run's text as tokens: a resumed run's own tokenizer, or the one whose weights are taken over, or a new one.
+/// The run's text as tokens, by the tokenizer in `saved` (of a resumed run or of the --init run), or by a new one.
 pub fn corpus(config: &RunConfig, saved: Option<&Checkpoint>) -> Result<(Tokenizer, Corpus)> {
     open_corpus(config, saved.map(checkpoint::read_tokenizer).transpose()?)
 }
 
-/// The text that a config names, bundled with the program or in files, as tokens.
+/// The text that a config names, bundled or in files, as tokens.
 pub fn open_corpus(config: &RunConfig, existing: Option<Tokenizer>) -> Result<(Tokenizer, Corpus)> {
     match presets::embedded(&config.data.files) {
         Some(text) => Corpus::build(&config.data, &[text], &config.tokenizer, existing),
         None => match config.data.files.iter().find(|file| file.as_str() == presets::TOY_FILE) {
-            Some(file) => Err(Error::usage(format!("data.files has `{file}` beside other files: it can only stand alone"))),
+            Some(file) => Err(Error::usage(format!("data.files lists `{file}` with other files: it can only be used alone"))),
             None => Corpus::open(&config.data, &config.tokenizer, existing),
         },
     }

@@ -1,4 +1,4 @@
-//! What a run says of its data: the text, its tokens, the tokenizer and why it was chosen, and how much of the text became `<UNK>`.
+//! What a run reports of its data: the text, its tokens, the tokenizer and why it was chosen, and how much of the text became `<UNK>`.
 
 use super::output::count;
 use crate::error::{Error, Result};
@@ -10,32 +10,32 @@ use crate::train::presets::{self, TOY_FILE};
 pub struct Unknown {
     /// Shares of the training and of the validation tokens, 0 to 1.
     shares: [f64; 2],
-    /// Of one's own text: the bundled ones are what their presets make of them.
+    /// Whether the text is the user's own; the tokenizers of the bundled texts are chosen on purpose.
     own_text: bool,
     advice: &'static str,
 }
 
-/// Above this share there is a warning.
+/// A larger share causes a warning.
 const WARNED: f64 = 0.05;
-/// Above this share a run starts only if that is confirmed.
+/// A run with a larger share only starts if the user confirms it.
 const REFUSED: f64 = 0.5;
 
 impl Unknown {
-    /// `init` if the tokenizer comes from the run whose weights are taken over.
+    /// `init` if the tokenizer comes from the run whose weights are used.
     ///
     /// # Errors
     /// [`Error::File`] for a token file that can no longer be read.
     pub fn of(config: &RunConfig, corpus: &Corpus, tokenizer: &Tokenizer, init: bool) -> Result<Unknown> {
         let advice = if init {
-            "without --init, a run gets a tokenizer that knows the whole text"
+            "without --init, a run gets a tokenizer that covers the whole text"
         } else if corpus.why.is_some() {
             "a larger tokenizer.max_vocab or a smaller tokenizer.min_count helps"
         } else if corpus.train.vocab_size().is_some() {
-            "encode the text with a tokenizer that knows it, made by `wgpt tokenizer train`"
+            "encode the text with a tokenizer that covers it, made by `wgpt tokenizer train`"
         } else if !config.tokenizer.path.is_empty() {
-            "without tokenizer.path, --set tokenizer.kind=auto takes a tokenizer that knows the whole text"
+            "without tokenizer.path, --set tokenizer.kind=auto selects a tokenizer that covers the whole text"
         } else {
-            "--set tokenizer.kind=auto takes a tokenizer that knows the whole text"
+            "--set tokenizer.kind=auto selects a tokenizer that covers the whole text"
         };
         let own_text = presets::embedded(&config.data.files).is_none();
         Ok(Unknown { shares: corpus.unknown_shares(tokenizer)?, own_text, advice })
@@ -45,7 +45,7 @@ impl Unknown {
         self.shares[0].max(self.shares[1])
     }
 
-    /// Refuses a text of which most is unknown, unless that is `allowed`.
+    /// Refuses a text that is mostly unknown, unless it is `allowed`.
     ///
     /// # Errors
     /// [`Error::Usage`] with both shares and what helps.
@@ -60,20 +60,20 @@ impl Unknown {
         )))
     }
 
-    /// The shares, if anything is unknown.
+    /// The shares, or `None` if nothing is unknown.
     fn said(&self) -> Option<String> {
         let [train, val] = self.shares.map(percent);
         (self.largest() > 0.0).then(|| format!("{train} of the training and {val} of the validation tokens are {UNKNOWN}"))
     }
 
-    /// What to say in a line of its own.
+    /// The warning, for a line of its own.
     pub fn warning(&self) -> Option<String> {
         let warned = self.own_text && self.largest() > WARNED;
         warned.then(|| format!("much of the text is {UNKNOWN}, which the model can neither learn nor write: {}", self.advice))
     }
 }
 
-/// The text that a run is trained on, in words.
+/// Describes the text that a run is trained on.
 pub fn text_name(files: &[String]) -> String {
     match files {
         [] => "the bundled Shakespeare text".to_owned(),
@@ -83,20 +83,20 @@ pub fn text_name(files: &[String]) -> String {
     }
 }
 
-/// A path as short as it can be: what is in the working directory needs no more than its name.
+/// Shortens a path: a file in the working directory needs only its name.
 fn shown(file: &str) -> &str {
     let here = std::env::current_dir().ok();
     let relative = here.and_then(|here| std::path::Path::new(file).strip_prefix(here).ok()?.to_str());
     relative.filter(|path| !path.is_empty()).unwrap_or(file)
 }
 
-/// One line on the data of a run.
+/// One line that describes the data of a run.
 pub fn line(config: &RunConfig, corpus: &Corpus, tokenizer: &Tokenizer, unknown: &Unknown) -> String {
     let [train, val] = [&corpus.train, &corpus.val].map(|part| count(part.len() as u64));
     let (kind, vocab) = (tokenizer.kind(), count(tokenizer.vocab_size() as u64));
     let why = corpus.why.as_ref().map_or(String::new(), |why| format!(", chosen for this text as {why}"));
     let said = match unknown.said() {
-        // Without a warning, the way out stands here.
+        // Without a warning, the advice is given here.
         Some(said) if unknown.warning().is_none() => format!("; {said} ({})", unknown.advice),
         Some(said) => format!("; {said}"),
         None => String::new(),
@@ -129,7 +129,7 @@ mod tests {
         (unknown, line)
     }
 
-    /// A training part of one word, and a validation part of 100 with `strange` others.
+    /// A training part of one word, and a validation part of 100 words, `strange` of them unknown.
     fn text(strange: usize) -> String {
         (0..200).map(|i| if i < 200 - strange { "aa " } else { "bb " }).collect()
     }
@@ -140,7 +140,7 @@ mod tests {
         assert!(none.warning().is_none() && none.check(false).is_ok() && !line.contains("UNK"), "{line}");
         let (few, line) = shares(&text(5));
         assert!(few.warning().is_none() && few.check(false).is_ok());
-        assert!(line.ends_with("0.0 % of the training and 5.0 % of the validation tokens are <UNK> (--set tokenizer.kind=auto takes a tokenizer that knows the whole text)"), "{line}");
+        assert!(line.ends_with("0.0 % of the training and 5.0 % of the validation tokens are <UNK> (--set tokenizer.kind=auto selects a tokenizer that covers the whole text)"), "{line}");
         let (some, line) = shares(&text(6));
         assert!(some.warning().unwrap().contains("--set tokenizer.kind=auto") && some.check(false).is_ok());
         assert!(line.ends_with("6.0 % of the validation tokens are <UNK>"), "{line}");

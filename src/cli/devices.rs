@@ -1,4 +1,4 @@
-//! `wgpt devices`: which adapters there are, and which one a run would take.
+//! `wgpt devices`: lists the adapters, and which one a run would use.
 
 use serde::Serialize;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::{Context, Ended};
 use crate::error::{Result, bytes};
 use crate::gpu::adapter::{self, Request};
 
-/// List the adapters, and which one `train` would take and why
+/// List the adapters, and which one `train` would use and why
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -27,11 +27,11 @@ struct Row {
     limits: Limits,
     /// Optional features that would be used.
     features: Vec<&'static str>,
-    /// What the adapter lacks, if it cannot be taken.
+    /// What the adapter lacks, if it is unusable.
     problem: Option<String>,
 }
 
-/// Bytes, but for the buffers and invocations, which are counts.
+/// In bytes, except for the buffers and invocations, which are counts.
 #[derive(Debug, Serialize)]
 struct Limits {
     max_buffer_size: u64,
@@ -50,7 +50,7 @@ pub fn run(_: Devices, context: &Context) -> Result<Ended> {
     for row in &rows {
         show(row, context);
     }
-    context.out.line(&format!("`wgpt train` takes {taken}: {why}"));
+    context.out.line(&format!("`wgpt train` uses {taken}: {why}"));
     Ok(Ended::Done)
 }
 
@@ -113,12 +113,12 @@ fn show(row: &Row, context: &Context) {
 fn why(rows: &[Row], taken: usize, request: &Request) -> String {
     let row = &rows[taken];
     if let Some(wanted) = &request.adapter {
-        return format!("--adapter {wanted} names it");
+        return format!("selected by --adapter {wanted}");
     }
     let usable = rows.iter().filter(|row| row.problem.is_none()).count();
     match (usable, rows.len()) {
-        (1, 1) => "there is no other".to_owned(),
-        (1, _) => "no other is usable".to_owned(),
-        _ => format!("a {}; graphics cards come before integrated graphics, software and GL come last", row.r#type),
+        (1, 1) => "it is the only adapter".to_owned(),
+        (1, _) => "it is the only usable adapter".to_owned(),
+        _ => format!("a {}; graphics cards are preferred to integrated graphics, software and GL come last", row.r#type),
     }
 }

@@ -1,17 +1,16 @@
-//! What drivers read of the environment, set before the first of them is loaded; and what the system does when a file grows too large.
+//! The environment variables that drivers read, set before the first driver is loaded, and the user's limit on file sizes.
 
-/// Without XDG_RUNTIME_DIR there is no Wayland display to find, but Mesa's layer that sorts the adapters looks for one all the same and
-/// complains about it on stderr, `--quiet` or not. A display that is a path is looked for without that folder, and in silence.
+/// Without XDG_RUNTIME_DIR there is no Wayland display to find, but Mesa's layer that sorts the adapters still looks for one and complains
+/// on stderr, even with `--quiet`. So WAYLAND_DISPLAY is set to a path, which the layer tries without that folder and without a message.
 #[allow(unsafe_code)]
 pub fn settle() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|folder| folder.is_empty()) {
-        // SAFETY: this is the program's first act, before any thread but this one is there to read the environment.
+        // SAFETY: this runs first in `main`, before any other thread exists that could read the environment.
         unsafe { std::env::set_var("WAYLAND_DISPLAY", "/dev/null") };
     }
 }
 
-/// A file that would grow beyond the user's limit (`ulimit -f`) ends the process by a signal, unless that is ignored: then the write fails,
-/// as on a full disk.
+/// Lets a write beyond the user's file size limit (`ulimit -f`) fail, as on a full disk, instead of ending the process by a signal.
 #[allow(unsafe_code)]
 pub fn let_large_files_fail() {
     #[cfg(unix)]
@@ -21,7 +20,7 @@ pub fn let_large_files_fail() {
     }
 }
 
-/// The largest file that the user's limit allows (`ulimit -f`), in bytes; none without a limit.
+/// The user's file size limit (`ulimit -f`) in bytes; `None` without a limit.
 #[allow(unsafe_code)]
 pub fn largest_file() -> Option<u64> {
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! `wgpt eval`: how well a run predicts a text, beside a bigram model.
+//! `wgpt eval`: how well a run predicts a text, compared with a bigram model.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::model::session::Session;
 use crate::text::{Bigram, Corpus, DataConfig, Source, TokenStore, UNKNOWN, read_text};
 use crate::train::evaluate::evaluate_shown;
 
-/// Measure loss, perplexity and bits per character, beside a bigram model counted on the same training text
+/// Measure loss, perplexity and bits per character, and a bigram model's loss for comparison
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,14 +29,14 @@ pub struct Eval {
     /// The run to use [default: the newest under runs/]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// A text, or .tokens file, to take instead of the run's validation split
+    /// A text or .tokens file to evaluate instead of the run's validation split
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
     variants: VariantArgs,
 }
 
-/// Losses are in nats per token. What cannot be known is null.
+/// Losses are in nats per token. Unknown figures are null.
 #[derive(Debug, Serialize)]
 struct Figures {
     loss: f64,
@@ -46,16 +46,16 @@ struct Figures {
     bigram_loss: Option<f64>,
 }
 
-/// What is evaluated.
+/// The text to evaluate.
 struct Text {
     name: String,
     tokens: TokenStore,
     characters: Option<u64>,
 }
 
-/// Tokens that go through the model at once.
+/// Tokens in one batch.
 const BATCH_TOKENS: usize = 4096;
-/// A longer evaluation says how far it is, so often.
+/// A longer evaluation reports its progress at this interval.
 const SILENCE: Duration = Duration::from_secs(10);
 
 pub fn run(args: Eval, context: &Context) -> Result<Ended> {
@@ -65,7 +65,7 @@ pub fn run(args: Eval, context: &Context) -> Result<Ended> {
         (Some(file), _) => open(&loaded, file)?,
         (None, Ok(corpus)) => Text { name: validation_split(&loaded), tokens: corpus.val.clone(), characters: Some(corpus.val_characters) },
         (None, Err(e)) => {
-            return Err(Error::file(&loaded.run, format!("its validation split cannot be measured: {e}; name a text with --data")));
+            return Err(Error::file(&loaded.run, format!("its validation split cannot be evaluated: {e}; name a text with --data")));
         }
     };
     let found = text.tokens.len();
@@ -85,10 +85,10 @@ pub fn run(args: Eval, context: &Context) -> Result<Ended> {
     show(&loaded, &text, &figures, context)
 }
 
-/// What the run was trained and validated on.
+/// The text that the run was trained and validated on.
 ///
 /// # Errors
-/// [`Error::File`] for a file that is gone, [`Error::Usage`] for one that has changed since.
+/// [`Error::File`] for a missing file, [`Error::Usage`] for one that has changed since.
 fn own_corpus(loaded: &Loaded) -> Result<Corpus> {
     let (_, corpus) = open_corpus(&loaded.config, Some(loaded.tokenizer.clone()))?;
     let changed = if loaded.sources.is_empty() { None } else { Source::difference(&loaded.sources, &corpus.sources) };
@@ -100,18 +100,18 @@ fn validation_split(loaded: &Loaded) -> String {
     if data.val_fraction == 0.0 {
         return "the run's validation split".to_owned();
     }
-    let unchecked = if loaded.sources.is_empty() { ", which may have changed since: the checkpoint does not tell" } else { "" };
+    let unchecked = if loaded.sources.is_empty() { ", which may have changed since: the checkpoint has no record of it" } else { "" };
     format!("the run's validation split, the last {} % of {}{unchecked}", (1e6 * data.val_fraction).round() / 1e4, text_name(&data.files))
 }
 
-/// The whole of a file, by the run's tokenizer.
+/// The whole of a file, encoded by the run's tokenizer.
 fn open(loaded: &Loaded, file: &Path) -> Result<Text> {
     let name = file.display().to_string();
     let data = DataConfig { files: vec![name.clone()], val_fraction: 0.0 };
     let tokenizer = Some(loaded.tokenizer.clone());
     if name.ends_with(".tokens") {
         if file.to_str().is_none() {
-            return Err(Error::file(file, "has a name that is not UTF-8, which is needed here: give it another name"));
+            return Err(Error::file(file, "has a name that is not UTF-8, which is required here: rename it"));
         }
         let (_, corpus) = Corpus::open(&data, &loaded.config.tokenizer, tokenizer)?;
         return Ok(Text { name, tokens: corpus.train, characters: None });
@@ -154,7 +154,7 @@ fn show(loaded: &Loaded, text: &Text, figures: &Figures, context: &Context) -> R
     out.line(&format!("loss                {:.4} nats per token", figures.loss));
     out.line(&format!("perplexity          {:.2}", figures.perplexity));
     if let Some(bits) = figures.bits_per_character {
-        let blanks = if loaded.tokenizer.kind() == "word" { ", white space between words as one" } else { "" };
+        let blanks = if loaded.tokenizer.kind() == "word" { ", white space between words counted as one" } else { "" };
         out.line(&format!("bits per character  {bits:.4}{blanks}"));
     }
     out.line(&format!("tokens              {}", count(figures.tokens)));
@@ -165,7 +165,7 @@ fn show(loaded: &Loaded, text: &Text, figures: &Figures, context: &Context) -> R
     if unknown > 0 {
         let share = 100.0 * unknown as f64 / text.tokens.len() as f64;
         out.notice(&format!(
-            "note: {share:.1} % of the tokens are {UNKNOWN}; what they stood for counts as known, which flatters all figures"
+            "note: {share:.1} % of the tokens are {UNKNOWN}; they count as known words, so all figures look better than they are"
         ));
     }
     Ok(Ended::Done)

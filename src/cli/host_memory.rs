@@ -1,4 +1,4 @@
-//! Whether this machine holds what an adapter takes that has no memory of its own: bytes, and mappings.
+//! Checks that this machine can hold what an adapter without memory of its own allocates: bytes and mappings.
 
 use sysinfo::System;
 
@@ -6,8 +6,8 @@ use crate::error::{Error, Result, bytes};
 use crate::gpu::Gpu;
 use crate::model::session::Memory;
 
-/// Refuses a plan that a software adapter, or graphics within the processor, cannot hold: some drivers accept any allocation, and the
-/// system ends the process when it is used.
+/// Refuses a plan that a software adapter or integrated graphics cannot hold: some drivers accept any allocation, and the system kills the
+/// process when the memory is used.
 ///
 /// # Errors
 /// [`Error::Usage`] with what the plan needs and what the machine has.
@@ -20,15 +20,15 @@ pub fn check(gpu: &Gpu, memory: &Memory) -> Result<()> {
     allowed.map_or(Ok(()), |allowed| fits_mappings(&gpu.info().name, memory, &read("/proc/self/maps"), allowed))
 }
 
-/// What a driver that keeps its memory in a file calls that: Mesa's llvmpipe since 24.
+/// How Mesa's llvmpipe since 24 names the file that it keeps its memory in.
 const DRIVERS_FILE: &str = "memfd:allocation fd";
-/// Mappings that it makes for a bind group: counted on Mesa 25, 774 for 384 of them and 1,510 for 752.
+/// Mappings that it creates per bind group: counted on Mesa 25, 774 for 384 bind groups and 1,510 for 752.
 const OF_A_BIND_GROUP: u64 = 2;
-/// Mappings that come beside those: threads, compiled code, files.
+/// Allowance for other mappings: threads, compiled code, files.
 const OTHER_MAPPINGS: u64 = 2000;
 
-/// Refuses a plan of more bind groups than a process may have mappings, of which that driver makes some for each; it crashes when it
-/// gets none. `maps` is what the process has mapped, `allowed` how much it may.
+/// Refuses a plan with too many bind groups for the mappings that a process may have: that driver creates some for each, and crashes when
+/// it gets none. `maps` lists the mappings of the process, `allowed` is their limit.
 fn fits_mappings(adapter: &str, memory: &Memory, maps: &str, allowed: u64) -> Result<()> {
     let needed = OF_A_BIND_GROUP * memory.bind_groups + maps.lines().count() as u64 + OTHER_MAPPINGS;
     if needed <= allowed || !maps.contains(DRIVERS_FILE) {
@@ -36,7 +36,7 @@ fn fits_mappings(adapter: &str, memory: &Memory, maps: &str, allowed: u64) -> Re
     }
     Err(Error::usage(format!(
         "the run has {} dispatches a step, and the driver of {adapter} maps memory for each: it needs {needed} mappings, this system allows \
-         {allowed} (vm.max_map_count): take a smaller model.n_layer, or let the system allow more with: sysctl -w vm.max_map_count={needed}",
+         {allowed} (vm.max_map_count): use a smaller model.n_layer, or raise the limit with: sysctl -w vm.max_map_count={needed}",
         memory.bind_groups
     )))
 }
@@ -48,13 +48,13 @@ fn fits(adapter: &str, memory: &Memory, total: u64) -> Result<()> {
     let (needed, there) = (bytes(memory.total), bytes(total));
     let (class, largest) = memory.classes.iter().max_by_key(|(_, size)| *size).copied().unwrap_or(("buffers", memory.total));
     Err(Error::usage(format!(
-        "the run needs {needed} of memory, {} of it for {class}; the adapter {adapter} shares the {there} of this machine: take a smaller \
+        "the run needs {needed} of memory, {} of it for {class}; the adapter {adapter} shares the {there} of this machine: use a smaller \
          model, a smaller train.batch_size (with more train.grad_accumulation), or a graphics card (see `wgpt devices`)",
         bytes(largest)
     )))
 }
 
-/// Bytes of memory and swap of this machine, or of the container that this process is in; `None` where the system does not tell.
+/// Bytes of memory and swap of this machine, or of the container that this process runs in; `None` if the system does not report them.
 fn total() -> Option<u64> {
     let mut system = System::new().ok()?;
     system.refresh_memory();

@@ -1,17 +1,17 @@
-//! Ctrl-C: the first asks a command to stop and keep what it has, the second ends the program at once.
+//! Ctrl-C: the first one asks a command to stop and keep what it has, the second one ends the program at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::output::Output;
 use crate::error::{Error, Result};
 
-/// What a run says.
-pub const SAVING: &str = "\nstopping and saving; Ctrl-C again ends at once, with what was saved before";
+/// The notice of a training run.
+pub const SAVING: &str = "\nstopping and saving; Ctrl-C again exits at once and keeps only earlier checkpoints";
 
-/// Signal handlers have nowhere else to write to.
+/// A static: signal handlers have no other place to write to.
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// From here on Ctrl-C sets [`requested`] instead of ending the program, and says what comes of that.
+/// From now on Ctrl-C sets [`requested`] instead of ending the program, and prints `said`.
 ///
 /// # Errors
 /// [`Error::Device`] when the system refuses the handler.
@@ -20,10 +20,10 @@ pub fn listen(quiet: bool, said: &'static str) -> Result<()> {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        // On a thread of its own: it may print.
+        // The handler runs on a thread of its own, so it may print.
         Output::new(false, quiet).notice(said);
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::Device(format!("Ctrl-C cannot be listened for: {e}")))
+    ctrlc::set_handler(handler).map_err(|e| Error::Device(format!("the Ctrl-C handler cannot be installed: {e}")))
 }
 
 /// Whether Ctrl-C was pressed since [`listen`].

@@ -1,4 +1,4 @@
-//! Everything that is printed goes through here.
+//! All printing goes through this module.
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -14,14 +14,14 @@ use crate::error::{Error, Result, shortened};
 pub struct Output {
     json: bool,
     quiet: bool,
-    /// Somebody sees stdout as it comes.
+    /// Whether stdout is a terminal.
     terminal: bool,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Nobody reads stdout any more, as in `wgpt ... | head -1`.
+    /// Stdout has lost its reader, as in `wgpt ... | head -1`.
     closed: bool,
     /// Stdout could not be written for another reason, such as a full disk.
     failed: Option<Error>,
@@ -40,19 +40,19 @@ impl Output {
         self.quiet
     }
 
-    /// A line of a result for people.
+    /// Prints a line of a result as text.
     pub fn line(&self, text: &str) {
         self.piece(&format!("{text}\n"));
     }
 
-    /// A piece of a result for people, shown at once.
+    /// Prints a piece of a result as text, at once.
     pub fn piece(&self, text: &str) {
         if !self.json {
             self.write(text);
         }
     }
 
-    /// A result for programs: one line of JSON.
+    /// Prints a result as one line of JSON.
     pub fn object(&self, value: &impl Serialize) {
         if self.json {
             match serde_json::to_string(value) {
@@ -62,14 +62,14 @@ impl Output {
         }
     }
 
-    /// A line of JSON that is written already.
+    /// Prints a line that already is JSON.
     pub fn json_line(&self, line: &str) {
         if self.json {
             self.write(&format!("{line}\n"));
         }
     }
 
-    /// What may interest a person but is no result; to stderr.
+    /// Prints to stderr what may interest a person but is not a result.
     pub fn notice(&self, text: &str) {
         if !self.quiet {
             // A closed stderr is no reason to stop.
@@ -77,24 +77,24 @@ impl Output {
         }
     }
 
-    /// Whether notices are seen on a terminal as they come.
+    /// Whether notices go to a terminal.
     pub fn is_terminal(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
     }
 
-    /// True when writing more to stdout is of no use.
+    /// Whether writing more to stdout is useless.
     pub fn ended(&self) -> bool {
         let state = self.state();
         state.closed || state.failed.is_some()
     }
 
     /// # Errors
-    /// The first failure to write to stdout; a reader that has gone away is none.
+    /// The first failure to write to stdout; a lost reader is not a failure.
     pub fn finish(&self) -> Result<()> {
         self.state().failed.take().map_or(Ok(()), Err)
     }
 
-    /// A file or a pipe gets the text as it is; a terminal, which would obey them, no control characters.
+    /// A file or a pipe receives the text unchanged; a terminal, which would interpret them, receives no control characters.
     fn write(&self, text: &str) {
         if self.ended() {
             return;
@@ -117,7 +117,7 @@ impl Output {
     }
 }
 
-/// Prints to stdout what something else writes; a reader that has gone away is no failure.
+/// Runs code that prints to stdout; a lost reader is not a failure.
 ///
 /// # Errors
 /// The failure to write.
@@ -132,21 +132,21 @@ fn not_written(e: &std::io::Error) -> Error {
     Error::file("stdout", format!("cannot be written: {e}"))
 }
 
-/// More than any message has that quotes values by [`excerpt`](crate::error::excerpt): what a crate of somebody else may quote whole.
+/// Longer than any message that quotes values by [`excerpt`](crate::error::excerpt). Other crates' messages may quote values in full.
 const LONGEST: usize = 16_384;
 
-/// The one line that an error is.
+/// Prints an error as one line.
 pub fn error(message: &str) {
     let _ = writeln!(std::io::stderr(), "error: {}", harmless(&shortened(&one_line(message), LONGEST)));
 }
 
-/// Without line ends; blanks stay as they are, since a name or a command may have several.
+/// Joins the lines; other blanks are kept, since a name or a command may contain several.
 fn one_line(message: &str) -> String {
     message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// A text without what a terminal obeys: control characters but line ends and tabs become their pictures (U+2400 on) or, without one,
-/// U+FFFD; carriage returns, which many texts have at each line end, vanish.
+/// Replaces what a terminal would interpret: control characters except line ends and tabs become their pictures (U+2400 on) or, if they
+/// have none, U+FFFD; carriage returns, which many texts have at each line end, are removed.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(obeyed) {
@@ -161,7 +161,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     text.chars().filter(|c| *c != '\r').map(shown).collect::<String>().into()
 }
 
-/// A path for JSON, which has no bytes: what is not UTF-8 is replaced.
+/// A path for JSON, which cannot hold bytes: what is not UTF-8 is replaced.
 pub fn path(path: &Path) -> Cow<'_, str> {
     path.to_string_lossy()
 }
@@ -188,7 +188,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// A token for a list: as it is where it is plain, else quoted, so that blanks and line ends show.
+/// A token for a list: unchanged if it is plain, else quoted, so that blanks and line ends are visible.
 pub fn token(text: &str) -> String {
     let plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
     if plain { text.to_owned() } else { format!("{text:?}") }

@@ -1,4 +1,4 @@
-//! Pipelines that the driver compiled, kept in the user's cache folder between commands. Whatever goes wrong here costs time only.
+//! Compiled pipelines, kept in the user's cache folder between commands. A failure here only costs time.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -12,17 +12,17 @@ use crate::gpu::Gpu;
 /// The cache of one adapter.
 pub struct PipelineCache {
     gpu: Gpu,
-    /// None where the adapter has no cache or the user no folder for it.
+    /// `None` if the adapter has no cache or the user no folder for it.
     path: Option<PathBuf>,
-    /// Checksum of what is in the file.
+    /// Checksum of the file's contents.
     saved: Cell<u64>,
 }
 
-/// Bytes of the checksum that a file begins with.
+/// Length in bytes of the checksum at the start of a file.
 const HEADER: usize = 8;
 
 impl PipelineCache {
-    /// Gives the device what an earlier command saved, if that is whole.
+    /// Passes the device what an earlier command saved, if the file is intact.
     #[allow(unsafe_code)]
     pub fn open(gpu: &Gpu) -> PipelineCache {
         let path = cache_folder().zip(wgpu::util::pipeline_cache_key(gpu.info())).map(|(folder, key)| folder.join(key));
@@ -35,7 +35,7 @@ impl PipelineCache {
         PipelineCache { gpu: gpu.clone(), path, saved: Cell::new(whole.map_or(0, checksum)) }
     }
 
-    /// Writes what the device compiled since, replacing the file whole.
+    /// Writes what the device has compiled since, replacing the whole file.
     pub fn save(&self) {
         let Some((path, data)) = self.path.as_ref().zip(self.gpu.pipeline_cache_data()) else { return };
         let sum = checksum(&data);
@@ -57,7 +57,7 @@ impl PipelineCache {
     }
 }
 
-/// What follows a right checksum.
+/// The data behind the checksum, if the checksum is correct.
 fn content(file: &[u8]) -> Option<&[u8]> {
     let (header, data) = file.split_at_checked(HEADER)?;
     (header == checksum(data).to_le_bytes() && !data.is_empty()).then_some(data)

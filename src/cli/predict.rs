@@ -1,4 +1,4 @@
-//! `wgpt predict`: the likeliest next tokens.
+//! `wgpt predict`: the most likely next tokens.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::{Context, Ended, output};
 use crate::error::{Error, Result};
 use crate::generate::ranked;
 
-/// Show the likeliest next words (or tokens) with their probabilities
+/// Show the most likely next words (or tokens) with their probabilities
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,23 +19,23 @@ Examples:
   wgpt predict --run runs/shakespeare-word \"my lord , I\" --top 10
   wgpt predict --ids 12,7,9 --json      {\"predictions\": [{\"token\", \"id\", \"probability\"}]}")]
 pub struct Predict {
-    /// What comes before
+    /// The text to continue
     #[arg(required_unless_present = "ids", conflicts_with = "ids")]
     text: Option<String>,
-    /// Token ids in place of a text
+    /// Token ids instead of a text
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',')]
     ids: Vec<u32>,
     /// The run to use [default: the newest under runs/]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// How many to show [default: 5, or all of a smaller vocabulary]
+    /// Number of tokens to show [default: 5, or the whole vocabulary if it is smaller]
     #[arg(long, value_name = "K")]
     top: Option<usize>,
     #[command(flatten)]
     variants: VariantArgs,
 }
 
-/// One of the likeliest tokens.
+/// One of the most likely tokens.
 #[derive(Debug, Serialize)]
 pub struct Prediction {
     pub token: String,
@@ -64,7 +64,7 @@ pub fn run(args: Predict, context: &Context) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-/// The `top` likeliest tokens of these logits (V).
+/// The `top` most likely tokens of these logits (V).
 pub fn list(loaded: &Loaded, logits: &[f32], top: usize) -> Result<Vec<Prediction>> {
     let named = |(id, probability): &(u32, f64)| Ok(Prediction { token: loaded.tokenizer.token(*id)?, id: *id, probability: *probability });
     ranked(logits, 1.0).iter().take(top).map(named).collect()

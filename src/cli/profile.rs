@@ -30,21 +30,21 @@ Examples:
   wgpt profile --preset shakespeare-char
   wgpt profile --preset shakespeare-char --trace step.json --plot roofline.svg
   wgpt profile --preset gpt2 --set train.grad_accumulation=1 --set train.batch_size=2
-  wgpt profile --preset gpt2 --variant matmul=tile_8x8 --roof 20.1,8.02     against the roof of another run
+  wgpt profile --preset gpt2 --variant matmul=tile_8x8 --roof 20.1,8.02     with the roof of another run
   renderdoccmd capture --working-dir . wgpt profile --preset toy --capture
 
-Steps are real ones, on random tokens; nothing is written but what --trace and --plot name. A trace opens in
+Steps are real training steps, on random tokens; only the files that --trace and --plot name are written. A trace opens in
 ui.perfetto.dev. The roof is measured in the same run by shaders/probe.wgsl: a copy, and multiply-adds in
-registers. `roof %` is the shortest time the roof allows over the time taken; bytes are what each call must read
-and write at least, so that caches can lift a kernel above its roof. Two runs measure two roofs, some percent
-apart: give the second run the first one's with --roof, and their columns compare.")]
+registers. `roof %` is the shortest time the roof allows, divided by the time taken; bytes are what each call must read
+and write at least, so caches can lift a kernel above its roof. The roofs that two runs measure differ by some percent:
+to compare their tables, pass the first run's roof to the second run by --roof.")]
 pub struct Profile {
     #[command(flatten)]
     settings: Settings,
     /// Steps to time
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     steps: u32,
-    /// How to time [default: timestamps where the adapter has them]
+    /// Timing method [default: timestamps if the adapter has them]
     #[arg(long, value_name = "HOW")]
     method: Option<How>,
     /// Write the last timed step as a Chrome trace
@@ -53,7 +53,7 @@ pub struct Profile {
     /// Draw the roofline with a point for each kernel
     #[arg(long, value_name = "FILE.svg|FILE.png")]
     plot: Option<PathBuf>,
-    /// Hold kernels against this roof instead of measuring one: GFLOP/s and GB/s
+    /// Compare kernels with this roof instead of measuring one: GFLOP/s and GB/s
     #[arg(long, value_name = "GFLOPS,GBS", value_parser = roof)]
     roof: Option<Roof>,
     /// Replace the files that --trace and --plot name
@@ -75,7 +75,7 @@ enum How {
 fn roof(text: &str) -> Result<Roof, String> {
     let number = |part: &str| part.trim().parse::<f64>().ok().map(|x| x * 1e9).filter(|x| *x > 0.0 && x.is_finite());
     let parts = text.split_once(',').and_then(|(flops, bandwidth)| Some((number(flops)?, number(bandwidth)?)));
-    let (flops, bandwidth) = parts.ok_or("two numbers above 0 are needed, as in 20.1,8.02: GFLOP/s of multiply-adds and GB/s copied")?;
+    let (flops, bandwidth) = parts.ok_or("needs two numbers above 0, as in 20.1,8.02: GFLOP/s of multiply-adds and GB/s copied")?;
     Ok(Roof { flops, bandwidth })
 }
 
@@ -107,7 +107,7 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-/// Settings as for `train`; where the vocabulary is left to a tokenizer, that of the text given, or a typical one.
+/// Settings as for `train`. If they leave the vocabulary to a tokenizer, its size is that of the given text, or a typical one.
 fn config_of(settings: &Settings) -> Result<RunConfig> {
     let (mut config, _) = settings.fitting(&settings.base()?)?;
     config.validate()?;

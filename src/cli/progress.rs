@@ -1,4 +1,4 @@
-//! How a run goes: a bar on a terminal, a few plain lines elsewhere, records of metrics with `--json`.
+//! Shows the progress of a run: a bar on a terminal, a few plain lines elsewhere, records of metrics with `--json`.
 
 mod pace;
 
@@ -19,23 +19,23 @@ pub struct Progress<'a> {
     steps: u64,
     pace: Pace,
     started: Instant,
-    /// Of the last plain line: when, and in which tenth of the run.
+    /// When the last plain line was printed, and in which tenth of the run.
     shown: (Instant, u64),
     step: u64,
-    /// Of the last steps, no more than [`SHOWN`]: one step's loss says little, their mean is shown.
+    /// Losses of the last steps, at most [`SHOWN`]: one step's loss says little, so their mean is shown.
     losses: VecDeque<f64>,
     val_loss: Option<f64>,
     learning_rate: f64,
     tokens_per_second: f64,
-    /// Since when a validation goes on, and how much of it has been submitted.
+    /// When the current validation began, how many of its batches were submitted, and how many there are.
     validating: Option<(Instant, usize, usize)>,
 }
 
-/// Steps whose mean loss is shown.
+/// Number of steps whose mean loss is shown.
 const SHOWN: usize = 20;
 
 impl<'a> Progress<'a> {
-    /// From the step that the run stands at.
+    /// Starts at the run's current step.
     pub fn new(out: &'a Output, run: &Run) -> Progress<'a> {
         let (steps, first) = (run.setup.config.train.steps, run.trainer.step_count());
         let bar = out.is_terminal().then(|| {
@@ -45,7 +45,7 @@ impl<'a> Progress<'a> {
             bar
         });
         let (now, train) = (Instant::now(), &run.setup.config.train);
-        // A validation part that is too short for one is said by the run.
+        // The run itself reports a validation part that is too short.
         let batches = eval_batches(&run.setup.corpus.val, run.setup.config.model.seq_len, train.eval_batches, train.batch_size);
         let batches = if run.setup.corpus.val.is_empty() { 0 } else { batches.unwrap_or(0) };
         Progress {
@@ -95,7 +95,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Ends the bar; how long the run took.
+    /// Ends the bar. Returns how long the run took.
     pub fn finish(self) -> Duration {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -109,7 +109,7 @@ impl<'a> Progress<'a> {
             bar.set_message(self.numbers());
             return;
         }
-        // A line for every tenth of the run; in a slow one also every 10 s, and less often the longer it takes.
+        // A line for every tenth of the run; in a slow run also every 10 s, less often the longer it takes.
         let (since, tenth) = (self.shown.0.elapsed(), 10 * self.step / self.steps);
         let pause = Duration::from_secs(10).max(self.started.elapsed() / 20);
         if tenth == self.shown.1 && since < pause {
@@ -120,7 +120,7 @@ impl<'a> Progress<'a> {
         self.out.notice(&format!("step {step}/{steps}  {}", self.numbers()));
     }
 
-    /// On a terminal 80 characters have to do: what matters least comes last.
+    /// A terminal may have only 80 characters: the least important numbers come last.
     fn numbers(&self) -> String {
         let (unit, gap) = if self.bar.is_some() { ("tok/s", " ") } else { ("tokens/s", "  ") };
         let mean = self.losses.iter().sum::<f64>() / self.losses.len() as f64;

@@ -1,4 +1,4 @@
-//! Finding runs in folders: the one named, or the newest; and what a command needs of it.
+//! Finds runs in folders, the named one or the newest, and loads what a command needs from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::text::{Source, Tokenizer};
 use crate::train::RunConfig;
 use crate::train::checkpoint::{self, Which};
 
-/// Where runs are, unless `--out` says otherwise.
+/// Default folder of runs, if `--out` names no other.
 pub const RUNS: &str = "runs";
 
 /// The best checkpoint of a run, read.
@@ -25,7 +25,7 @@ pub struct Loaded {
     pub config: RunConfig,
     pub tokenizer: Tokenizer,
     pub weights: Vec<Vec<f32>>,
-    /// What it was trained on; empty if the checkpoint does not say.
+    /// What it was trained on; empty if the checkpoint does not record it.
     pub sources: Vec<Source>,
 }
 
@@ -40,12 +40,12 @@ pub fn named_or_newest(run: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-/// The run in `runs` whose last checkpoint is the youngest.
+/// The run in `runs` whose last checkpoint is the newest.
 fn newest(runs: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path());
     let saved = |run: PathBuf| {
         let folder = run.join(checkpoint::FOLDER);
-        // A first save that was cut off has made a checkpoint, and not yet the file that names it.
+        // An interrupted first save leaves a checkpoint, but not the file that names it.
         let unnamed = |e| if checkpoint::any(&run) { fs::metadata(&folder) } else { Err(e) };
         let time: SystemTime = fs::metadata(folder.join("latest")).or_else(unnamed).and_then(|m| m.modified()).ok()?;
         Some((time, run))
@@ -53,14 +53,14 @@ fn newest(runs: &Path) -> Result<PathBuf> {
     let newest = entries.filter_map(saved).max();
     newest
         .map(|(_, run)| run)
-        .ok_or_else(|| Error::file(runs, "no run with a checkpoint is here: make one with `wgpt train`, or name one with --run"))
+        .ok_or_else(|| Error::file(runs, "contains no run with a checkpoint: make one with `wgpt train`, or name one with --run"))
 }
 
-/// Reads the checkpoint with the lowest validation loss of the run that `--run` names, or of the newest; or the checkpoint that it names.
-/// Its files are compared with its manifest if `verify`.
+/// Reads the checkpoint with the lowest validation loss of the run that `--run` names, or of the newest run; or the checkpoint that it
+/// names. Verifies its files against its manifest if `verify`.
 ///
 /// # Errors
-/// [`Error::File`] for a run without checkpoint, or one that is damaged.
+/// [`Error::File`] for a run without a checkpoint, or a damaged one.
 pub fn load(run: Option<&Path>, verify: bool) -> Result<Loaded> {
     let run = named_or_newest(run)?;
     let path = checkpoint::find_or_take(&run, Which::Best)?.verify(verify);
@@ -75,12 +75,12 @@ pub fn load(run: Option<&Path>, verify: bool) -> Result<Loaded> {
 }
 
 impl Loaded {
-    /// One line that says what is used.
+    /// One line that names the run and the step.
     pub fn describe(&self) -> String {
         format!("{}, step {}", self.run.display(), self.step)
     }
 
-    /// The model on the device, ready to predict; it never draws ids that its tokenizer has no token for.
+    /// The model on the device, ready to predict; it never draws ids for which its tokenizer has no token.
     pub fn generator(&self, gpu: &Gpu, options: &Options) -> Result<Generator> {
         let mut generator = block_on(gpu, Generator::new(gpu, &self.config.model, &self.weights, options))?;
         let rows = self.config.model.vocab_size as u32;
@@ -89,7 +89,7 @@ impl Loaded {
         Ok(generator)
     }
 
-    /// The ids of a prompt: those given, or those of a text, whose unknown words are said once.
+    /// The ids of a prompt: the given ids, or those of a text. Prints one notice of its unknown words.
     ///
     /// # Errors
     /// [`Error::Usage`] for an empty prompt or an id out of range.
@@ -113,7 +113,7 @@ impl Loaded {
     }
 }
 
-/// At most a handful of them by name.
+/// A notice that names a handful of them at most.
 fn unknown_words(unknown: &[String]) -> String {
     let named: Vec<String> = unknown.iter().take(5).map(|word| format!("\"{}\"", excerpt(word))).collect();
     let more = if unknown.len() > 5 { format!(" and {} more", unknown.len() - 5) } else { String::new() };

@@ -1,4 +1,4 @@
-//! Settings as `train`, `tune` and `profile` take them: a preset, and what the arguments say over it.
+//! Settings as `train`, `tune` and `profile` read them: a preset, and the arguments that override it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,37 +8,37 @@ use crate::text::{AUTO, TokenizerConfig, absolute, read_text};
 use crate::train::config::RunConfig;
 use crate::train::presets::{self, PRESETS, TOY_FILE};
 
-/// Where settings come from; each counts over the one before.
+/// Sources of settings; each one overrides those before it.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Settings {
-    /// Ready-made settings; `wgpt train --help` lists them
+    /// Settings to start from; `wgpt train --help` lists the presets
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// A TOML file with some or all settings, as in a run's config.toml
+    /// A TOML file with some or all settings, in the format of a run's config.toml
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
-    /// Texts (or .tokens files) to use instead of the bundled one
+    /// Texts (or .tokens files) to use instead of the bundled text
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub data: Vec<String>,
-    /// Any setting by its name; may be given many times
+    /// Any setting by its name; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
 }
 
 impl Settings {
-    /// The preset that is named, or the default one.
+    /// The named preset, or the default one.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] for a preset that there is not.
+    /// [`crate::error::Error::Usage`] for an unknown preset.
     pub fn base(&self) -> Result<RunConfig> {
         presets::preset(self.preset.as_deref().unwrap_or(PRESETS[0].0))
     }
 
-    /// What the arguments say key by key, over a preset or a run's own settings; and what was done to settings that nobody named. Files are
-    /// named by absolute paths, so that the run finds them from any folder.
+    /// Applies the arguments, key by key, to a preset or to a run's own settings. Also returns notes on settings that changed although they
+    /// were not named. Files are stored as absolute paths, so that the run finds them from any folder.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] and [`crate::error::Error::File`] for what is no setting.
+    /// [`crate::error::Error::Usage`] and [`crate::error::Error::File`] for invalid settings.
     pub fn over(&self, base: &RunConfig) -> Result<(RunConfig, Vec<String>)> {
         let mut config = base.clone();
         if let Some(path) = &self.config {
@@ -59,8 +59,8 @@ impl Settings {
         Ok((config, notes.into_iter().collect()))
     }
 
-    /// The same, with [tokenizer] as the arguments want it. One's own text gets a tokenizer that fits it, unless a preset or a kind is
-    /// named; and what a preset says of one kind of tokenizer means nothing for another kind, or for one from a file.
+    /// As [`Settings::over`], but with a `[tokenizer]` that suits the arguments. A user's own text gets a tokenizer that fits it, unless a
+    /// preset or a kind is named. A preset's values for one kind of tokenizer do not apply to another kind, or to a tokenizer from a file.
     ///
     /// # Errors
     /// As [`Settings::over`].
@@ -83,7 +83,7 @@ impl Settings {
         Ok((RunConfig { tokenizer, ..config }, notes))
     }
 
-    /// What a run with these settings is called: after the first of preset, config file and text that is given.
+    /// The name of a run with these settings: that of the first one given of preset, config file and text.
     pub fn name(&self) -> Option<String> {
         let owned = |name: &OsStr| name.to_string_lossy().into_owned();
         let config = || self.config.as_deref().and_then(Path::file_stem).map(owned);
@@ -91,11 +91,11 @@ impl Settings {
         self.preset.clone().or_else(config).or_else(text)
     }
 
-    /// The first file that is named as data, if it is not a bundled one.
+    /// The first file named as data, if it is not a bundled one.
     fn own_text(&self) -> Option<String> {
         let mut config = RunConfig::default();
         config.data.files.clone_from(&self.data);
-        // What cannot be set is refused where the settings are made.
+        // Invalid assignments are refused when the settings are built.
         self.set.iter().for_each(|assignment| drop(config.set(assignment)));
         let files = config.data.files;
         if presets::embedded(&files).is_some() { None } else { files.into_iter().next() }

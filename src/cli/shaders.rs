@@ -1,4 +1,4 @@
-//! `wgpt shaders`: every kernel in all its variants, as a list or as files for the tools of GPU vendors.
+//! `wgpt shaders`: lists every kernel with all its variants, or writes them as files for GPU vendors' tools.
 
 mod translate;
 
@@ -19,18 +19,18 @@ use crate::model::config::MAX_HEAD_SIZE;
 use crate::ops::{self, SOURCES};
 use translate::Target;
 
-/// List every kernel with its bindings and variants, or write them for the tools of GPU vendors
+/// List every kernel with its bindings and variants, or write them for GPU vendors' tools
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wgpt shaders                                         all kernels; which variants this adapter takes
+  wgpt shaders                                         all kernels, and which variants this adapter uses
   wgpt shaders matmul attention.forward --json
   wgpt shaders --target spirv --out spirv              for Radeon GPU Analyzer, spirv-val, spirv-dis, Nsight
   wgpt shaders matmul --target msl --out metal         for xcrun metal and Xcode
   rga -s vk-spv-offline -c gfx1100 --isa isa.txt --comp spirv/matmul.forward.tile_shared.spv
   dxc -T cs_6_0 -E forward hlsl/matmul.forward.tile_shared.hlsl    after --target hlsl; also for PIX
 
-Files are called KERNEL.VARIANT and an ending; they are written as a release run compiles them, without
+Files are named KERNEL.VARIANT and an extension; they are written as a release run compiles them, without
 run-time checks. Bindings keep their numbers in group (descriptor set, space) 0.")]
 pub struct Shaders {
     /// Only these kernels, or all kernels of these files
@@ -45,10 +45,10 @@ pub struct Shaders {
     /// Replace files in that folder
     #[arg(long, requires = "out")]
     overwrite: bool,
-    /// The size of an attention head, which sizes registers: a multiple of 4 up to 128
+    /// Size of an attention head, a multiple of 4 up to 128: it determines how many registers a kernel uses
     #[arg(long, value_name = "D", default_value_t = 64)]
     head_size: usize,
-    /// How activations are stored
+    /// Element type of activations
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     storage: Storage,
 }
@@ -72,7 +72,7 @@ struct BindingRow {
     index: u32,
     access: &'static str,
     r#type: String,
-    /// Bytes of an element, or of the whole if it is none.
+    /// Bytes of an element, or of the whole binding if it is not an array.
     stride: u64,
 }
 
@@ -81,11 +81,11 @@ struct VariantRow {
     variant: &'static str,
     workgroup_size: [u32; 3],
     workgroup_bytes: u32,
-    /// Rows and columns of output of a workgroup; null where the kernel walks the axis, or counts workgroups itself.
+    /// Rows and columns of output per workgroup; null if the kernel loops over the axis, or counts workgroups itself.
     tile: [Option<u32>; 2],
     /// Null without an adapter.
     runs: Option<bool>,
-    /// For which outputs the adapter takes it: `all`, `many rows`, `one row`, or null for none.
+    /// The outputs for which the adapter uses it by default: `all`, `many rows`, `one row`, or null for none.
     default: Option<&'static str>,
 }
 
@@ -107,13 +107,13 @@ pub fn run(args: Shaders, context: &Context) -> Result<Ended> {
     context.out.object(&json!({ "adapter": adapter, "kernels": rows }));
     match &adapter {
         Some(name) => context.out.notice(&format!("adapter   {name}")),
-        None => context.out.notice("adapter   none here: what would run, and by default, cannot be said"),
+        None => context.out.notice("adapter   none found: which variants run, and which are the default, is unknown"),
     }
     rows.iter().for_each(|row| show(row, context));
     Ok(Ended::Done)
 }
 
-/// The kernels that are asked for, in the order of the files.
+/// The requested kernels, in the order of the files.
 fn kernels(args: &Shaders) -> Result<Vec<Kernel>> {
     let activations = match args.storage {
         Storage::F32 => Dtype::F32,
@@ -127,7 +127,7 @@ fn kernels(args: &Shaders) -> Result<Vec<Kernel>> {
     let names = |wanted: &String, kernel: &Kernel| wanted == kernel.name() || wanted == kernel.file();
     if let Some(unknown) = args.kernels.iter().find(|wanted| !kernels.iter().any(|kernel| names(wanted, kernel))) {
         let files: Vec<&str> = SOURCES.iter().map(|source| source.file).collect();
-        return Err(Error::usage(format!("there is no kernel `{}`; there are the files {}", excerpt(unknown), files.join(", "))));
+        return Err(Error::usage(format!("there is no kernel `{}`; the kernel files are {}", excerpt(unknown), files.join(", "))));
     }
     kernels.retain(|kernel| args.kernels.is_empty() || args.kernels.iter().any(|wanted| names(wanted, kernel)));
     Ok(kernels)
@@ -145,17 +145,17 @@ fn write(kernels: &[Kernel], target: Target, out: &Path, overwrite: bool, contex
         }
     }
     if std::fs::symlink_metadata(out).is_ok() && !out.is_dir() {
-        return Err(Error::file(out, "is no folder, one is needed there: name another with --out"));
+        return Err(Error::file(out, "is not a folder: name another with --out"));
     }
     files::disk::make_folders(out).map_err(|e| Error::file(out, format!("cannot be made: {e}")))?;
-    // Before anything is written: all of them or none.
+    // Checked before anything is written, so that all files are written or none.
     found.iter().try_for_each(|(name, _)| place::check(&out.join(name), "another folder with --out", overwrite))?;
     for (name, bytes) in &found {
         files::write(&out.join(name), |out| out.write_all(bytes))?;
     }
     let written: Vec<&String> = found.iter().map(|(name, _)| name).collect();
     for (name, problem) in &left_out {
-        context.out.notice(&format!("note: {name} is left out: {problem}"));
+        context.out.notice(&format!("note: {name} is skipped: {problem}"));
     }
     context.out.object(
         &json!({ "out": output::path(out), "written": written, "left_out": left_out.iter().map(|(name, _)| name).collect::<Vec<_>>() }),

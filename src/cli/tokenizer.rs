@@ -1,4 +1,4 @@
-//! `wgpt tokenizer`: byte-level BPE from files, ids for text and back.
+//! `wgpt tokenizer`: trains byte-level BPE, encodes text and decodes ids.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::files;
 use crate::text::{Tokenizer, encode_file_to_tokens, read_text, train_bpe_files};
 use crate::train::checkpoint::{self, Which};
 
-/// Train a byte-level BPE, turn text into token ids and back
+/// Train a byte-level BPE tokenizer, encode text to token ids and decode them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,34 +30,34 @@ pub struct TokenizerArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a byte-level BPE from texts
+    /// Train a byte-level BPE tokenizer on texts
     Train(TrainBpe),
-    /// Token ids of a text
+    /// Encode a text to token ids
     Encode(Encode),
-    /// The text of token ids
+    /// Decode token ids to text
     Decode(Decode),
 }
 
 #[derive(Debug, Args)]
 struct TrainBpe {
-    /// Tokens in all, at least 257: 256 bytes and <|endoftext|>
+    /// Size of the vocabulary, at least 257: 256 bytes and <|endoftext|>
     #[arg(long, value_name = "N")]
     size: usize,
-    /// Where to write it, as a tokenizer.json
+    /// The tokenizer.json to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(long)]
     overwrite: bool,
-    /// Texts to count on
+    /// Texts to train on
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
-/// Which tokenizer.
+/// Selects a tokenizer.
 #[derive(Debug, Args)]
 struct Source {
-    /// A tokenizer.json, GPT-2's encoder.json with vocab.bpe beside it, or a folder of either
+    /// A tokenizer.json, GPT-2's encoder.json with vocab.bpe beside it, or the folder of either
     #[arg(long, value_name = "FILE", conflicts_with = "run")]
     tokenizer: Option<PathBuf>,
     /// The run whose tokenizer to use [default: the newest under runs/]
@@ -69,13 +69,13 @@ struct Source {
 struct Encode {
     #[command(flatten)]
     source: Source,
-    /// The text
+    /// The text to encode
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     text: Option<String>,
-    /// A file with the text
+    /// A file with the text to encode
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Write the ids to a .tokens file, which `train --data` takes, however large
+    /// Write the ids to a .tokens file of any size, which `train --data` reads
     #[arg(long, value_name = "FILE.tokens", requires = "file")]
     out: Option<PathBuf>,
     /// Replace the file that --out names
@@ -87,7 +87,7 @@ struct Encode {
 struct Decode {
     #[command(flatten)]
     source: Source,
-    /// The ids, with commas or blanks between them
+    /// The token ids, separated by commas or blanks
     #[arg(required = true, value_delimiter = ',', value_name = "ID")]
     ids: Vec<u32>,
 }
@@ -111,7 +111,7 @@ fn train(args: &TrainBpe, context: &Context) -> Result<()> {
     context.out.object(&json!({ "path": output::path(&args.out), "vocab_size": found }));
     context.out.line(&format!("{path}: {} tokens, {}", count(found as u64), bytes(json.len() as u64)));
     if found < args.size {
-        context.out.notice(&format!("note: {} tokens were asked for, the text has no more pairs to merge", count(args.size as u64)));
+        context.out.notice(&format!("note: {} tokens were requested, but the text has no more pairs to merge", count(args.size as u64)));
     }
     Ok(())
 }

@@ -17,11 +17,11 @@ use crate::train::trainer::Trainer;
 
 pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     if let Some(name) = &args.settings.preset {
-        // Before anything is said of the folder that has its name.
+        // Checked before any message about the folder that is named after it.
         presets::preset(name)?;
     }
     let out = out(&args);
-    // What --resume reads must not change meanwhile; whatever else is refused must leave no folder behind.
+    // --resume locks the folder before it reads the checkpoint. Otherwise the settings are checked first: a refusal leaves no folder.
     let locked = args.resume.then(|| RunFolder::claim(&out, Start::Resume)).transpose()?;
     let Plan { mut config, start, init, notes } = resolve(&args, &out, context.verify)?;
     let folder = match locked {
@@ -67,7 +67,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     if run.setup.start == Start::Resume {
         context.out.notice(&report::resumed(&run, &gpu)?);
         if args.init.is_some() {
-            context.out.notice("note      --init has had its effect when the run began");
+            context.out.notice("note      --init is ignored: it took effect when the run began");
         }
         if let Some(warning) = report::other_variants(&recorded, &run.trainer.session.compiled.variants, args.variants.any()) {
             context.out.notice(&warning);
@@ -77,7 +77,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let mut progress = Progress::new(&context.out, &run);
     let outcome = run.train(&mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
     let trained = progress.finish();
-    // Even of a run that failed the curve tells something; what it failed of is the error to show.
+    // The curve is of interest even if the run failed; the error to show is the run's.
     let folder = &run.setup.folder;
     let curve = if folder.is_there() { report::draw(folder.path(), &run.setup.config, bigram) } else { Ok(None) };
     let outcome = outcome.map_err(|e| after_divergence(e, run.setup.folder.path(), run.setup.start))?;
@@ -87,7 +87,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         None
     });
     let step = run.trainer.step_count();
-    // The device's memory is needed for the predictions below.
+    // Frees the device's memory for the predictions below.
     let Run { setup, .. } = run;
     let after =
         report::After { setup: &setup, gpu: &gpu, options: &options, step, made: step - first, trained, best_val_loss, bigram, curve };
@@ -103,14 +103,14 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     }
 }
 
-/// How to begin again, where the run's own folder is in the way.
+/// Adds how to start again when the run's own folder is in the way.
 fn after_divergence(error: Error, out: &Path, start: Start) -> Error {
     match (error, start) {
         (Error::Diverged(problem), Start::Resume) => {
             let out = shell_path(out);
-            Error::Diverged(format!("{problem}; a run keeps its settings: start another in another --out, with --init {out}"))
+            Error::Diverged(format!("{problem}; a resumed run keeps its settings: start a new run in another --out, with --init {out}"))
         }
-        (Error::Diverged(problem), _) => Error::Diverged(format!("{problem}; with --overwrite, another try takes this one's place")),
+        (Error::Diverged(problem), _) => Error::Diverged(format!("{problem}; --overwrite replaces this run by another attempt")),
         (other, _) => other,
     }
 }

@@ -12,37 +12,37 @@ use crate::train::config::{RunConfig, may_change_on_resume};
 use crate::train::folder::{RunFolder, Start};
 use crate::train::presets::PRESETS;
 
-/// Train a model, or go on with one
+/// Train a model, or continue training one
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = help())]
 pub struct Train {
     #[command(flatten)]
     pub settings: Settings,
-    /// The run's folder [default: runs/ and the name of the preset, the config file, the text or the --init run that is given]
+    /// The run's folder [default: runs/NAME, after the preset, the config file, the text or the --init run that is given]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on exactly where the run in --out stopped; of the settings only what differs may be refused
+    /// Continue the run in --out exactly where it stopped; settings that would change its past steps are refused
     #[arg(long, conflicts_with_all = ["overwrite", "next_free"])]
     pub resume: bool,
-    /// Replace the run in --out, which stays until the new one has its first checkpoint
+    /// Replace the run in --out, which is kept until the new one has its first checkpoint
     #[arg(long, conflicts_with = "next_free")]
     pub overwrite: bool,
-    /// Take the next free name if --out holds a run: runs/toy-2, runs/toy-3, ...
+    /// Use the next free name if --out holds a run: runs/toy-2, runs/toy-3, ...
     #[arg(long)]
     pub next_free: bool,
-    /// Start from the weights of this run, with its tokenizer; its settings are the base unless --preset names others
+    /// Start from the weights of this run, with its tokenizer and, unless --preset is given, its settings
     #[arg(long, value_name = "RUN")]
     pub init: Option<PathBuf>,
-    /// Updates in all, the same as --set train.steps=N
+    /// Total number of updates, the same as --set train.steps=N
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
-    /// Checkpoints to keep beside the best, the same as --set train.keep_checkpoints=N
+    /// Newest checkpoints to keep besides the best, the same as --set train.keep_checkpoints=N
     #[arg(long, value_name = "N")]
     pub keep: Option<u64>,
-    /// Train on a text of which the tokenizer does not know the larger part
+    /// Train on a text even if most of it is unknown to the tokenizer
     #[arg(long)]
     pub allow_unknown: bool,
-    /// Time the kernels' variants before the first step, keep the fastest in the user's cache folder and take them
+    /// Time the kernels' variants before the first step, save the fastest in the user's cache folder and use them
     #[arg(long, conflicts_with = "tuning")]
     pub tune: bool,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub struct Train {
 }
 
 impl Train {
-    /// All settings that the arguments name.
+    /// All settings that the arguments contain.
     fn settings(&self) -> Settings {
         let mut settings = self.settings.clone();
         settings.set.extend(self.steps.map(|steps| format!("train.steps={steps}")));
@@ -71,29 +71,30 @@ Examples:
   wgpt train --out runs/mine --resume --steps 4000
   wgpt train --init runs/mine --data other.txt --out runs/tuned --steps 200
 
-Settings come from the preset, then --config, --data, --set and --steps, each over the one before;
-a run's config.toml lists them all. One's own text gets a tokenizer that fits it, unless a preset or
-tokenizer.kind is named. The run's folder gets checkpoints, metrics.jsonl, loss.svg and
-loss.png. Ctrl-C stops the run and saves it, a second one ends at once. With --json, each line on
-stdout is a record of metrics, the last one the result.",
+Settings come from the preset, then --config, --data, --set and --steps; later ones override earlier ones, and
+a run's config.toml lists them all. Your own text gets a tokenizer that fits it, unless you name a preset or
+tokenizer.kind. The run's folder receives checkpoints, metrics.jsonl, loss.svg and
+loss.png. Ctrl-C stops and saves the run, a second Ctrl-C exits at once. With --json, each line on
+stdout is a record of metrics, and the last one is the result.",
         presets.join("\n")
     )
 }
 
-/// What `train` is going to do.
+/// What `train` is about to do.
 pub struct Plan {
     pub config: RunConfig,
     pub start: Start,
-    /// The checkpoint whose weights are the first.
+    /// The checkpoint with the weights to start from.
     pub init: Option<Checkpoint>,
-    /// What was done to settings that nobody named.
+    /// Notes on settings that changed although they were not named.
     pub notes: Vec<String>,
 }
 
-/// The settings of a run in `out`, which for --resume must be locked: its checkpoint is read, and compared with its manifest if `verify`.
+/// The settings of a run in `out`, which must be locked for --resume. Its checkpoint is read, and verified against its manifest if
+/// `verify`.
 ///
 /// # Errors
-/// [`Error::Usage`] for settings that cannot be, [`Error::File`] for a run or a file that is not there.
+/// [`Error::Usage`] for invalid settings, [`Error::File`] for a missing run or file.
 pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<Plan> {
     if args.resume {
         return Ok(Plan { config: resumed(args, out, verify)?, start: Start::Resume, init: None, notes: vec![] });
@@ -109,7 +110,7 @@ pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<Plan> {
     Ok(Plan { config, start, init, notes })
 }
 
-/// The settings with the tokenizer of the run whose weights are taken over: they mean nothing without it.
+/// The settings, with the tokenizer of the run whose weights are used: the weights mean nothing without it.
 fn with_tokenizer_of(init: &Checkpoint, settings: &Settings) -> Result<(RunConfig, Vec<String>)> {
     let own = checkpoint::read_config(init)?;
     let base = if settings.preset.is_some() { settings.base()? } else { own.clone() };
@@ -121,9 +122,9 @@ fn with_tokenizer_of(init: &Checkpoint, settings: &Settings) -> Result<(RunConfi
     let differing = own.differences(&wanted)?;
     if !differing.is_empty() {
         let list: Vec<String> =
-            differing.iter().map(|(key, old, new)| format!("{key} = {} (it has {})", excerpt(new), excerpt(old))).collect();
+            differing.iter().map(|(key, old, new)| format!("{key} = {} (the run has {})", excerpt(new), excerpt(old))).collect();
         return Err(Error::usage(format!(
-            "--init takes the run's tokenizer with its weights, so it cannot have {}: leave that away, or train without --init",
+            "--init uses the run's tokenizer with its weights, so it cannot be combined with {}: omit that, or train without --init",
             list.join(", ")
         )));
     }
@@ -133,8 +134,8 @@ fn with_tokenizer_of(init: &Checkpoint, settings: &Settings) -> Result<(RunConfi
     Ok((config, notes))
 }
 
-/// The run's own settings with those that the arguments change. The command line that began the run says nothing new: a preset is
-/// compared, what it says of things that may change is not taken over, and --init has had its effect.
+/// The run's own settings, changed by the arguments. Repeating the command line that began the run changes nothing: a preset is only
+/// compared, its values for settings that may change are not applied, and --init is ignored.
 fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
     let path = checkpoint::find(out, Which::Latest)?.verify(verify);
     let (own, settings) = (checkpoint::read_config(&path)?, args.settings());
@@ -146,7 +147,7 @@ fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
         if args.init.is_some() || named.tokenizer.kind == AUTO {
             named.tokenizer = own.tokenizer.clone();
         }
-        check_resumed(out, &own, &named, &format!("leave --preset {name} away, or "))?;
+        check_resumed(out, &own, &named, &format!("omit --preset {name}, or "))?;
     }
     let (mut config, _) = settings.over(&own)?;
     if config.tokenizer.kind == AUTO {
@@ -161,7 +162,7 @@ fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
     Ok(config)
 }
 
-/// Refuses settings that would change what the run has done so far; `advice` comes before the one to start another run.
+/// Refuses settings that would change the steps made so far. `advice` precedes the advice to start another run.
 fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) -> Result<()> {
     let differences = own.differences(wanted)?;
     let refused = differences.iter().filter(|(key, _, _)| !may_change_on_resume(key));
@@ -171,12 +172,12 @@ fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) 
     }
     let (list, out) = (refused.join(", "), shell_path(out));
     Err(Error::usage(format!(
-        "--resume cannot change {list}: {advice}start another run in another --out, with --init {out} to keep its weights"
+        "--resume cannot change {list}: {advice}start a new run in another --out, with --init {out} to keep its weights"
     )))
 }
 
-/// The folder that --out names, or one under runs/ with the first of these names that is given: the preset's, the config file's, the
-/// first text's, that of the run whose weights are the first. A resumed run is looked for in the same place.
+/// The folder that --out names, or one under runs/ that is named after the first of these that is given: the preset, the config file, the
+/// first text, the run whose weights are used. --resume uses the same folder.
 pub fn out(args: &Train) -> PathBuf {
     // A folder's name may have a dot, as in `runs/mine-0.5`.
     let init = || args.init.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
@@ -184,7 +185,7 @@ pub fn out(args: &Train) -> PathBuf {
     args.out.clone().unwrap_or_else(|| Path::new(RUNS).join(name))
 }
 
-/// The run's folder, claimed; with --next-free the first of `out`, `out`-2, `out`-3 ... that is free and nobody else has claimed.
+/// Claims the run's folder; with --next-free the first of `out`, `out`-2, `out`-3 ... that is free and not claimed by another process.
 pub fn claim(args: &Train, out: &Path, start: Start) -> Result<RunFolder> {
     if args.next_free { RunFolder::claim_next(out) } else { RunFolder::claim(out, start) }
 }
@@ -204,10 +205,10 @@ mod tests {
         assert_eq!(named(of(Settings { data: data(&["texts/my poems.txt", "b.txt"]), ..settings() })), "runs/my poems");
         assert_eq!(named(of(Settings { data: data(&["a.tokens"]), set: data(&["train.steps=x"]), ..settings() })), "runs/a");
         assert_eq!(named(of(Settings { set: data(&["data.files=b.txt,a.txt", "model.n_layer=1"]), ..settings() })), "runs/b");
-        // No text of one's own, and a name that none can be made of.
+        // A bundled text, and a file name that gives no folder name.
         assert_eq!(named(of(Settings { data: data(&["embedded:toy"]), ..settings() })), "runs/shakespeare-word");
         assert_eq!(named(of(Settings { data: data(&[".."]), ..settings() })), "runs/shakespeare-word");
-        // What is named on purpose comes first; weights that are taken over come last.
+        // Explicit names come first; the run whose weights are used comes last.
         assert_eq!(named(of(Settings { preset: Some("toy".into()), ..text() })), "runs/toy");
         assert_eq!(named(of(Settings { config: Some("my/small.toml".into()), ..text() })), "runs/small");
         assert_eq!(named(Train { init: Some("runs/mine-0.5".into()), ..of(text()) }), "runs/a");

@@ -1,4 +1,4 @@
-//! What `train` says before the first step and after the last.
+//! What `train` prints before the first step and after the last.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::train::run::{Run, Setup};
 use crate::train::schedule::learning_rate;
 use crate::train::{metrics, plot};
 
-/// The bigram model's loss on what the run validates on, of a corpus in memory that has a validation part.
+/// The bigram model's loss on the windows of the run's validations, if the corpus is in memory and has a validation part.
 pub fn bigram(config: &RunConfig, corpus: &Corpus) -> Result<Option<f64>> {
     if corpus.val.len() < 2 || corpus.train.vocab_size().is_some() {
         return Ok(None);
@@ -93,13 +93,13 @@ fn warm_up(train: &TrainConfig) -> Option<String> {
     (warm_up >= steps).then(|| {
         format!(
             "train.warmup_steps = {warm_up} is as long as the run or longer: its last step, {steps}, has a learning rate of {last:.1e}, \
-             not {peak:.1e}; take --set train.warmup_steps={} or more --steps",
+             not {peak:.1e}; use --set train.warmup_steps={} or more --steps",
             steps / 10
         )
     })
 }
 
-/// The warning that "the GPU" is none.
+/// The warning that the adapter is not a GPU.
 fn software(gpu: &Gpu) -> Option<String> {
     gpu.traits()
         .software
@@ -113,23 +113,23 @@ fn memory(memory: &Memory) -> String {
     format!("{}: {}", bytes(memory.total), classes.join(", "))
 }
 
-/// Where a resumed run goes on, and whether on another adapter than before.
+/// Where a resumed run continues, and whether its adapter or its learning rate has changed.
 pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
     let path = checkpoint::find(run.setup.folder.path(), Which::Latest)?.verify(run.setup.verify);
     let meta = checkpoint::read_meta(&path)?;
     let (name, train) = (&gpu.info().name, &run.setup.config.train);
     let steps = train.steps;
-    let done = if meta.step == steps { ", its last: --steps takes it further" } else { "" };
+    let done = if meta.step == steps { ", its last: --steps extends the run" } else { "" };
     let other = if meta.adapter == *name {
         String::new()
     } else {
-        format!("; it was on {} before, the last digits may differ from now on", meta.adapter)
+        format!("; it ran on {} before, so the last digits may differ from now on", meta.adapter)
     };
     let rate = if meta.step < steps { rate_jumps(&checkpoint::read_config(&path)?.train, train, meta.step) } else { String::new() };
     Ok(format!("resumed   after step {}{done}{other}{rate}", count(meta.step)))
 }
 
-/// What another number of steps does to the learning rate after `step` steps; empty if it does little.
+/// How another number of steps changes the learning rate after `step` steps; empty if it changes little.
 fn rate_jumps(before: &TrainConfig, now: &TrainConfig, step: u64) -> String {
     let [old, new] = [before, now].map(|train| learning_rate(train, step));
     let (was, is) = (count(before.steps), count(now.steps));
@@ -139,7 +139,7 @@ fn rate_jumps(before: &TrainConfig, now: &TrainConfig, step: u64) -> String {
     format!("; its schedule spans {is} steps now, not {was}, so the learning rate jumps from {old:.1e} to {new:.1e}")
 }
 
-/// The warning of a resumed run that its kernels are not those it had; `asked` if the user named variants.
+/// The warning that a resumed run uses other kernel variants than before; `asked` if the user named variants.
 pub fn other_variants(before: &[Choice], now: &[Choice], asked: bool) -> Option<String> {
     let mut changes: Vec<String> = vec![];
     for old in before {
@@ -147,15 +147,16 @@ pub fn other_variants(before: &[Choice], now: &[Choice], asked: bool) -> Option<
         let same = |new: &&Choice| old.names(new.file(), &new.kernel) && (old.class.is_none() || old.class == new.class);
         if let Some(new) = now.iter().filter(same).find(|new| new.variant != old.variant) {
             let place = old.class.map_or(old.kernel.clone(), |class| format!("{} at {class}", old.kernel));
-            changes.push(format!("{place} by {} (was {})", new.variant, old.variant));
+            changes.push(format!("{place} uses {} (was {})", new.variant, old.variant));
         }
     }
     let rest = changes.len().saturating_sub(4);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    let advice = if asked { "without --variant, --tuning and --tune it keeps its own" } else { "this adapter cannot run its own" };
+    let advice =
+        if asked { "without --variant, --tuning and --tune it keeps its own variants" } else { "this adapter cannot run its own variants" };
     let list = changes.iter().take(4).map(String::as_str).collect::<Vec<_>>().join(", ");
     (!changes.is_empty()).then(|| {
-        format!("WARNING   the run goes on with other kernel variants, so the last digits may differ from now on: {list}{more}; {advice}")
+        format!("WARNING   the run continues with other kernel variants, so the last digits may differ from now on: {list}{more}; {advice}")
     })
 }
 
@@ -182,7 +183,7 @@ pub struct After<'a> {
     pub gpu: &'a Gpu,
     pub options: &'a Options,
     pub step: u64,
-    /// Steps of this time.
+    /// Steps made by this command.
     pub made: u64,
     pub trained: Duration,
     pub best_val_loss: Option<f64>,
@@ -195,10 +196,10 @@ impl After<'_> {
     pub fn stopped(&self, out: &Output) {
         let (run, word) = (self.setup.folder.path().display(), shell_path(self.setup.folder.path()));
         out.object(&self.result("stopped"));
-        out.line(&format!("stopped at step {}, saved to {run}; go on with: wgpt train --out {word} --resume", count(self.step)));
+        out.line(&format!("stopped at step {}, saved to {run}; resume with: wgpt train --out {word} --resume", count(self.step)));
     }
 
-    /// The figures, what the model can do now, and what may be done next.
+    /// Prints the figures, what the model can do now, and what the user can do next.
     pub fn finished(&self, context: &Context) -> Result<()> {
         let out = &context.out;
         out.object(&self.result("finished"));
@@ -220,7 +221,7 @@ impl After<'_> {
         }
         out.line(&format!("next word    wgpt predict --run {run} \"...\""));
         out.line(&format!("more text    wgpt generate --run {run} --prompt \"...\""));
-        out.line(&format!("train on     wgpt train --out {run} --resume --steps {}", self.setup.config.train.steps.saturating_mul(2)));
+        out.line(&format!("train more   wgpt train --out {run} --resume --steps {}", self.setup.config.train.steps.saturating_mul(2)));
         Ok(())
     }
 
@@ -241,14 +242,14 @@ impl After<'_> {
         Some(format!("best validation loss {best:.3} nats per token (perplexity {:.1}){versus}", best.exp()))
     }
 
-    /// A few predictions and a sample of the best checkpoint.
+    /// Prints a few predictions and a sample of the best checkpoint.
     fn show_model(&self, context: &Context) -> Result<()> {
         let loaded = load(Some(self.setup.folder.path()), self.setup.verify)?;
         let mut model = loaded.generator(self.gpu, self.options)?;
         let val = &self.setup.corpus.val;
         let part = if val.len() > 1 { val } else { &self.setup.corpus.train };
         let began = Instant::now();
-        context.out.line("\npredictions (then what the text says)");
+        context.out.line("\npredictions (in brackets: the text's next token)");
         for (seen, next) in excerpts(&loaded, part)? {
             let shown = predict::list(&loaded, &model.logits(&seen)?, 3)?;
             let shown: Vec<String> = shown.iter().map(|p| format!("{} {:.0} %", output::token(&p.token), 100.0 * p.probability)).collect();
@@ -278,16 +279,16 @@ impl After<'_> {
     }
 }
 
-/// The predictions and the sample end after this, however slow the adapter.
+/// The predictions and the sample stop after this time, however slow the adapter is.
 const SAMPLE_TIME: Duration = Duration::from_secs(15);
 
 fn sample_length(loaded: &Loaded) -> usize {
     let length = if loaded.tokenizer.kind() == "character" { 300 } else { 80 };
-    // The lesson's two sentences are not worth more.
+    // A longer sample of the preset `toy` shows nothing new.
     length.min(4 * loaded.config.model.seq_len)
 }
 
-/// Three places of a text, each with what comes before and the token itself.
+/// Three places of a text, each with the tokens before it and the token itself.
 fn excerpts(loaded: &Loaded, part: &TokenStore) -> Result<Vec<(Vec<u32>, u32)>> {
     let wanted = if loaded.tokenizer.kind() == "character" { 32 } else { 8 };
     let seen = wanted.min(loaded.config.model.seq_len).min(part.len() - 1);
@@ -295,7 +296,7 @@ fn excerpts(loaded: &Loaded, part: &TokenStore) -> Result<Vec<(Vec<u32>, u32)>> 
     let excerpt = |i: usize| {
         let mut ids = vec![0; seen + 1];
         let first = i * places / 2;
-        // One without unknown words is nicer to read, if there is one nearby.
+        // Prefer a place nearby without unknown words, which reads better.
         for place in (first..=places).chain((0..first).rev()).take(500) {
             part.read(place, &mut ids)?;
             if loaded.tokenizer.unknown().is_none_or(|unknown| !ids.contains(&unknown)) {

@@ -20,7 +20,7 @@ use crate::ops::step::{State, Step};
 use crate::train::config::RunConfig;
 use crate::train::trainer;
 
-/// Time every kernel's variants at a model's shapes and keep the fastest in a file that later runs read
+/// Time every kernel's variants at a model's shapes and write the fastest to a file that later runs read
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,22 +29,22 @@ Examples:
   wgpt tune --preset toy --out toy.toml  for: wgpt train --preset toy --tuning toy.toml
   wgpt tune --kernel matmul --kernel attention.forward
 
-The file is good for one adapter, driver and version of the shaders; with any other it is ignored, and
-that is said. By default it lies in the user's cache folder ($WGPT_CACHE, $XDG_CACHE_HOME/wgpt or
-~/.cache/wgpt), where train, generate, predict and eval find it. Tuning again adds shapes. Most of the time goes
-into compiling every variant: --kernel takes a part of them. A software driver compiles for seconds: there a variant is left
-out where it was 3 times slower than the fastest in a kernel of the same sums, as in matmul.forward for matmul.forward_bias;
---kernel with that kernel alone times all of it.")]
+The file is valid for one adapter, driver and version of the shaders; with any other it is ignored,
+with a notice. By default it is in the user's cache folder ($WGPT_CACHE, $XDG_CACHE_HOME/wgpt or
+~/.cache/wgpt), where train, generate, predict and eval find it. Tuning again adds shapes. Compiling all
+variants takes most of the time: --kernel selects some kernels only. A software driver takes seconds per variant: there a
+variant is skipped if it was 3 times slower than the fastest in a related kernel, such as matmul.forward for matmul.forward_bias;
+--kernel with that kernel alone times all its variants.")]
 pub struct Tune {
     #[command(flatten)]
     settings: Settings,
-    /// Only this kernel, or all kernels of this file; may be given many times (`wgpt shaders` lists them)
+    /// Only this kernel, or all kernels of this file; may be repeated (`wgpt shaders` lists them)
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<String>,
     /// The file to write [default: in the user's cache folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Measurements of each variant; their median counts
+    /// Measurements per variant; the median counts
     #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 }
@@ -52,7 +52,7 @@ pub struct Tune {
 /// Measurements of each variant.
 pub const ROUNDS: u32 = 7;
 
-/// A driver that compiles for so long gets a line that says so.
+/// Progress is printed if measuring takes longer than this.
 const QUIET: Duration = Duration::from_secs(2);
 
 pub fn run(args: Tune, context: &Context) -> Result<Ended> {
@@ -69,14 +69,14 @@ pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-/// The file to write, which must have a folder: the one named, or one in the cache.
+/// The file to write, in a folder that must exist: the named one, or one in the cache.
 pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
     if let Some(file) = named {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() || file.is_dir() {
-            return Err(Error::file(&file, "cannot be written: a file in a folder that is there is needed"));
+            return Err(Error::file(&file, "cannot be written: name a file in a folder that exists"));
         }
-        // An empty file has nothing to lose.
+        // An empty file may be replaced.
         if file.metadata().is_ok_and(|found| found.len() > 0)
             && let Err(Error::File { path, problem }) = Tuning::read(&file)
         {
@@ -91,7 +91,7 @@ pub fn file(named: Option<PathBuf>, gpu: &Gpu) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Said before any folder is made.
+/// Checks the names before any folder is created.
 fn check_kernels(kernels: &[String], gpu: &Gpu, config: &RunConfig) -> Result<()> {
     if kernels.is_empty() {
         return Ok(());
@@ -101,12 +101,12 @@ fn check_kernels(kernels: &[String], gpu: &Gpu, config: &RunConfig) -> Result<()
     let Some(unknown) = kernels.iter().find(|wanted| !groups.iter().any(|group| group.is_of(wanted))) else { return Ok(()) };
     let mut names: Vec<&str> = groups.iter().map(tune::Group::kernel).collect();
     names.dedup();
-    let problem = "no kernel of this name and model has several variants here";
-    Err(Error::usage(format!("--kernel {}: {problem}; these have: {}", excerpt(unknown), names.join(", "))))
+    let problem = "no kernel of this name in this model has several variants on this adapter";
+    Err(Error::usage(format!("--kernel {}: {problem}; these kernels do: {}", excerpt(unknown), names.join(", "))))
 }
 
-/// Times the variants of the kernels named, or of all, that training and decoding by `config` may take, so many times each; shows a table
-/// line by line, says on `out` where it is when that takes long, and writes `file`. Ctrl-C ends the program as usual: there is nothing to save.
+/// Times the variants of the named kernels, or of all, that training and decoding by `config` may use, `rounds` times each. Shows a table
+/// line by line, reports progress on `out` if it takes long, and writes `file`. Ctrl-C ends the program as usual: there is nothing to save.
 pub fn tune_to(
     file: &Path,
     gpu: &Gpu,
@@ -120,7 +120,7 @@ pub fn tune_to(
     groups.retain(|group| kernels.is_empty() || kernels.iter().any(|wanted| group.is_of(wanted)));
     let (mut rows, began) = (vec![], Instant::now());
     let mut shown = began;
-    show(&format!("{:<30} {:<20} {:>5}  time of a dispatch by variant (* is taken)", "kernel", "class", "calls"));
+    show(&format!("{:<30} {:<20} {:>5}  time of a dispatch by variant (* is chosen)", "kernel", "class", "calls"));
     for group in &groups {
         let place = format!("{} of {}, {} {}", rows.len() + 1, groups.len(), group.kernel(), group.class);
         let mut next = |variant: &str| {
@@ -139,7 +139,7 @@ pub fn tune_to(
     Ok(rows)
 }
 
-/// The contents of the blocks that every step carries; the rest may be noise. Decoding stands amid its context.
+/// The contents of the blocks that every step reads; other bindings may hold noise. Decoding is in the middle of its context.
 fn known(binding: &str, config: &RunConfig) -> Option<Vec<u32>> {
     let targets = (config.train.batch_size * config.model.seq_len) as f32;
     let step = Step { learning_rate: 1e-3, target_scale: 1.0 / targets, fresh: 1, ..Step::default() };
@@ -162,7 +162,7 @@ fn line(row: &Row) -> String {
         let (mark, candidate) = (if index == row.chosen { "*" } else { "" }, &row.candidates[index]);
         match &candidate.seconds {
             Ok(seconds) => format!("{mark}{} {}", candidate.variant, time(*seconds)),
-            Err(problem) => format!("{} is out: {problem}", candidate.variant),
+            Err(problem) => format!("{} is excluded: {problem}", candidate.variant),
         }
     };
     let candidates: Vec<String> = order.iter().map(candidate).collect();
@@ -173,7 +173,7 @@ fn summary(rows: &[Row], file: &Path) -> String {
     let total = |which: usize| rows.iter().map(|row| row.calls as f64 * row.seconds()[which]).sum::<f64>();
     let changed = rows.iter().filter(|row| row.chosen != row.default).count();
     format!(
-        "{changed} of {} take another variant than their default; one dispatch after another, all of them take {} instead of {}\nwritten to {}",
+        "{changed} of {} use a variant other than their default; the times of all dispatches add up to {} instead of {}\nwritten to {}",
         rows.len(),
         time(total(1)),
         time(total(0)),

@@ -1,4 +1,4 @@
-//! Which kernel variants a command takes: by hand, from the file that `wgpt tune` wrote, or those a resumed run has.
+//! The kernel variants that a command uses: named by hand, from the file that `wgpt tune` wrote, or those of a resumed run.
 
 use std::path::{Path, PathBuf};
 
@@ -13,16 +13,16 @@ use crate::ops;
 /// Options of every command that runs a model.
 #[derive(Debug, Default, clap::Args)]
 pub struct VariantArgs {
-    /// Take this variant of a kernel, as in matmul=tile_shared; may be given many times (`wgpt shaders` lists them)
+    /// Use this variant of a kernel, as in matmul=tile_shared; may be repeated (`wgpt shaders` lists them)
     #[arg(long = "variant", value_name = "KERNEL=VARIANT")]
     variants: Vec<String>,
-    /// Take the variants of this file of `wgpt tune`, or of `none` [default: what was tuned for this adapter, if it was]
+    /// Use the variants in this file of `wgpt tune`, or `none` [default: what was tuned for this adapter, if anything]
     #[arg(long, value_name = "FILE")]
     tuning: Option<PathBuf>,
 }
 
 impl VariantArgs {
-    /// The options to compile with, and a notice of where they come from.
+    /// The options to compile with. Prints a notice of where variants come from.
     ///
     /// # Errors
     /// [`Error::Usage`] for a variant that is unknown or does not run here, [`Error::File`] for a file that cannot be read.
@@ -34,19 +34,19 @@ impl VariantArgs {
         Ok(options(layered(&tuned, &self.manual(gpu)?)))
     }
 
-    /// The same for a run that goes on: its own choices, as far as they run here, under those that the user asks for now.
+    /// As [`VariantArgs::options`], for a resumed run: its own choices, if they run here, overridden by those that the user names now.
     pub fn resumed(&self, recorded: &[Choice], gpu: &Gpu, out: &Output) -> Result<Options> {
         let able: Vec<Choice> = recorded.iter().filter(|choice| ops::check(choice, gpu.traits()).is_ok()).cloned().collect();
         let asked = layered(&self.tuned(gpu, out)?, &self.manual(gpu)?);
         Ok(options(layered(&able, &asked)))
     }
 
-    /// Whether the user names variants, so that a resumed run may not take its own.
+    /// Whether the user names variants, so that a resumed run may not use its own.
     pub fn any(&self) -> bool {
         !self.variants.is_empty() || self.tuning.is_some()
     }
 
-    /// Takes what was tuned just now, unless a file is named.
+    /// Uses the tuning that was just made, unless a file is named.
     pub fn take(&mut self, file: &Path) {
         self.tuning.get_or_insert_with(|| file.to_path_buf());
     }
@@ -72,13 +72,13 @@ impl VariantArgs {
     }
 }
 
-/// How all plans of a command are compiled.
+/// The options that all plans of a command are compiled with.
 fn options(variants: Vec<Choice>) -> Options {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Options { variants, threads, ..Options::default() }
 }
 
-/// What `wgpt tune` last wrote for an adapter of this name. A file that nobody named is no reason to fail.
+/// The choices that `wgpt tune` last wrote for an adapter of this name. A file that nobody named is no reason to fail.
 fn in_cache(gpu: &Gpu, out: &Output) -> Vec<Choice> {
     let Some(path) = path(&key(gpu)).filter(|path| path.exists()) else { return vec![] };
     match Tuning::read(&path) {
@@ -90,18 +90,18 @@ fn in_cache(gpu: &Gpu, out: &Output) -> Vec<Choice> {
     }
 }
 
-/// The choices of a file, if they were made for this adapter, driver and program; said once either way.
+/// The choices of a file, if they were made for this adapter, driver and program. Prints a notice either way.
 fn fitting(tuning: Tuning, path: &Path, gpu: &Gpu, out: &Output) -> Vec<Choice> {
     if let Some(difference) = tuning.key.difference(&key(gpu)) {
-        out.notice(&format!("tuning    {} is ignored: {difference}; `wgpt tune` makes a new one", path.display()));
+        out.notice(&format!("tuning    {} is ignored: {difference}; `wgpt tune` writes a new one", path.display()));
         return vec![];
     }
     let able: Vec<Choice> = tuning.choices.into_iter().filter(|choice| ops::check(choice, gpu.traits()).is_ok()).collect();
-    out.notice(&format!("tuning    variants by {}", path.display()));
+    out.notice(&format!("tuning    variants from {}", path.display()));
     able
 }
 
-/// What a tuning for this device is filed under.
+/// The key that a tuning for this device is stored under.
 pub fn key(gpu: &Gpu) -> Key {
     Key::of(gpu, ops::fingerprint())
 }
@@ -111,7 +111,7 @@ pub fn path(key: &Key) -> Option<PathBuf> {
     Some(cache_folder()?.join("tuning").join(key.file_name()))
 }
 
-/// A folder of the user's that may be lost without harm.
+/// A folder of the user's whose contents can be recreated.
 pub fn cache_folder() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = if let Some(folder) = set("WGPT_CACHE") {
@@ -121,7 +121,7 @@ pub fn cache_folder() -> Option<PathBuf> {
     } else if cfg!(target_os = "macos") {
         set("HOME")?.join("Library/Caches/wgpt")
     } else {
-        // The specification wants relative paths ignored.
+        // The specification requires relative paths to be ignored.
         set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| set("HOME").map(|home| home.join(".cache")))?.join("wgpt")
     };
     Some(cache)

@@ -1,8 +1,8 @@
-//! Checkpoints: a folder that is whole or absent.
+//! Checkpoints: folders that are complete or absent.
 //!
-//! A checkpoint is written to `checkpoints/step-N.tmp`, synced, renamed to `step-N` (or `step-N-2` where that is taken), and then named in
-//! the one-line files `latest` and `best`, each replaced by a rename. At any instant one whole checkpoint is named; older ones are removed
-//! afterwards, as far as their manifests say that this run wrote them. A file that is not what the manifest says is not used.
+//! A checkpoint is written to `checkpoints/step-N.tmp`, synced, renamed to `step-N` (or `step-N-2` if that name is taken), and then named
+//! in the one-line files `latest` and `best`, each replaced by a rename. At any instant one complete checkpoint is named. Older ones are
+//! removed afterwards, if their manifests say that this run wrote them. A file that does not match the manifest is not used.
 
 mod read;
 pub(super) mod tensors;
@@ -28,17 +28,17 @@ use crate::model::params::Param;
 use crate::ops::step::State;
 use crate::text::{Corpus, Source, TokenStore};
 
-/// What `state.json` says beside weights and moments.
+/// The contents of `state.json`: everything besides weights and moments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// Of this layout.
+    /// Version of the layout.
     pub version: u32,
     pub step: u64,
-    /// Samples seen: the data's position, since a step's data is a function of (seed, sample).
+    /// Samples seen. This is the position in the data, since a step's data is a function of (seed, sample).
     pub samples: u64,
-    /// Identifies the training tokens, where `sources` is empty.
+    /// Identifies the training tokens, if `sources` is empty.
     pub data_fingerprint: u64,
-    /// What the corpus was read from, validation text included; checkpoints of older versions do not say.
+    /// The files that the corpus was read from, validation text included; empty in checkpoints of older versions.
     #[serde(default)]
     pub sources: Vec<Source>,
     pub device_state: State,
@@ -46,23 +46,23 @@ pub struct Meta {
     pub driver: String,
     /// The kernel variants that the run uses, by kernel and shape class.
     pub variants: Vec<Choice>,
-    /// Validation loss at this step, if it was taken, and the best so far.
+    /// Validation loss at this step, if it was measured, and the best so far.
     pub val_loss: Option<f64>,
     pub best_val_loss: Option<f64>,
 }
 
-/// The layout that this version writes and reads.
+/// The layout version that this program writes and reads.
 pub const VERSION: u32 = 1;
 
-/// Which checkpoint of a run.
+/// Selects a checkpoint of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     Latest,
-    /// With the lowest validation loss; the latest if the run never validates.
+    /// The one with the lowest validation loss, or the latest if the run never validates.
     Best,
 }
 
-/// What a checkpoint is made of.
+/// The contents of a checkpoint.
 pub struct Content<'a> {
     pub config: &'a RunConfig,
     /// As JSON.
@@ -72,7 +72,7 @@ pub struct Content<'a> {
     pub meta: &'a Meta,
 }
 
-/// What a new checkpoint is to its run.
+/// The rank of a new checkpoint within its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
     /// The first: those of an earlier run in the same folder are removed.
@@ -85,24 +85,24 @@ pub enum Naming {
 /// The files of a checkpoint.
 const FILES: &[&str] = &[tensors::FILES[0], tensors::FILES[1], "config.toml", "tokenizer.json", "state.json"];
 
-/// A run's checkpoint.
+/// Finds a checkpoint of a run.
 ///
 /// # Errors
 /// [`Error::File`] when the run has none.
 pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
     let shown = shell_path(out);
     if out.exists() && !out.is_dir() {
-        return Err(Error::file(out, "is a file, the folder of a run is needed"));
+        return Err(Error::file(out, "is a file, not the folder of a run"));
     }
     if !out.is_dir() {
-        return Err(Error::file(out, format!("there is no such run: `wgpt train --out {shown}` makes one")));
+        return Err(Error::file(out, format!("no such run: start one with `wgpt train --out {shown}`")));
     }
     if let Some(run) = run_of(out) {
-        return Err(Error::file(out, format!("is a checkpoint of the run in {}: name that", shell_path(run))));
+        return Err(Error::file(out, format!("is a checkpoint of the run in {}: name the run instead", shell_path(run))));
     }
     let parent = folder(out);
     let latest = named(&parent, "latest");
-    // A run that has not validated yet has none: what is named so is of a run whose place it takes.
+    // Before the first validation there is none: `best` then names a checkpoint of the run that this one replaces.
     let meta_of = |latest: &PathBuf| read_meta(&Checkpoint::at(latest).verify(false));
     let none_yet = || latest.as_ref().is_some_and(|latest| meta_of(latest).is_ok_and(|meta| meta.best_val_loss.is_none()));
     let best = if which == Which::Best { named(&parent, "best").filter(|_| !none_yet()) } else { None };
@@ -115,27 +115,27 @@ pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
     if let Some((_, path)) = steps(&parent).into_iter().next() {
         let (name, latest) = (path.file_name().unwrap_or_default().display().to_string(), parent.join("latest"));
         match fs::symlink_metadata(&latest) {
-            // The first save of a run was cut off before the line that names it.
+            // The first save of a run was interrupted before it wrote `latest`.
             Err(_) => return Ok(Checkpoint::named(path, "latest")),
             Ok(found) if !found.is_file() => {
                 return Err(Error::file(
                     &latest,
-                    format!("is no regular file: move it away, then {name} is taken, the newest that is there"),
+                    format!("is not a regular file: move it away, and the newest checkpoint, {name}, is used"),
                 ));
             }
             Ok(_) => {}
         }
         let word = shell_word(&latest);
-        return Err(Error::file(&latest, format!("names no checkpoint; `echo {name} >{word}` takes the newest that is there")));
+        return Err(Error::file(&latest, format!("names no checkpoint; select the newest one with `echo {name} >{word}`")));
     }
     let advice = match look(out)? {
-        Found::Foreign(name) => format!("is no run, `{name}` is in it: name a run's folder"),
-        _ => format!("has no checkpoint, there is nothing to go on from: `wgpt train --out {shown}` begins it"),
+        Found::Foreign(name) => format!("is not a run, it contains `{name}`: name a run's folder"),
+        _ => format!("has no checkpoint to resume from: start it with `wgpt train --out {shown}`"),
     };
     Err(Error::file(out, advice))
 }
 
-/// [`find`], and a checkpoint itself, which a user may name instead of its run where nothing is written to it.
+/// As [`find`], but also accepts a checkpoint's own folder, which a user may name instead of its run if nothing is written to it.
 ///
 /// # Errors
 /// As [`find`].
@@ -143,22 +143,22 @@ pub fn find_or_take(out: &Path, which: Which) -> Result<Checkpoint> {
     if run_of(out).is_some() { Ok(Checkpoint::at(out)) } else { find(out, which) }
 }
 
-/// The run that a folder is a checkpoint of, if it is one.
+/// The run that a folder is a checkpoint of, or `None` if it is not one.
 fn run_of(out: &Path) -> Option<PathBuf> {
     let whole = ["state.json", "model.safetensors"].iter().all(|name| out.join(name).is_file());
     let above = fs::canonicalize(out).ok().filter(|_| whole)?;
     let run = above.parent().filter(|parent| parent.ends_with("checkpoints"))?.parent()?;
-    // As the user wrote it, where the name has that part.
+    // As the user wrote it, if the path contains that part.
     let written = out.parent().filter(|parent| parent.ends_with("checkpoints")).and_then(Path::parent);
     Some(written.filter(|written| !written.as_os_str().is_empty()).unwrap_or(run).to_path_buf())
 }
 
-/// Writes a whole checkpoint into a run's folder and names it. `owner` is the id of the folder's marker; `keep` of the newest checkpoints
-/// stay, this one among them, and the best.
+/// Writes a complete checkpoint into a run's folder and names it. `owner` is the id of the folder's marker. The `keep` newest checkpoints,
+/// this one among them, and the best one are kept.
 ///
 /// # Errors
-/// [`Error::File`], [`Error::Diverged`] for a value that is not finite, those of the tensors; what was named before is still there and
-/// whole.
+/// [`Error::File`], [`Error::Diverged`] for a value that is not finite, and the errors of the tensors; the checkpoint named before is then
+/// still there and complete.
 pub fn save(out: &Path, owner: &str, content: &Content, naming: Naming, keep: u64) -> Result<PathBuf> {
     let (parent, name) = (folder(out), format!("step-{}", content.meta.step));
     let path = write_folder(NewFolder::begin(&parent, &name, FILES)?, content)?.put(owner)?;
@@ -188,7 +188,7 @@ fn point(parent: &Path, pointer: &str, name: &str) -> Result<()> {
     files::write(&parent.join(pointer), |out| writeln!(out, "{name}"))
 }
 
-/// Names a checkpoint in the one-line files that are to name it.
+/// Names a checkpoint in the one-line files that apply to it.
 fn give_name(parent: &Path, checkpoint: &Path, naming: Naming) -> Result<()> {
     let name = checkpoint.file_name().unwrap_or_default().display().to_string();
     if naming == Naming::Best {
@@ -196,7 +196,7 @@ fn give_name(parent: &Path, checkpoint: &Path, naming: Naming) -> Result<()> {
     }
     point(parent, "latest", &name)?;
     if naming == Naming::First {
-        // That of the run before; if it stays, `find` knows better.
+        // It is of the previous run; if it cannot be removed, `find` ignores it.
         let _ = disk::remove_file(&parent.join("best"));
     }
     Ok(())
@@ -205,9 +205,9 @@ fn give_name(parent: &Path, checkpoint: &Path, naming: Naming) -> Result<()> {
 /// The one-line files that name checkpoints.
 const POINTERS: [&str; 2] = ["latest", "best"];
 
-/// Removes checkpoints that this run wrote and that neither `latest` nor `best` names: all that are of later steps than this one, left
-/// from what this run has made again or taken the place of, and of the others all but the `keep` newest. Step 0 can be made again at any
-/// time. What killed processes left half made or half removed goes too. What cannot be removed does no harm.
+/// Removes checkpoints that this run wrote and that neither `latest` nor `best` names: all of later steps than this one, which this run has
+/// redone or replaced, and all but the `keep` newest of the others. Step 0 can be recreated at any time, so it is removed too. Folders that
+/// killed processes left half written or half removed are also removed. What cannot be removed does no harm.
 fn remove_old(parent: &Path, owner: &str, step: u64, keep: u64) {
     let named = POINTERS.map(|pointer| named(parent, pointer));
     let mut kept = 0;
@@ -227,10 +227,10 @@ fn remove_old(parent: &Path, owner: &str, step: u64, keep: u64) {
     }
 }
 
-/// Refuses data that is not what the run of this checkpoint was trained and validated on. Where it lies does not matter.
+/// Refuses data that differs from what the checkpoint's run was trained and validated on. Its location does not matter.
 ///
 /// # Errors
-/// [`Error::File`] that names the file which changed.
+/// [`Error::File`] naming the file that changed.
 pub fn check_data(checkpoint: &Checkpoint, meta: &Meta, corpus: &Corpus) -> Result<()> {
     let changed = if meta.sources.is_empty() {
         let other = meta.data_fingerprint != fingerprint(&corpus.train)?;
@@ -238,11 +238,11 @@ pub fn check_data(checkpoint: &Checkpoint, meta: &Meta, corpus: &Corpus) -> Resu
     } else {
         Source::difference(&meta.sources, &corpus.sources)
     };
-    let advice = "restore it, or begin anew with --init";
-    changed.map_or(Ok(()), |changed| Err(Error::file(checkpoint.path(), format!("this run needs the data it had: {changed}; {advice}"))))
+    let advice = "restore it, or start a new run with --init";
+    changed.map_or(Ok(()), |changed| Err(Error::file(checkpoint.path(), format!("this run needs its original data: {changed}; {advice}"))))
 }
 
-/// Identifies the tokens of a store by its length and up to 64 Ki of its tokens, evenly spread (FNV-1a).
+/// Identifies the tokens of a store by its length and a sample of evenly spaced tokens, fewer than 128 Ki of them (FNV-1a).
 ///
 /// # Errors
 /// [`Error::File`] for a token file that can no longer be read.

@@ -1,6 +1,6 @@
 //! All of a run's settings: `[model]`, `[train]`, `[tokenizer]` and `[data]`, from TOML or `--set section.key=value`.
 //!
-//! The structs are the only list of keys. Reading, setting and comparing walk the TOML tree that serde makes of them.
+//! The structs are the only list of keys. Reading, setting and comparing walk the TOML tree that serde derives from them.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::model::numbers::need;
 use crate::model::numbers::{Number, Shown};
 use crate::text::{DataConfig, TokenizerConfig};
 
-/// How gradients become updates.
+/// How gradients are turned into updates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
@@ -32,7 +32,7 @@ pub enum Schedule {
     Linear,
 }
 
-/// How activations, and the matrices that they are multiplied with, are stored. Weights, their gradients and all sums are f32.
+/// Element type of activations and of the matrices that they are multiplied with. Weights, their gradients and all sums are f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
@@ -51,7 +51,7 @@ impl From<Storage> for Dtype {
     }
 }
 
-/// How a model is trained. The default is what presets differ from.
+/// How a model is trained. Presets state what differs from the default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
@@ -62,11 +62,11 @@ pub struct TrainConfig {
     /// Batches per update: a step sees `batch_size` · `grad_accumulation` sequences.
     pub grad_accumulation: usize,
     pub optimizer: Optimizer,
-    /// Of activations and of the matrices they are multiplied with.
+    /// Element type of activations and of the matrices that they are multiplied with.
     pub storage: Storage,
     /// The highest learning rate, reached at the end of the warm-up.
     pub learning_rate: f64,
-    /// Where the schedule ends; `constant` does not use it.
+    /// The learning rate at the end of the schedule; `constant` does not use it.
     pub min_learning_rate: f64,
     pub schedule: Schedule,
     /// Steps over which the learning rate rises.
@@ -74,13 +74,13 @@ pub struct TrainConfig {
     pub beta1: f64,
     pub beta2: f64,
     pub eps: f64,
-    /// Of matrices; vectors are never decayed.
+    /// Applied to matrices; vectors are never decayed.
     pub weight_decay: f64,
-    /// The largest Euclidean norm of the whole gradient; 0 clips nothing.
+    /// The largest Euclidean norm of the whole gradient; 0 turns clipping off.
     pub grad_clip: f64,
-    /// Of `sgd` only.
+    /// For `sgd` only.
     pub momentum: f64,
-    /// Decides the first weights, the order of the data and dropout.
+    /// Seeds the initial weights, the order of the data and dropout.
     pub seed: u64,
     /// Steps between validations; 0 validates only after the last step.
     pub eval_every: u64,
@@ -88,7 +88,7 @@ pub struct TrainConfig {
     pub eval_batches: usize,
     /// Steps between checkpoints; 0 writes only the one after the last step.
     pub checkpoint_every: u64,
-    /// Checkpoints that stay: the newest, and the best beside them.
+    /// How many of the newest checkpoints are kept, besides the best.
     pub keep_checkpoints: u64,
     /// Steps between records of metrics.
     pub log_every: u64,
@@ -123,7 +123,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Refuses what cannot be trained with.
+    /// Refuses settings that cannot be trained with.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] that names the key, its value and what is needed.
@@ -148,7 +148,7 @@ impl TrainConfig {
         for (key, value, number) in numbers {
             number.check(&format!("train.{key}"), value)?;
         }
-        // A step takes off this share of a weight.
+        // Each step subtracts this share of a weight: learning_rate · weight_decay.
         let most = f64::from(f32::MAX) / lr;
         let decay =
             format!("needs at most {most:.1e} at train.learning_rate = {}, as the device multiplies them in 32-bit floats", Shown(lr));
@@ -157,7 +157,7 @@ impl TrainConfig {
         need(low <= lr || self.schedule == Schedule::Constant, "train.min_learning_rate", Shown(low), advice)
     }
 
-    /// Updates, and the samples of a step, are counted in a u32 on the device, the samples of a run in an i64 in its checkpoints.
+    /// The device counts updates, and the samples of a step, in a u32; checkpoints hold the samples of a run as an i64.
     fn check_samples(&self) -> Result<()> {
         let (batch, accumulation) = (self.batch_size, self.grad_accumulation);
         let fits = |samples: &u64| u32::try_from(*samples).is_ok();
@@ -170,8 +170,8 @@ impl TrainConfig {
         need(self.steps <= most, "train.steps", self.steps, format!("needs at most {most}, at {samples} sequences a step"))
     }
 
-    /// Where only the peak of the schedule was changed from `base`, so that it fell below the end, lets the end keep its ratio to the
-    /// peak; then what was done, for the user.
+    /// If only the schedule's peak was changed from `base` and fell below the end, scales the end so that it keeps its ratio to the peak.
+    /// Returns a note on the change for the user.
     pub fn follow_peak(&mut self, base: &TrainConfig) -> Option<String> {
         let (peak, low) = (self.learning_rate, self.min_learning_rate);
         let fell = self.schedule != Schedule::Constant && low == base.min_learning_rate && peak != base.learning_rate && peak < low;
@@ -184,7 +184,7 @@ impl TrainConfig {
     }
 }
 
-/// Everything that decides a run. The default is the preset `shakespeare-word`.
+/// All settings of a run. The default is the preset `shakespeare-word`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
@@ -195,7 +195,7 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Refuses what cannot be run; every section checks itself.
+    /// Refuses settings that cannot be run; every section checks itself.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] that names the key, its value and what is needed.
@@ -207,7 +207,7 @@ impl RunConfig {
         self.data.validate()
     }
 
-    /// Whole numbers of TOML are i64: a larger one could not be written into the run's config.
+    /// TOML integers are i64: a larger number could not be written into the run's config.
     fn check_whole_numbers(&self) -> Result<()> {
         let tree = serde_json::to_value(self).map_err(|e| Error::usage(format!("the config cannot be read: {e}")))?;
         for (section, keys) in tree.as_object().into_iter().flatten() {
@@ -220,9 +220,8 @@ impl RunConfig {
     }
 }
 
-/// Whether `--resume` may change `key` (`section.key`): only what leaves the steps already made as they were. More or
-/// fewer `train.steps` bend the learning rate's curve from here on, not the part behind. Where the files of `data.files` lie does not
-/// matter either: what is in them is compared.
+/// Whether `--resume` may change `key` (`section.key`): only if the steps already made stay as they are. Another `train.steps` changes the
+/// learning rate of the steps to come only. The location of `data.files` does not matter either: the contents are compared.
 pub fn may_change_on_resume(key: &str) -> bool {
     const KEYS: [&str; 7] = [
         "data.files",
@@ -236,13 +235,13 @@ pub fn may_change_on_resume(key: &str) -> bool {
     KEYS.contains(&key)
 }
 
-/// ``did you mean `x`?`` for the one of `names` nearest to `name`, all of them where none is near.
+/// ``did you mean `x`?`` for the nearest of `names`, or the list of all names if none is near.
 pub(crate) fn suggestion<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     let near = |other: &&str| strsim::jaro_winkler(name, other);
     match names.iter().max_by(|a, b| near(a).total_cmp(&near(b))) {
         Some(best) if near(best) > 0.6 => format!("did you mean `{best}`?"),
-        _ => format!("there are {}", names.join(", ")),
+        _ => format!("expected one of {}", names.join(", ")),
     }
 }
 
@@ -299,8 +298,8 @@ mod tests {
     #[test]
     fn suggests() {
         assert_eq!(suggestion("stesp", ["steps", "seed"]), "did you mean `steps`?");
-        assert_eq!(suggestion("zzz", ["steps", "seed"]), "there are steps, seed");
-        assert_eq!(suggestion("zzz", []), "there are ");
+        assert_eq!(suggestion("zzz", ["steps", "seed"]), "expected one of steps, seed");
+        assert_eq!(suggestion("zzz", []), "expected one of ");
     }
 }
 
@@ -341,8 +340,8 @@ mod tree_tests {
             ("[train]\nsteps = 5\nlerning_rate = 1e-3", "line 3: unknown key `lerning_rate` in [train]: did you mean `learning_rate`?"),
             ("\n[trian]\nsteps = 5", "line 2: unknown section `trian`: did you mean `train`?"),
             ("\n[trian]", "line 2: unknown section `trian`: did you mean `train`?"),
-            ("steps = 5", "line 1: `steps` stands in no section: did you mean `train.steps`?"),
-            ("[[train]]", "line 1: `train` is a section, it takes no value of its own"),
+            ("steps = 5", "line 1: `steps` is in no section: did you mean `train.steps`?"),
+            ("[[train]]", "line 1: `train` is a section, it takes no value"),
             ("[train]\n\nsteps = \"many\"", "line 3: train.steps = \"many\": needs a whole number, 0 or more"),
             ("[train]\nsteps = -1", "line 2: train.steps = -1: needs a whole number, 0 or more"),
             ("[train]\nsteps = 1.5", "line 2: train.steps = 1.5: needs a whole number, 0 or more"),
@@ -358,16 +357,16 @@ mod tree_tests {
             ("[train]\nseed = 0xffff_ffff_ffff_ffff", "line 2: train.seed = 0xffff_ffff_ffff_ffff: needs at most 9223372036854775807"),
             ("[train]\nseed = -99999999999999999999", "line 2: train.seed = -99999999999999999999: needs a whole number, 0 or more"),
             ("[train]\nsead = 99999999999999999999", "line 2: unknown key `sead` in [train]: did you mean `seed`?"),
-            ("seed = 99999999999999999999", "line 1: `seed` stands in no section: did you mean `train.seed`?"),
+            ("seed = 99999999999999999999", "line 1: `seed` is in no section: did you mean `train.seed`?"),
             ("[train]\neps = 1e999", "line 2: train.eps = 1e999: needs a number that 64-bit floats can hold"),
             (
                 "[train]\neps = 99999999999999999999",
-                "line 2: train.eps = 99999999999999999999: needs a point or an exponent at this size, as in 1e20",
+                "line 2: train.eps = 99999999999999999999: needs a decimal point or an exponent at this size, as in 1e20",
             ),
             ("[model]\nbias = 99999999999999999999", "line 2: model.bias = 99999999999999999999: needs true or false"),
-            ("[data]\nfiles = [99999999999999999999]", "line 2: data.files = [99999999999999999999]: needs a list of texts"),
-            ("[data]\nfiles = \"a\"", "line 2: data.files = \"a\": needs a list of texts"),
-            ("[data]\nfiles = [1]", "line 2: data.files = [1]: needs a list of texts"),
+            ("[data]\nfiles = [99999999999999999999]", "line 2: data.files = [99999999999999999999]: needs a list of strings"),
+            ("[data]\nfiles = \"a\"", "line 2: data.files = \"a\": needs a list of strings"),
+            ("[data]\nfiles = [1]", "line 2: data.files = [1]: needs a list of strings"),
             ("[model.n_head]\nx = 1", "line 1: model.n_head = { x = 1 }: needs a whole number, 0 or more"),
         ];
         for (text, expected) in cases {
@@ -403,9 +402,9 @@ mod tree_tests {
 
     #[test]
     fn set_refuses_with_the_way_out() {
-        assert_eq!(set("train.steps"), "`train.steps` sets nothing: write section.key=value, such as train.steps=2000");
-        assert_eq!(set("step=5"), "`step` stands in no section: did you mean `train.steps`?");
-        assert_eq!(set("train=5"), "`train` is a section, it takes no value of its own");
+        assert_eq!(set("train.steps"), "`train.steps` is not an assignment: write section.key=value, such as train.steps=2000");
+        assert_eq!(set("step=5"), "`step` is in no section: did you mean `train.steps`?");
+        assert_eq!(set("train=5"), "`train` is a section, it takes no value");
         assert_eq!(set("trian.steps=5"), "unknown section `trian`: did you mean `train`?");
         assert_eq!(set("train.stesp=5"), "unknown key `stesp` in [train]: did you mean `steps`?");
         assert_eq!(set("train.steps=many"), "train.steps = many: needs a whole number, 0 or more");
@@ -415,7 +414,7 @@ mod tree_tests {
         assert_eq!(set("train.eps=small"), "train.eps = small: needs a number");
         assert_eq!(set("model.bias=yes"), "model.bias = yes: needs true or false");
         assert_eq!(set("train.optimizer=adam"), "train.optimizer = \"adam\": needs `adamw` or `sgd`");
-        assert_eq!(set("data.files=[a"), "data.files = [a: needs a list of texts");
+        assert_eq!(set("data.files=[a"), "data.files = [a: needs a list of strings");
     }
 
     #[test]

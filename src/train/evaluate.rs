@@ -17,7 +17,7 @@ pub struct Evaluation {
     pub tokens: u64,
 }
 
-/// How many batches [`evaluate`] takes.
+/// The number of batches that [`evaluate`] runs.
 ///
 /// # Errors
 /// [`crate::error::Error::Usage`] for fewer than two tokens.
@@ -25,28 +25,28 @@ pub fn eval_batches(data: &TokenStore, seq_len: usize, batches: usize, batch: us
     Ok(windows(data, seq_len, batches, batch)?.len().div_ceil(batch))
 }
 
-/// The windows that `batches` batches of `batch` sequences measure, spread over the whole of `data`; 0 batches take all of it.
+/// The windows that `batches` batches of `batch` sequences evaluate, spread over the whole of `data`; 0 batches means all of it.
 fn windows(data: &TokenStore, seq_len: usize, batches: usize, batch: usize) -> Result<impl ExactSizeIterator<Item = EvalWindow> + use<>> {
     eval_windows(data, seq_len, batches.saturating_mul(batch))
 }
 
-/// The loss of a bigram model of the training part, in nats per token, on the very windows that the run's validations measure.
+/// The loss of a bigram model of the training part, in nats per token, on the same windows as the run's validations.
 ///
 /// # Errors
-/// [`crate::error::Error::Usage`]: a validation part of fewer than two tokens, or an id outside the vocabulary.
+/// [`crate::error::Error::Usage`] for a validation part of fewer than two tokens, or an id outside the vocabulary.
 pub fn bigram_loss(config: &RunConfig, corpus: &Corpus) -> Result<f64> {
     let (model, train) = (&config.model, &config.train);
     let measured = windows(&corpus.val, model.seq_len, train.eval_batches, train.batch_size)?;
     Bigram::count(&corpus.train, model.vocab_size)?.loss_on(&corpus.val, measured)
 }
 
-/// Evaluates a training or evaluation session on at most `batches` batches of windows, spread over the whole of `data`; 0 takes all.
-/// None if `stop` said so.
+/// Evaluates a training or evaluation session on at most `batches` batches of windows, spread over the whole of `data`; 0 means all.
+/// Returns `None` if `stop` returned true.
 pub fn evaluate(session: &mut Session, data: &TokenStore, batches: usize, stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>> {
     evaluate_shown(session, data, batches, stop, &mut |_, _| ())
 }
 
-/// [`evaluate`], with `show` called before each batch: batches submitted, and batches in all.
+/// As [`evaluate`], but calls `show` before each batch with the number of batches submitted and the total.
 pub fn evaluate_shown(
     session: &mut Session,
     data: &TokenStore,
@@ -61,7 +61,7 @@ pub fn evaluate_shown(
     let order: Vec<u32> = (0..(batch * time) as u32).collect();
     let (mut sum, mut tokens) = (0.0, 0);
     let mut phases = vec![CAST, FORWARD, EVALUATE];
-    // Records behind those of the training steps: as many batches as they hold, then they are read.
+    // The records after those of the training steps hold the losses of this many batches before they must be read back.
     let rows = RECORDS - STEP_RECORDS;
     let (mut done, all) = (0, windows.len().div_ceil(batch));
     for group in windows.chunks(rows * batch) {

@@ -1,7 +1,7 @@
-//! A run's folder: what is in it, who may write there, and what is removed from it.
+//! A run's folder: its contents, its lock, and what may be removed from it.
 //!
-//! A run's folder has a marker, which this program puts there and nobody else; a name alone proves nothing. While a process trains it
-//! holds the folder's lock, which the system releases when the process dies.
+//! A run's folder holds a marker file that only this program writes; the folder's name proves nothing. A training process holds the
+//! folder's lock, which the system releases when the process dies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use super::metrics::METRICS;
 use crate::error::{Error, Result};
 use crate::files::{self, Lock, MARKER, Marker, disk};
 
-/// How a run begins.
+/// How a run starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Start {
-    /// In a folder without a run.
+    /// In a folder that holds no run.
     #[default]
     Fresh,
-    /// In place of the run that is there.
+    /// Replaces the run in the folder.
     Overwrite,
-    /// Exactly where the run in the folder stopped.
+    /// Resumes the run in the folder exactly where it stopped.
     Resume,
 }
 
-/// The lock's file. Who holds it stands beside it in `.wgpt.holder`.
+/// The lock file. Its holder is recorded beside it, in `.wgpt.holder`.
 const LOCK: &str = ".wgpt.lock";
-/// How often a folder is claimed that others remove meanwhile.
+/// Attempts to claim a folder that other processes keep removing.
 const TRIES: u32 = 100;
-/// The files of a run that its folder has beside the checkpoints.
+/// The files that a run's folder holds besides the checkpoints.
 const FILES: [&str; 4] = ["config.toml", METRICS, "loss.svg", "loss.png"];
 
-/// Refuses a start that what was found does not allow.
+/// Refuses a start that the folder's contents do not allow.
 fn check(out: &Path, found: Found, start: Start) -> Result<()> {
     let shown = out.display();
     match (found, start) {
@@ -39,31 +39,31 @@ fn check(out: &Path, found: Found, start: Start) -> Result<()> {
         | (Found::Run, Start::Overwrite | Start::Resume)
         | (Found::Unmarked, Start::Resume) => Ok(()),
         (Found::Run | Found::Unmarked, Start::Fresh) => Err(Error::usage(format!(
-            "{shown} holds a run: add --resume to go on, --overwrite to replace it, or --next-free or --out for another folder"
+            "{shown} holds a run: add --resume to continue it, --overwrite to replace it, or --next-free or --out to use another folder"
         ))),
         (Found::Unmarked, Start::Overwrite) => Err(Error::usage(format!(
-            "{shown} holds a run without the marker {MARKER}, which is not replaced: go on with --resume in place of --overwrite, \
+            "{shown} holds a run without the marker {MARKER}, so it is not replaced: continue it with --resume instead of --overwrite, \
              remove it yourself, or name another folder with --out"
         ))),
         (Found::Foreign(name), Start::Fresh | Start::Overwrite) => Err(Error::file(
             out,
-            format!("is neither empty nor a run, `{name}` is in it: name another folder with --out, or move that away"),
+            format!("is neither empty nor a run, it contains `{name}`: name another folder with --out, or move that away"),
         )),
         (Found::Free | Found::Begun, Start::Resume) => {
-            let what = if out.exists() { "has no checkpoint to go on from" } else { "there is no such run" };
-            Err(Error::file(out, format!("{what}: leave --resume away to begin it")))
+            let what = if out.exists() { "has no checkpoint to resume from" } else { "no such run" };
+            Err(Error::file(out, format!("{what}: start it without --resume")))
         }
         (Found::Foreign(_), Start::Resume) => checkpoint::find(out, checkpoint::Which::Latest).map(|_| ()),
     }
 }
 
-/// A run's folder that this process has locked. Dropped before [`settle`](RunFolder::settle), it leaves the place as it was found.
+/// A run's folder, locked by this process. Dropping it before [`settle`](RunFolder::settle) restores the folder to how it was found.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// None only while it is dropped.
+    /// `None` only during drop.
     lock: Option<Lock>,
-    /// What was not there before: folders, outermost first, the lock, the marker.
+    /// Folders that this claim created, outermost first. The flags below say whether it created the lock and the marker.
     made: Vec<PathBuf>,
     made_lock: bool,
     made_marker: bool,
@@ -71,16 +71,16 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder where it is missing, and locks it.
+    /// Creates the folder if it is missing, and locks it.
     ///
     /// # Errors
-    /// [`Error::Usage`] when a run is there and `start` does not say what to do with it, or when another process holds the lock;
-    /// [`Error::File`] when the folder cannot be made, or is neither empty nor a run.
+    /// [`Error::Usage`] when the folder holds a run and `start` does not say what to do with it, or when another process holds the lock;
+    /// [`Error::File`] when the folder cannot be created, or is neither empty nor a run.
     pub fn claim(path: &Path, start: Start) -> Result<RunFolder> {
         let mut tries = 1;
         loop {
             match RunFolder::try_claim(path, start) {
-                // A process that is refused removes the empty folders that it made, perhaps while this one was about to use them.
+                // A refused process removes the empty folders that it made, possibly just before this process would use them.
                 Err(Error::File { .. }) if tries < TRIES && !path.exists() => tries += 1,
                 claimed => return claimed,
             }
@@ -100,18 +100,18 @@ impl RunFolder {
             }
         };
         let folder = RunFolder { path: path.to_path_buf(), lock: Some(lock), made, made_lock, made_marker: false, settled: false };
-        // Another process may have begun and ended a run since the first look.
+        // Another process may have started and finished a run since the first check.
         check(path, look(path)?, start)?;
         for name in FILES {
             let file = path.join(name);
             if fs::symlink_metadata(&file).is_ok() && !file.is_file() {
-                return Err(Error::file(&file, "is no regular file, the run needs one there: move it away"));
+                return Err(Error::file(&file, "is not a regular file, the run needs one here: move it away"));
             }
         }
         Ok(folder)
     }
 
-    /// Claims the first of `path`, `path-2`, `path-3` ... that is free and that no other process has.
+    /// Claims the first of `path`, `path-2`, `path-3` ... that is free and not claimed by another process.
     ///
     /// # Errors
     /// [`Error::File`] when a folder cannot be made or locked, or has no name.
@@ -123,12 +123,12 @@ impl RunFolder {
             beside.with_file_name(name)
         });
         for path in std::iter::once(path.clone()).chain(numbered) {
-            // One that cannot be read is not free either.
+            // A folder that cannot be read is not free either.
             if path.exists() && !look(&path).is_ok_and(|found| found == Found::Free) {
                 continue;
             }
             match RunFolder::claim(&path, Start::Fresh) {
-                // Somebody else was faster.
+                // Another process was faster.
                 Err(Error::Usage(_)) => {}
                 claimed => return claimed,
             }
@@ -140,7 +140,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Marks the folder as a run's. The marker's id, which everything has that the run writes.
+    /// Marks the folder as a run's. Returns the marker's id, which the run records in what it writes.
     ///
     /// # Errors
     /// [`Error::File`] when the marker cannot be read or written.
@@ -154,20 +154,20 @@ impl RunFolder {
         Ok(marker.id)
     }
 
-    /// From here on the folder and all in it stay: it has a checkpoint.
+    /// Keeps the folder and its contents even if this is dropped. Call it once the folder has a checkpoint.
     pub fn settle(&mut self) {
         self.settled = true;
     }
 
-    /// Whether the folder that was locked is still at its path.
+    /// Whether the locked folder is still at its path.
     pub fn is_there(&self) -> bool {
         self.lock.as_ref().is_some_and(Lock::is_in_place)
     }
 
-    /// Removes the files of an earlier run in the same folder: the new one has its first checkpoint.
+    /// Removes the files of an earlier run in the same folder. Call it once the new run has its first checkpoint.
     ///
     /// # Errors
-    /// [`Error::File`] that names what cannot be removed.
+    /// [`Error::File`] naming the file that cannot be removed.
     pub fn remove_left(&self) -> Result<()> {
         for name in FILES {
             let file = self.path.join(name);
@@ -196,27 +196,27 @@ impl Drop for RunFolder {
     }
 }
 
-/// The folder by its own name, which `.` and `..` do not say.
+/// The path with the folder's own name, which `.` and `..` do not contain.
 fn with_name(path: &Path) -> Result<PathBuf> {
     if path.file_name().is_some() {
         return Ok(path.to_path_buf());
     }
     let whole = fs::canonicalize(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let no_name = || Error::file(path, "has no name that a number can follow: name another folder with --out");
+    let no_name = || Error::file(path, "has no name to append a number to: name another folder with --out");
     if whole.file_name().is_some() { Ok(whole) } else { Err(no_name()) }
 }
 
-/// Makes the folder and those above it; those that were missing, outermost first.
+/// Creates the folder and its missing parents. Returns the folders that it created, outermost first.
 fn make(path: &Path) -> Result<Vec<PathBuf>> {
     let mut missing: Vec<PathBuf> =
         path.ancestors().filter(|p| !p.as_os_str().is_empty()).take_while(|p| !p.exists()).map(Path::to_path_buf).collect();
     missing.reverse();
     let above = path.ancestors().skip(1).find(|path| path.exists());
     if let Some(file) = above.filter(|path| !path.is_dir()) {
-        return Err(Error::file(path, format!("cannot be made: {} is a file, a folder is needed there", file.display())));
+        return Err(Error::file(path, format!("cannot be made: {} is a file, not a folder", file.display())));
     }
     if let Some(link) = missing.iter().find(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())) {
-        return Err(Error::file(path, format!("cannot be made: {} is a symbolic link to nothing", link.display())));
+        return Err(Error::file(path, format!("cannot be made: {} is a dangling symbolic link", link.display())));
     }
     let mut made: Vec<PathBuf> = vec![];
     for folder in missing {
@@ -233,7 +233,7 @@ fn make(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(made)
 }
 
-/// Removes folders as far as they are empty.
+/// Removes these folders, innermost first; those that are not empty stay.
 fn undo(made: &[PathBuf]) {
     for folder in made.iter().rev() {
         let _ = disk::remove_folder(folder);
@@ -244,7 +244,7 @@ fn undo(made: &[PathBuf]) {
 mod tests {
     use super::*;
 
-    /// Two that make and remove the same folders at once: whoever is refused is told that the other has it, and nothing else.
+    /// Two threads create and remove the same folders at the same time: a refusal names the other thread's lock, and nothing else fails.
     #[test]
     fn claims_at_once_are_made_or_refused_by_the_lock() {
         let folder = tempfile::tempdir().unwrap();
@@ -260,7 +260,7 @@ mod tests {
             let both = [scope.spawn(|| claims().count()), scope.spawn(|| claims().count())];
             both.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        // A folder that one made for the other may stay, empty.
+        // One thread may leave an empty folder that the other one created.
         let left = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
         assert!(won > 0 && left(&path).is_empty() && left(folder.path()).len() < 2, "{won} claims, {:?} is left", left(&path));
     }
@@ -272,6 +272,6 @@ mod tests {
         let link = folder.path().join("runs");
         std::os::unix::fs::symlink("nowhere", &link).unwrap();
         let error = RunFolder::claim(&link.join("toy"), Start::Fresh).err().unwrap().to_string();
-        assert!(error.contains("runs is a symbolic link to nothing"), "{error}");
+        assert!(error.contains("runs is a dangling symbolic link"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a host inspects while a model trains: tensors in place, copies taken at a chosen point of each step, and maps of attention.
+//! What a host can inspect during training: tensors in place, copies taken at a chosen point of each step, and attention maps.
 
 use super::taps::{AttentionAt, Tap};
 use super::trainer::Trainer;
@@ -8,7 +8,7 @@ use crate::model::attention_maps::AttentionMaps;
 use crate::model::view::View;
 
 impl Trainer {
-    /// Where a tensor lies whose contents stay between steps, see [`Session::view`](crate::model::session::Session::view).
+    /// Locates a tensor whose contents persist between steps, see [`Session::view`](crate::model::session::Session::view).
     ///
     /// # Errors
     /// As [`Session::view`](crate::model::session::Session::view).
@@ -16,8 +16,8 @@ impl Trainer {
         self.session.view(name)
     }
 
-    /// Has a tensor copied at the end of a phase of every (micro-)batch that runs from now on, into a buffer that nothing else
-    /// writes: what is drawn from it belongs to one moment, however a step is spread over frames.
+    /// Copies a tensor at the end of a phase of every (micro-)batch from now on, into a buffer that nothing else writes: the copy is of one
+    /// moment, even if a step is spread over several frames.
     ///
     /// # Errors
     /// As [`Session::view_after`](crate::model::session::Session::view_after), and [`crate::error::Error::Device`] when the driver refuses the buffer.
@@ -34,13 +34,13 @@ impl Trainer {
         Ok(to)
     }
 
-    /// Ends all taps of a tensor.
+    /// Removes all taps of a tensor.
     pub fn untap(&mut self, name: &str) {
         self.taps.copies.retain(|tap| tap.to.name != name);
     }
 
-    /// Has the attention probabilities (T, T), f32, of one head computed behind the forward pass of every (micro-)batch that runs from
-    /// now on; `None` ends it. The first call allocates the map and compiles its kernel, the next ones only choose.
+    /// Computes the attention probabilities (T, T), f32, of one head after the forward pass of every (micro-)batch from now on; `None`
+    /// stops it. The first call allocates the map and compiles its kernel, later calls only select the head.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] for a layer, head or sample that the model does not have; [`crate::error::Error::Device`] when the

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: what a run measured, one JSON object a line, readable while the run goes on.
+//! `metrics.jsonl`: a run's measurements, one JSON object per line, readable while the run continues.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -20,12 +20,12 @@ pub struct Record {
     pub grad_norm: f64,
     #[serde(default, deserialize_with = "number")]
     pub tokens_per_second: f64,
-    /// Milliseconds of a step: the mean of those that were reported together, by when the device had ended them.
+    /// Milliseconds of a step: the mean over the steps that were reported together, measured between their ends on the device.
     #[serde(default, deserialize_with = "number")]
     pub ms: f64,
 }
 
-/// JSON has no NaN or infinity, serde_json writes `null` for both: read it back as NaN rather than refuse the file.
+/// JSON has no NaN or infinity, and serde_json writes `null` for both: read it back as NaN instead of refusing the file.
 fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
 }
@@ -45,21 +45,21 @@ mod file {
     /// The name of the file in a run's folder.
     pub const METRICS: &str = "metrics.jsonl";
 
-    /// A `metrics.jsonl` open for appending. What cannot be written is kept, and written with what comes next.
+    /// A `metrics.jsonl` open for appending. Lines that cannot be written are kept, and written with the next ones.
     #[derive(Debug)]
     pub struct MetricsFile {
         path: PathBuf,
         file: disk::File,
         /// Bytes of whole lines in the file.
         len: u64,
-        /// A write has failed: there may be a part of a line behind `len`.
+        /// A write has failed: a part of a line may follow `len`.
         torn: bool,
-        /// Lines that are not in the file yet.
+        /// Lines not in the file yet.
         waiting: Vec<u8>,
     }
 
     impl MetricsFile {
-        /// Opens `path` to append to, or makes it. A last line torn by a kill is removed first.
+        /// Opens `path` for appending, or creates it. First removes a last line torn by a kill.
         ///
         /// # Errors
         /// [`Error::File`] when it cannot be read or written, or holds something other than metrics.
@@ -69,7 +69,7 @@ mod file {
             Ok(MetricsFile { path: path.to_path_buf(), file, len, torn: false, waiting: vec![] })
         }
 
-        /// Writes one line at once: after a kill the file ends with a whole line or a torn one, never with less.
+        /// Writes one line at once: a kill can tear this line, but loses no earlier one.
         ///
         /// # Errors
         /// [`Error::File`] when it cannot be written, for example to a full disk; the line is kept for the next call.
@@ -78,7 +78,7 @@ mod file {
             self.flush()
         }
 
-        /// Keeps one line for the next call that writes.
+        /// Keeps one line for the next write.
         ///
         /// # Errors
         /// [`Error::File`] for a number that JSON cannot hold.
@@ -87,7 +87,7 @@ mod file {
             Ok(())
         }
 
-        /// Writes the lines that are waiting. A file that was removed is made again with all its lines.
+        /// Writes the pending lines. A file that was removed is recreated with all its lines.
         ///
         /// # Errors
         /// [`Error::File`]; the lines are kept.
@@ -103,7 +103,7 @@ mod file {
 
         fn write(&mut self) -> std::io::Result<()> {
             if !is_at(self.file.inner(), &self.path) {
-                // An editor or a copy put another file in its place.
+                // An editor or a copy replaced the file.
                 (self.file, self.len) = append_to(&self.path)?;
             } else if self.torn {
                 self.file.set_len(self.len)?;
@@ -116,12 +116,13 @@ mod file {
             Ok(())
         }
 
-        /// Whether lines are waiting.
+        /// Whether lines are pending.
         pub fn is_behind(&self) -> bool {
             !self.waiting.is_empty()
         }
 
-        /// All lines, those that are waiting too. The file is read even if it was removed, as long as the system keeps it.
+        /// All lines, including the pending ones. A file that was removed is still read through its open handle, where the system allows
+        /// it.
         fn lines(&self) -> std::io::Result<Vec<u8>> {
             let (mut file, mut lines) = (self.file.inner(), vec![]);
             file.seek(SeekFrom::Start(0))?;
@@ -130,19 +131,19 @@ mod file {
             Ok(lines)
         }
 
-        /// Goes on in another file, which gets all lines. What is there is replaced.
+        /// Continues in another file, to which it writes all lines, replacing its contents.
         ///
         /// # Errors
-        /// [`Error::File`]; then everything is as it was.
+        /// [`Error::File`]; nothing has changed then.
         pub fn move_to(&mut self, path: &Path) -> Result<()> {
             let lines = self.lines().map_err(|e| Error::file(&self.path, format!("cannot be read: {e}")))?;
             self.replace(path, &lines)
         }
 
-        /// Puts a record in the place of those of the same step.
+        /// Replaces the records of the same step.
         ///
         /// # Errors
-        /// [`Error::File`]; then the file is as it was, and the record is kept for the next call.
+        /// [`Error::File`]; the file is then unchanged, and the record is kept for the next call.
         pub fn amend(&mut self, record: &Record) -> Result<()> {
             let path = self.path.clone();
             let amended = || -> Result<Vec<u8>> {
@@ -169,36 +170,36 @@ mod file {
         Ok((file, len))
     }
 
-    /// A record as a line of the file.
+    /// Formats a record as a line of the file.
     fn line(record: &Record, path: &Path) -> Result<Vec<u8>> {
         let mut line = serde_json::to_vec(record).map_err(|e| Error::file(path, e))?;
         line.push(b'\n');
         Ok(line)
     }
 
-    /// Writes these records in the place of what is at `path`.
+    /// Replaces the file at `path` by these records.
     ///
     /// # Errors
-    /// [`Error::File`]; then the file is as it was.
+    /// [`Error::File`]; the file is then unchanged.
     pub fn write(path: &Path, records: &[Record]) -> Result<()> {
         let lines = records.iter().map(|record| line(record, path)).collect::<Result<Vec<_>>>()?.concat();
         files::write(path, |out| out.write_all(&lines))
     }
 
-    /// All records of `path`, in file order; a last line torn by a kill is left out.
+    /// All records of `path`, in file order, without a last line torn by a kill.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read, or names the line that is not a record.
+    /// [`Error::File`] when it cannot be read, or naming the line that is not a record.
     pub fn read(path: &Path) -> Result<Vec<Record>> {
         let text = files::read(path).map_err(|e| Error::file(path, e))?;
         Ok(records(&text, path)?.into_iter().map(|(_, record)| record).collect())
     }
 
-    /// Removes the records after `step` and a torn last line, so that a resumed run writes them once; replaces the
-    /// file by a rename, so a kill leaves the old one or the new one. A missing file is nothing to cut.
+    /// Removes the records after `step` and a torn last line, so that a resumed run writes them once. The file is replaced by a rename, so
+    /// a kill leaves the old one or the new one. A missing file is not an error.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read or replaced, or names the line that is not a record.
+    /// [`Error::File`] when it cannot be read or replaced, or naming the line that is not a record.
     pub fn cut_back(path: &Path, step: u64) -> Result<()> {
         let text = match files::read(path) {
             Ok(text) => text,
@@ -210,14 +211,14 @@ mod file {
         if kept == text { Ok(()) } else { files::write(path, |out| out.write_all(&kept)) }
     }
 
-    /// Each line with the record it holds. Bytes, not text: a torn line may end inside a character.
+    /// Each line with the record that it holds. Bytes, not text: a torn line may end inside a character.
     fn records<'a>(text: &'a [u8], path: &Path) -> Result<Vec<(&'a [u8], Record)>> {
         let mut found = Vec::new();
         for (i, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
             let whole = line.strip_suffix(b"\n");
             match (serde_json::from_slice(whole.unwrap_or(line)), whole) {
                 (Ok(record), _) => found.push((whole.unwrap_or(line), record)),
-                (Err(_), None) => {} // only the last line can lack its end: it was being written
+                (Err(_), None) => {} // only the last line can lack its end: its write was interrupted
                 (Err(_), Some(blank)) if blank.trim_ascii().is_empty() => {}
                 (Err(e), Some(_)) => {
                     let problem =
@@ -264,7 +265,7 @@ mod tests {
         let first = lines.find('\n').unwrap() + 1;
         for end in first..lines.len() {
             fs::write(&path, &lines[..end]).unwrap();
-            // The line lacks only its end: it is whole.
+            // Only the line's end is missing: the record is complete.
             let expected = if end == lines.len() - 1 { vec![record(1), record(2)] } else { vec![record(1)] };
             assert_eq!(read(&path).unwrap(), expected);
             MetricsFile::open(&path).unwrap().append(&record(3)).unwrap();
@@ -312,7 +313,7 @@ mod tests {
             fs::remove_file(&path).unwrap();
             file.append(&record(4)).unwrap();
             assert_eq!(read(&path).unwrap(), [1, 2, 3, 4].map(record), "with what it had");
-            // An editor saves a file by putting another in its place.
+            // An editor saves a file by renaming another one over it.
             fs::write(&other, fs::read(&path).unwrap()).unwrap();
             fs::rename(&other, &path).unwrap();
             file.append(&record(5)).unwrap();
@@ -331,7 +332,7 @@ mod tests {
         assert_eq!(read(&path).unwrap(), before, "the old file stays");
         let amended = Record { val_loss: Some(9.0), ..record(8) };
         if cfg!(unix) {
-            // Not now: it is written with what comes next.
+            // It cannot be written now, and is written with the next record.
             fs::rename(&other, dir.path().join("away")).unwrap();
             fs::create_dir(&other).unwrap();
             assert!(file.amend(&amended).is_err() && file.is_behind());

@@ -1,4 +1,4 @@
-//! What holds of the plans of every preset and of every option, whatever the device.
+//! Properties of the plans of every preset and every option, on any device.
 
 use super::config::{RunConfig, Storage, TrainConfig};
 use super::presets::{PRESETS, preset};
@@ -10,7 +10,7 @@ use crate::model::config::{ModelConfig, Norm, Position};
 use crate::model::decode::Decoder;
 use crate::model::{BACKWARD, Model};
 
-/// Adapters that allow buffers of any size.
+/// Limits of an adapter that allows buffers of any size.
 fn large() -> wgpu::Limits {
     wgpu::Limits { max_storage_buffer_binding_size: u64::MAX, max_buffer_size: u64::MAX, ..wgpu::Limits::default() }
 }
@@ -20,7 +20,7 @@ fn small() -> RunConfig {
     RunConfig { model, train: TrainConfig { batch_size: 3, ..TrainConfig::default() }, ..preset("toy").unwrap() }
 }
 
-/// Every preset with and without biases, and a small model in every combination of what changes which dispatches there are.
+/// Every preset with and without biases, and a small model in every combination of the options that change the set of dispatches.
 fn configs() -> Vec<(String, RunConfig)> {
     let mut configs = vec![];
     for (name, _) in PRESETS {
@@ -38,7 +38,7 @@ fn configs() -> Vec<(String, RunConfig)> {
         config.model.tied_head = on(1);
         config.model.dropout = if on(2) { 0.1 } else { 0.0 };
         config.train.storage = if on(3) { Storage::Bf16 } else { Storage::F32 };
-        // Positions and norms neither bind nor store anything in another way: each comes with half of the combinations.
+        // Positions and norms change no binding and no storage: each of their values is used in half of the combinations.
         config.model.position = if on(0) != on(3) { Position::Learned } else { Position::Sinusoidal };
         config.model.norm = if on(1) != on(3) { Norm::Pre } else { Norm::Post };
         configs.push((format!("{:?} in {:?}", config.model, config.train.storage), config));
@@ -46,8 +46,8 @@ fn configs() -> Vec<(String, RunConfig)> {
     configs
 }
 
-/// WebGPU refuses, and a browser then drops the whole command buffer: a buffer bound both to be read and to be written, or a range bound
-/// to be written twice.
+/// WebGPU refuses two kinds of bindings, and a browser then drops the whole command buffer: a buffer bound both for reading and for
+/// writing, and a range bound twice for writing.
 fn check_bindings(name: &str, plan: &Plan) {
     for dispatch in plan.dispatches() {
         let bound: Vec<(&Binding, &Tensor)> = dispatch.kernel.interfaces()[0].bindings.iter().zip(&dispatch.tensors).collect();
@@ -70,7 +70,7 @@ fn no_dispatch_of_any_plan_binds_what_a_browser_refuses() {
         check_bindings(&name, &training.plan);
         let written = training.plan.dispatches().filter(|dispatch| dispatch.kernel.name().starts_with("layer_norm.finish")).count();
         assert!(written > 0, "{name}: no norm is trained");
-        // Plans without gradients have the same storage for every option.
+        // Plans without gradients do not depend on `train.storage`.
         if config.train.storage == Storage::F32 {
             check_bindings(&name, &Decoder::new(&config.model, &large()).unwrap().plan);
         }
@@ -79,7 +79,7 @@ fn no_dispatch_of_any_plan_binds_what_a_browser_refuses() {
     check_bindings("inference", &Model::inference(&small().model, 2, &large()).unwrap().plan);
 }
 
-/// What is summed is f32 whatever the storage of activations, and nothing that multiplies is.
+/// Sums are f32 whatever the element type of activations; activations, which are multiplied, have that type.
 #[test]
 fn types_follow_from_roles() {
     let mut config = small();
@@ -98,10 +98,10 @@ fn types_follow_from_roles() {
     assert!(packed > 0 && model.plan.tensors().any(|tensor| &*tensor.name == "norm_partials"));
 }
 
-/// The weights of a model lie in the same places whatever its storage: a generator, whose plan is f32, shares those of a bf16 trainer.
+/// The weights of a model have the same offsets for every element type: a generator, whose plan is f32, shares those of a bf16 trainer.
 #[test]
 fn every_storage_has_the_same_pools() {
-    // 40 columns: a slice of f32 begins at any multiple of 256 bytes, one of half the size between two of them.
+    // With 40 columns, f32 slices begin at any multiple of 256 bytes, and slices of half the size between two of them.
     let mut config = small();
     config.model = ModelConfig { d_model: 40, vocab_size: 13, position: Position::Learned, ..config.model };
     for tied_head in [true, false] {
@@ -113,7 +113,7 @@ fn every_storage_has_the_same_pools() {
         let (whole, packed, decoder) = (of(Storage::F32), of(Storage::Bf16), Decoder::new(&config.model, &large()).unwrap());
         assert_eq!(whole.pools.slices, packed.pools.slices);
         assert_eq!(whole.pools.slices, decoder.pools.slices);
-        // What a copy holds at a place is what the cast of its stretch puts there.
+        // The cast of the whole range must write each element to where the packed copy of its tensor expects it.
         let casts = packed.plan.dispatches().filter(|dispatch| dispatch.kernel.name() == "cast.forward");
         let stretches: Vec<(Tensor, Tensor)> = casts.map(|cast| (cast.tensors[0].clone(), cast.tensors[1].clone())).collect();
         for param in packed.pools.table.iter().filter(|param| param.multiplies()) {

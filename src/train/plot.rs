@@ -15,10 +15,10 @@ use crate::files;
 /// The SVG in pixels; the PNG has `PNG_SCALE` times as many.
 const SIZE: (u32, u32) = (860, 520);
 const PNG_SCALE: u32 = 2;
-/// More points than this say nothing on so few pixels, and make the SVG heavy.
+/// More points than this are not visible on so few pixels, and make the SVG large.
 const MOST_POINTS: usize = 1600;
 
-/// Registered with plotters under this name, which is also a font list that SVG viewers understand.
+/// The name under which the font is registered with plotters; it is also a font list that SVG viewers understand.
 pub(crate) const FONT: &str = "DejaVu Sans, Verdana, Helvetica, sans-serif";
 pub(crate) const INK: RGBColor = RGBColor(40, 44, 52);
 pub(crate) const GRID: RGBColor = RGBColor(228, 231, 236);
@@ -28,8 +28,8 @@ const REFERENCE: RGBColor = RGBColor(96, 102, 112);
 
 type Points = Vec<(f64, f64)>;
 
-/// Draws training loss (each record faint, their moving average bold), validation loss (points) and, where given, a
-/// dashed horizontal line, such as `("bigram model", 4.9)`. Losses are in nats. Both files are replaced whole.
+/// Draws the training loss (records faint, their moving average bold), the validation loss (points) and, if given, a dashed horizontal line
+/// such as `("bigram model", 4.9)`. Losses are in nats. Both files are replaced atomically.
 ///
 /// # Errors
 /// [`Error::File`] when no record has a finite loss, or a file cannot be written.
@@ -55,7 +55,7 @@ pub fn loss_curve(records: &[Record], title: &str, reference: Option<(&str, f64)
     })
 }
 
-/// Makes [`FONT`] known to plotters.
+/// Registers [`FONT`] with plotters.
 pub(crate) fn register() -> Result<(), &'static str> {
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the font cannot be read")
 }
@@ -68,7 +68,7 @@ struct Curve<'a> {
 }
 
 impl Curve<'_> {
-    /// The steps and losses that all points lie in, with a little room above and below.
+    /// The ranges of steps and losses that contain all points, with a margin above and below.
     fn ranges(&self) -> [std::ops::Range<f64>; 2] {
         let points = || self.training.iter().chain(&self.validation);
         let losses = || points().map(|p| p.1).chain(self.reference.map(|r| r.1));
@@ -78,7 +78,7 @@ impl Curve<'_> {
         [0.0..last * 1.01, (low - room).max(0.0_f64.min(low))..high + room]
     }
 
-    /// What the legend says, with the colour and the kind of each mark.
+    /// The legend's labels, each with colour and kind of mark.
     fn legend(&self) -> Vec<(String, RGBColor, Mark)> {
         let mut lines = Vec::new();
         if !self.training.is_empty() {
@@ -139,7 +139,7 @@ fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, curve: &Curve, scale: u3
         chart.draw_series(DashedLineSeries::new(ends, 7 * px, 5 * px, REFERENCE.stroke_width(2 * scale)))?;
     }
     let smooth = smoothed(&curve.training);
-    // One pixel wide at any scale: plotters joins wider strokes by mitres, and noise would throw spikes off the chart.
+    // One pixel wide at any scale: plotters joins wider strokes by mitres, which noisy data would turn into spikes beyond the chart.
     chart.draw_series(LineSeries::new(thinned(&curve.training), TRAINING.mix(0.4).stroke_width(1)))?;
     chart.draw_series(LineSeries::new(thinned(&smooth), TRAINING.stroke_width(2 * scale)))?;
     let validation = thinned(&curve.validation);
@@ -150,7 +150,7 @@ fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, curve: &Curve, scale: u3
     area.present()
 }
 
-/// At the top right, where a falling curve leaves room, on a white ground of its own.
+/// Draws the legend at the top right, where a falling curve leaves room, on a white background.
 fn draw_legend<B: DrawingBackend>(area: &DrawingArea<B, Shift>, lines: &[(String, RGBColor, Mark)], scale: u32) -> Drawn<B> {
     let px = scale as i32;
     let font = (FONT, 13 * scale).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
@@ -181,8 +181,8 @@ fn draw_legend<B: DrawingBackend>(area: &DrawingArea<B, Shift>, lines: &[(String
     Ok(())
 }
 
-/// The mean over a window centred on each point. It shrinks towards the start, so that the average does not lag behind
-/// the first steep fall; at the end, where the curve is flat, only the half that is missing is left out.
+/// The mean over a window centred on each point. The window shrinks towards the start, so that the average does not lag behind the first
+/// steep fall; at the end, where the curve is flat, it is cut off at the last point.
 fn smoothed(points: &[(f64, f64)]) -> Points {
     let most = points.len() / 30;
     let mean = |i: usize| {
@@ -193,7 +193,7 @@ fn smoothed(points: &[(f64, f64)]) -> Points {
     points.iter().enumerate().map(|(i, p)| (p.0, mean(i))).collect()
 }
 
-/// At most about `MOST_POINTS` of them: the lowest and the highest of each stretch, in order.
+/// Reduces the points to about `MOST_POINTS` at most: the lowest and the highest of each stretch, in order.
 fn thinned(points: &[(f64, f64)]) -> Points {
     let stretch = 2 * points.len().div_ceil(MOST_POINTS);
     if stretch <= 2 {
@@ -208,7 +208,7 @@ fn thinned(points: &[(f64, f64)]) -> Points {
     extremes.collect()
 }
 
-/// 12000.0 as `12,000`.
+/// Formats 12000.0 as `12,000`.
 fn thousands(step: f64) -> String {
     let digits = format!("{:.0}", step.abs());
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
@@ -222,7 +222,7 @@ mod tests {
 
     use super::*;
 
-    /// The shape of a real run: a fall to 4.6 with noise, validation every 250 steps.
+    /// Shaped like a real run: a fall to 4.6 with noise, validation every 250 steps.
     fn run(steps: u64, every: u64) -> Vec<Record> {
         let fall = |step: u64| 4.55 + 3.05 * (-(step as f64) / 170.0).exp();
         let noise = |step: u64| ((step.wrapping_mul(2_654_435_761) >> 7) % 1000) as f64 / 1000.0 - 0.5;

@@ -1,18 +1,19 @@
-//! Ready-made runs, from a lesson of six words to GPT-2.
+//! Ready-made runs, from a six-word example to GPT-2.
 
 use super::config::{RunConfig, Schedule, TrainConfig, suggestion};
 use crate::error::{Error, Result, excerpt};
 use crate::model::config::{Activation, ModelConfig, Position};
 use crate::text::{DataConfig, TokenizerConfig};
 
-/// The corpus of the preset `toy`: two sentences of six words. After `hello` come two words, after `world` only `how`.
+/// The corpus of the preset `toy`: two sentences with six distinct words. `hello` is followed by two different words, `world` only by
+/// `how`.
 pub const TOY_TEXT: &str = "hello world how are you\nhello how are you today\n";
 
-/// The entry of `data.files` that stands for [`TOY_TEXT`], so that a run's config says what it was trained on.
+/// The entry of `data.files` that selects [`TOY_TEXT`], so that a run's config records what it was trained on.
 pub const TOY_FILE: &str = "embedded:toy";
 
-/// The text within the program that `data.files` asks for: Shakespeare where it is empty, the lesson's two sentences
-/// where it is [`TOY_FILE`], none where it names files.
+/// The bundled text that `data.files` selects: Shakespeare if it is empty, the two toy sentences if it is [`TOY_FILE`], `None` if it names
+/// files.
 pub fn embedded(files: &[String]) -> Option<&'static str> {
     match files {
         [] => Some(include_str!("../../assets/shakespeare.txt")),
@@ -21,10 +22,10 @@ pub fn embedded(files: &[String]) -> Option<&'static str> {
     }
 }
 
-/// Every preset with what it is for, the default first.
+/// Every preset and its purpose, the default first.
 pub const PRESETS: &[(&str, &str)] = &[
     ("shakespeare-word", "words of Shakespeare, 2 layers of 64: minutes on two CPU cores"),
-    ("toy", "the classic lesson, two sentences of six words, 1 layer of 16: seconds"),
+    ("toy", "a minimal example, two sentences of six words, 1 layer of 16: seconds"),
     ("shakespeare-char", "characters of Shakespeare, nanoGPT's CPU recipe, 4 layers of 128"),
     ("nanogpt-char", "characters, nanoGPT's GPU recipe, 6 layers of 384, dropout"),
     ("gpt2", "124 million parameters, 12 layers of 768, byte-level BPE"),
@@ -36,7 +37,7 @@ pub const PRESETS: &[(&str, &str)] = &[
 /// The preset of that name.
 ///
 /// # Errors
-/// [`Error::Usage`] for an unknown name, with the nearest one and all of them.
+/// [`Error::Usage`] for an unknown name; it suggests the nearest one and lists all of them.
 pub fn preset(name: &str) -> Result<RunConfig> {
     // Peak rates and tokens per update of the four sizes: Brown et al. 2020 (GPT-3), table 2.1.
     match name {
@@ -92,8 +93,8 @@ fn toy() -> RunConfig {
     }
 }
 
-/// The default. On Debian 12's own software Vulkan two CPU cores train it in about two and a half minutes, which is its measure: few
-/// words, few tokens, a head of its own (which learns pairs of words soonest), and a high rate.
+/// The default, sized for two CPU cores: Debian 12's own software Vulkan driver trains it in about two and a half minutes. It has few
+/// words, few tokens, an untied head (which learns word pairs soonest) and a high learning rate.
 fn shakespeare_word() -> RunConfig {
     RunConfig {
         model: ModelConfig { tied_head: false, ..ModelConfig::default() },
@@ -173,7 +174,7 @@ fn gpt2([n_layer, n_head, d_model]: [usize; 3], batch_size: usize, learning_rate
             checkpoint_every: 1000,
             ..TrainConfig::default()
         },
-        // The vocabulary must be named before it runs, by tokenizer.path.
+        // The preset runs only once `tokenizer.path` names a vocabulary.
         tokenizer: TokenizerConfig { kind: "bpe".into(), path: String::new(), ..TokenizerConfig::default() },
         data: DataConfig { files: Vec::new(), val_fraction: 0.0005 },
     }
@@ -209,7 +210,7 @@ mod tests {
     fn unknown_names_get_the_nearest() {
         let error = preset("gpt-2").unwrap_err().to_string();
         assert!(error.starts_with("unknown preset `gpt-2`: did you mean `gpt2`? (presets: shakespeare-word, toy, "), "{error}");
-        assert!(preset("zzz").unwrap_err().to_string().starts_with("unknown preset `zzz`: there are shakespeare-word, "));
+        assert!(preset("zzz").unwrap_err().to_string().starts_with("unknown preset `zzz`: expected one of shakespeare-word, "));
         assert_eq!(preset("zzz").unwrap_err().to_string().matches("gpt2-xl").count(), 1);
         assert!(preset("shakespeare").unwrap_err().to_string().contains("did you mean `shakespeare-"));
     }

@@ -1,4 +1,4 @@
-//! What the device says of steps: records that come back, and the learning rates that went with them.
+//! Step reports: the records read back from the device, and the learning rates that belong to them.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use super::schedule::learning_rate;
 use crate::error::{Error, Result};
 use crate::model::STEP_RECORDS;
 
-/// What the device said of one step.
+/// The device's report of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
     /// Counted from 1: the first update is step 1.
@@ -17,23 +17,24 @@ pub struct StepReport {
     /// Euclidean norm of the whole gradient, before clipping.
     pub grad_norm: f32,
     pub learning_rate: f64,
-    /// Steps in front of this one whose reports were lost: the device keeps the latest [`STEP_RECORDS`], and nobody asked for so long.
+    /// Number of steps directly before this one whose reports were lost: the device keeps the latest [`STEP_RECORDS`], and older ones were
+    /// not read back in time.
     pub missed: u64,
 }
 
-/// Learning rates of the last steps that began.
+/// Learning rates of the most recently begun steps.
 #[derive(Default)]
 pub(super) struct Rates(VecDeque<(u64, f64)>);
 
 impl Rates {
-    /// The learning rate of a step that begins, kept for its report.
+    /// Returns the learning rate of a step that begins, and keeps it for the step's report.
     pub fn begin(&mut self, train: &TrainConfig, step: u64) -> f64 {
         let rate = learning_rate(train, step);
-        // A slice that was taken back had begun this step before.
+        // A discarded slice had begun this step before.
         while self.0.back().is_some_and(|(last, _)| *last >= step) {
             self.0.pop_back();
         }
-        // More than the device has records of.
+        // Twice as many rates as the device keeps records.
         if self.0.len() > 2 * STEP_RECORDS {
             self.0.pop_front();
         }
@@ -41,7 +42,7 @@ impl Rates {
         rate
     }
 
-    /// The rate of a step that has begun, and those before it forgotten.
+    /// Returns the rate of a step that has begun, and drops those of the steps before it.
     fn of(&mut self, step: u64) -> f64 {
         while self.0.front().is_some_and(|(first, _)| *first < step) {
             self.0.pop_front();
@@ -54,21 +55,21 @@ impl Rates {
     }
 }
 
-/// Reports that have come and were not handed out.
+/// Reports that were read back but not returned yet.
 #[derive(Default)]
 pub(super) struct Reports {
-    /// Steps whose reports have come.
+    /// Number of steps whose reports were read back.
     pub known: u64,
     coming: VecDeque<Result<StepReport>>,
 }
 
 impl Reports {
-    /// None yet, behind so many steps.
+    /// No reports; those of the first `known` steps are not expected any more.
     pub fn behind(known: u64) -> Reports {
         Reports { known, coming: VecDeque::new() }
     }
 
-    /// Takes in the reports of the steps up to `last`, from the records that were read behind it.
+    /// Adds the reports of the steps up to `last`, from records that were read back after it.
     pub fn take_in(&mut self, last: u64, records: &[f32], rates: &mut Rates) {
         // The ring holds the most recent steps only.
         let from = self.known.max(last.saturating_sub(STEP_RECORDS as u64));
@@ -80,12 +81,12 @@ impl Reports {
         self.known = self.known.max(last);
     }
 
-    /// The next one.
+    /// The next report.
     pub fn next(&mut self) -> Result<Option<StepReport>> {
         self.coming.pop_front().transpose()
     }
 
-    /// All up to the first error, which the next call tells.
+    /// All reports before the first error, which the next call returns.
     pub fn good(&mut self) -> Result<Vec<StepReport>> {
         let good = self.coming.iter().take_while(|report| report.is_ok()).count();
         if good == 0 {
@@ -94,7 +95,7 @@ impl Reports {
         self.coming.drain(..good).collect()
     }
 
-    /// All of them; an error comes at once, and the good ones are kept.
+    /// All reports. An error is returned at once; the valid reports are kept for the next call.
     pub fn all(&mut self) -> Result<Vec<StepReport>> {
         if let Some(at) = self.coming.iter().position(Result::is_err)
             && let Some(Err(error)) = self.coming.remove(at)
@@ -105,7 +106,7 @@ impl Reports {
     }
 }
 
-/// What the records say of a step.
+/// Builds a step's report from the records.
 ///
 /// # Errors
 /// [`Error::Diverged`] when its loss or gradient is not finite.

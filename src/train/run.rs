@@ -22,18 +22,18 @@ use crate::gpu::wait::block_on;
 use crate::model::STEP_RECORDS;
 use crate::text::{Corpus, Tokenizer};
 
-/// What a run is made of before the device comes in.
+/// The inputs of a run, prepared before the device is opened.
 pub struct Setup {
-    /// With the vocabulary settled.
+    /// Its vocabulary size is set.
     pub config: RunConfig,
     pub tokenizer: Tokenizer,
     pub corpus: Corpus,
     /// Claimed by this process.
     pub folder: RunFolder,
     pub start: Start,
-    /// Whose weights to begin with instead of random ones.
+    /// The checkpoint whose weights the run starts with, instead of random ones.
     pub init: Option<Checkpoint>,
-    /// Whether the checkpoint that a resumed run goes on from is compared with its manifest.
+    /// Whether the checkpoint that a resumed run continues from is verified against its manifest.
     pub verify: bool,
 }
 
@@ -45,11 +45,12 @@ pub struct Run {
     owner: String,
     metrics: MetricsFile,
     best: Best,
-    /// The last validation, of this step or an earlier one.
+    /// The last validation, at this step or an earlier one.
     validated: Option<Validated>,
-    /// The record of a validated step, until its validation is done.
+    /// The record of a step whose validation is not finished.
     held: Option<Record>,
-    /// The run was stopped in the validation of the step that it resumes at: an undisturbed run has it.
+    /// The run was stopped in the validation of the step that it resumes at, so it must repeat that validation to match an uninterrupted
+    /// run.
     owed: bool,
     /// The step of the newest checkpoint.
     saved: u64,
@@ -57,38 +58,38 @@ pub struct Run {
     clock: Clock,
 }
 
-/// The lowest validation loss, and the lowest that has a checkpoint.
+/// The lowest validation loss, and the lowest one that has a checkpoint.
 #[derive(Default)]
 struct Best {
     found: Option<Validated>,
     saved: Option<Validated>,
 }
 
-/// A validation loss, and the step that it belongs to.
+/// A validation loss and its step.
 #[derive(Clone, Copy, PartialEq)]
 struct Validated {
     step: u64,
     loss: f64,
 }
 
-/// What could not be written, until it was.
+/// Failures to write, kept until a write succeeds.
 #[derive(Default)]
 struct Trouble {
     metrics: bool,
-    /// When a checkpoint was last tried in vain, and why; none was tried yet where it is to be made at once.
+    /// When writing a checkpoint last failed, and why; the time is `None` if the next attempt is due at once.
     checkpoint: Option<(Option<Instant>, Error)>,
 }
 
-/// A checkpoint that could not be written is tried again after this, if none is due before.
+/// A checkpoint that could not be written is retried after this time, unless one is due earlier.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What a caller may show.
+/// Events of a run, for display.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Every step, in order, soon after it has run.
+    /// Sent for every step, in order, soon after it has run.
     Step {
         report: StepReport,
-        /// Of the steps that were reported together, by the time from the end of the last one before them to their own end.
+        /// Mean over the steps that were reported together, from the end of the step before them to their own end.
         tokens_per_second: f64,
         ms: f64,
     },
@@ -96,7 +97,7 @@ pub enum Event {
     Recorded {
         line: String,
     },
-    /// A validation goes on: batches submitted, and batches in all.
+    /// Progress of a validation: batches submitted, and batches in total.
     Validating {
         step: u64,
         done: usize,
@@ -111,7 +112,7 @@ pub enum Event {
         step: u64,
         path: PathBuf,
     },
-    /// Something could not be written, or can be again; the run goes on.
+    /// Something could not be written, or can be written again; the run continues.
     Trouble {
         problem: String,
     },
@@ -125,7 +126,7 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Time per step, by when steps ended on the device: when their reports are taken says little about that.
+/// Time per step, measured between the ends of steps on the device: the time at which reports are taken says little.
 struct Clock {
     last: Instant,
     step: u64,
@@ -133,11 +134,11 @@ struct Clock {
 }
 
 impl Run {
-    /// Makes the trainer, then the run's first checkpoint: saving is known to work before the first step, and only then what an earlier
-    /// run in the folder left is removed.
+    /// Creates the trainer, then the run's first checkpoint. So saving is known to work before the first step, and files of an earlier run
+    /// in the folder are only removed after that.
     ///
     /// # Errors
-    /// Those of the data, the device and the files; then the folder is as it was.
+    /// Errors of the data, the device and the files; the folder is then left as it was.
     pub fn new(gpu: &Gpu, setup: Setup, options: &Options) -> Result<Run> {
         setup.corpus.check_windows(setup.config.model.seq_len)?;
         let mut trainer = block_on(gpu, Trainer::new(gpu, &setup.config, options))?;
@@ -174,7 +175,7 @@ impl Run {
         setup.folder.settle();
         let metrics = open_files(&setup)?;
         let mut run = Run::with(trainer, setup, owner, metrics);
-        // Of which step does not matter: it was an earlier one, or has its checkpoint.
+        // The step does not matter: it was an earlier one, or it has a checkpoint.
         let best = meta.best_val_loss.map(|loss| Validated { step: 0, loss });
         run.best = Best { found: best, saved: best };
         run.saved = meta.step;
@@ -200,17 +201,17 @@ impl Run {
         }
     }
 
-    /// Trains to the end of the config's steps, or until `stop` says so.
+    /// Trains until the config's last step, or until `stop` returns true.
     ///
     /// # Errors
-    /// [`Error::Diverged`] and those of the device. Files that cannot be written are an [`Event::Trouble`], and an error at the end, when the
-    /// run had to be saved in another folder.
+    /// [`Error::Diverged`] and errors of the device. A file that cannot be written causes an [`Event::Trouble`], and an error at the end if
+    /// the run had to be saved in another folder.
     pub fn train(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let ended = self.steps(observe, stop);
         if ended.is_err()
             && let Err(why) = self.metrics.flush().or_else(|why| self.rescue_metrics(why))
         {
-            // The error that ended the run is the one to return.
+            // The error that ended the run takes precedence.
             observe(Event::Trouble { problem: why.to_string() });
         }
         let outcome = ended?;
@@ -258,17 +259,17 @@ impl Run {
         Ok(Outcome::Finished)
     }
 
-    /// Whether it is time to try a failed checkpoint again.
+    /// Whether a checkpoint that could not be written is due for a retry.
     fn retries(&self) -> bool {
         self.trouble.checkpoint.as_ref().is_some_and(|(when, _)| when.is_none_or(|when| when.elapsed() >= RETRY))
     }
 
-    /// Waits for all steps and takes their reports; where one went wrong, those of the steps before it.
+    /// Waits for all steps and takes their reports; if a step diverged, the reports of the steps before it.
     fn finish(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let ended = self.trainer.finish();
         let reports = match &ended {
             Ok(reports) => reports.clone(),
-            // The error of a later step says nothing more.
+            // Errors of later steps say nothing more.
             Err(Error::Diverged(_)) => self.trainer.reports().unwrap_or_default(),
             Err(_) => vec![],
         };
@@ -276,7 +277,7 @@ impl Run {
         ended.map(drop)
     }
 
-    /// Writes and shows what has come; the record of a validated step waits for its validation.
+    /// Writes and shows the reports; the record of a validated step is held until its validation is done.
     fn take(&mut self, reports: Vec<StepReport>, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let Some(last) = reports.last().map(|report| report.step) else { return Ok(()) };
         let ended = self.trainer.ended().filter(|(step, _)| *step == last);
@@ -295,35 +296,37 @@ impl Run {
         Ok(())
     }
 
-    /// Writes a record now, or keeps it until it can be written.
+    /// Writes a record, or keeps it until it can be written.
     fn record(&mut self, row: &Record, observe: &mut dyn FnMut(Event)) -> Result<()> {
         observe(Event::Recorded { line: serde_json::to_string(row).map_err(|e| Error::file(METRICS, e))? });
         self.stand(observe);
         if !self.setup.folder.is_there() {
-            // Whatever is at its place now is somebody else's.
+            // Whatever is at its path now belongs to someone else.
             return self.metrics.keep(row);
         }
-        // The validation that was owed belongs to a step that has its record.
+        // The step of a repeated validation already has a record.
         let written = if self.owed { self.metrics.amend(row) } else { self.metrics.append(row) };
         let shown = self.setup.folder.path().join(METRICS);
         match written {
             Ok(()) if std::mem::take(&mut self.trouble.metrics) => {
-                observe(Event::Trouble { problem: format!("{} is written again, with all records", shown.display()) });
+                observe(Event::Trouble { problem: format!("{} can be written again and has all records", shown.display()) });
             }
             Err(e) if !std::mem::replace(&mut self.trouble.metrics, true) => {
-                observe(Event::Trouble { problem: format!("{e}: the run goes on, and keeps its records until they can be written") });
+                observe(Event::Trouble {
+                    problem: format!("{e}: the run continues and keeps its records in memory until they can be written"),
+                });
             }
             Ok(()) | Err(_) => {}
         }
         Ok(())
     }
 
-    /// Writes the record that waited for its validation.
+    /// Writes the record that was held for its validation.
     fn record_held(&mut self, val_loss: Option<f64>, observe: &mut dyn FnMut(Event)) -> Result<()> {
         self.held.take().map_or(Ok(()), |row| self.record(&Record { val_loss, ..row }, observe))
     }
 
-    /// Makes the folder again if somebody moved or removed it.
+    /// Recreates the folder if it was moved or removed.
     fn stand(&mut self, observe: &mut dyn FnMut(Event)) {
         if self.setup.folder.is_there() {
             return;
@@ -339,24 +342,24 @@ impl Run {
         match again() {
             Ok((folder, owner)) => {
                 (self.setup.folder, self.owner) = (folder, owner);
-                // Its checkpoints are gone, the best one too: the next one must not wait until it is due.
+                // Its checkpoints are lost, the best one too, so the next one is due at once.
                 self.trouble.checkpoint = Some((None, Error::file(&path, "was moved or removed")));
                 self.best = Best { found: self.validated_now(), saved: None };
                 let moved = self.metrics.move_to(&path.join(METRICS));
                 let rest = moved.map_or_else(|e| format!("without metrics: {e}"), |()| "with its metrics".to_owned());
-                let problem = format!("{} was moved or removed: it is made again, {rest}; a checkpoint follows", path.display());
+                let problem = format!("{} was moved or removed: it is recreated {rest}; a checkpoint follows", path.display());
                 observe(Event::Trouble { problem });
             }
             Err(e) if self.trouble.checkpoint.is_none() => {
                 let why = Error::file(&path, "was moved or removed");
-                observe(Event::Trouble { problem: format!("{why}, and cannot be made again ({e}): the run goes on and tries again") });
+                observe(Event::Trouble { problem: format!("{why}, and cannot be recreated ({e}): the run continues and retries") });
                 self.trouble.checkpoint = Some((Some(Instant::now()), why));
             }
             Err(_) => {}
         }
     }
 
-    /// The validation at the present step, if there was one.
+    /// The validation at the current step, if there was one.
     fn validated_now(&self) -> Option<Validated> {
         self.validated.filter(|validated| validated.step == self.trainer.step_count())
     }
@@ -367,7 +370,7 @@ impl Run {
         due && !self.setup.corpus.val.is_empty()
     }
 
-    /// The validation loss at this step; true if it is the best so far, None if `stop` said so.
+    /// Measures the validation loss at this step. Returns whether it is the best so far, or `None` if `stop` returned true.
     fn validate(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Option<bool>> {
         self.finish(observe)?;
         let step = self.trainer.step_count();
@@ -391,7 +394,7 @@ impl Run {
         }
         self.validated = Some(validated);
         if self.owed && self.held.is_none() {
-            // A run that was not to record this step, or lost it: what is known of it now.
+            // The run does not log this step, or lost its record: write what is known.
             self.held = Some(Record { step, ..Record::default() });
         }
         self.record_held(Some(found.loss), observe)?;
@@ -400,14 +403,14 @@ impl Run {
         Ok(Some(best))
     }
 
-    /// Waits for all steps and writes a checkpoint, unless one of them went wrong. One that cannot be written is tried again later.
+    /// Waits for all steps and writes a checkpoint, unless a step diverged. If it cannot be written, it is retried later.
     fn save(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
         self.finish(observe)?;
         self.stand(observe);
         let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
         let is_best = self.best.found.is_some_and(|best| best.step == content.meta.step);
         let naming = if is_best { Naming::Best } else { Naming::Latest };
-        // A folder that another process has taken meanwhile is not ours to write to.
+        // Another process may have claimed the folder meanwhile: do not write to it.
         let saved = match &self.trouble.checkpoint {
             Some((_, why)) if !self.setup.folder.is_there() => Err(why.clone()),
             _ => content.save(&self.trainer, &self.setup, self.setup.folder.path(), &self.owner, naming),
@@ -425,10 +428,10 @@ impl Run {
                 Ok(())
             }
             Err(e @ Error::File { .. }) => {
-                // A later one that is worse is better than none.
+                // A later checkpoint with a higher loss is better than none.
                 self.best.found = self.best.saved;
                 if self.trouble.checkpoint.is_none() {
-                    observe(Event::Trouble { problem: format!("step {step} is not saved: {e}; the run goes on and tries again") });
+                    observe(Event::Trouble { problem: format!("step {step} is not saved: {e}; the run continues and retries") });
                 }
                 self.trouble.checkpoint = Some((Some(Instant::now()), e));
                 Ok(())
@@ -437,7 +440,7 @@ impl Run {
         }
     }
 
-    /// Saves the run somewhere else; what there is to say at its end.
+    /// Saves the run in another folder. Returns the error to end the run with.
     fn rescue(&mut self, why: Error) -> Error {
         let step = self.trainer.step_count();
         let out = self.setup.folder.path().to_path_buf();
@@ -452,7 +455,7 @@ impl Run {
                         &out,
                         format!(
                             "step {step} cannot be saved here ({why}): the run is saved in {place} instead; \
-                         go on with: wgpt train --out {place} --resume"
+                         resume with: wgpt train --out {place} --resume"
                         ),
                     );
                 }
@@ -466,7 +469,7 @@ impl Run {
     fn save_at(&mut self, place: &Path) -> Result<PathBuf> {
         let mut folder = RunFolder::claim_next(place)?;
         let owner = folder.mark()?;
-        // The best of those that are there.
+        // The new folder's only checkpoint is its best, if it was validated.
         self.best.found = self.validated_now();
         let naming = if self.best.found.is_some() { Naming::Best } else { Naming::Latest };
         let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
@@ -477,7 +480,7 @@ impl Run {
         Ok(folder.path().to_path_buf())
     }
 
-    /// Writes the records that the run's folder does not take somewhere else; what there is to say at its end.
+    /// Moves the records that the run's folder cannot hold to a temporary folder. Returns the error to end the run with.
     fn rescue_metrics(&mut self, why: Error) -> Result<()> {
         let Error::File { path, problem } = why else { return Err(why) };
         let name = self.setup.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -496,13 +499,13 @@ impl Run {
     }
 }
 
-/// What goes into a checkpoint beside the tensors.
+/// The contents of a checkpoint besides config and tensors.
 struct State {
     meta: Meta,
     tokenizer: String,
 }
 
-/// The tensors of a trainer, read from the device while they are written.
+/// The tensors of a trainer, read back from the device while they are written.
 struct OnDevice<'a>(&'a Trainer);
 
 impl Tensors for OnDevice<'_> {
@@ -518,7 +521,7 @@ impl Tensors for OnDevice<'_> {
     }
 }
 
-/// What a checkpoint of this moment says.
+/// The contents of a checkpoint of the current step.
 fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best: Option<Validated>) -> Result<State> {
     let gpu = trainer.session.gpu.clone();
     let (step, device_state) = block_on(&gpu, trainer.progress())?;
@@ -536,14 +539,14 @@ impl State {
     }
 }
 
-/// Whether a step's report is asked for: the steps to be logged, every one where a step takes a second or more, and as often as the device's
-/// ring of records needs it. What is pushed out of that is lost, and with it the step at which a run went wrong.
+/// Whether to request a step's report: for each step to be logged, when the last reported step ended a second or more ago, and as often as
+/// the device's ring of records requires. A record that is overwritten is lost, and with it the step at which a run diverged.
 fn reported(step: u64, log_every: u64, since: Duration) -> bool {
     step.is_multiple_of(log_every) || step.is_multiple_of(STEP_RECORDS as u64 / 4) || since >= Duration::from_secs(1)
 }
 
 impl Clock {
-    /// Steps up to this one had ended at this time.
+    /// Notes that the steps up to this one had ended at this time.
     fn tick(&mut self, step: u64, when: Instant) {
         if step > self.step {
             self.ms = when.saturating_duration_since(self.last).as_secs_f64() * 1e3 / (step - self.step) as f64;
@@ -551,7 +554,7 @@ impl Clock {
         (self.last, self.step) = (self.last.max(when), step);
     }
 
-    /// Leaves out what was not a step.
+    /// Excludes the time since the last tick, which was not spent on steps.
     fn rest(&mut self) {
         self.last = Instant::now();
     }
@@ -562,7 +565,7 @@ fn record(report: &StepReport, tokens_per_second: f64, ms: f64) -> Record {
     Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, tokens_per_second, ms }
 }
 
-/// Restores the latest checkpoint, after checking that the data is what the run saw.
+/// Restores the latest checkpoint, after checking that the data is what the run was trained on.
 fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
     let path = checkpoint::find(setup.folder.path(), Which::Latest)?.verify(setup.verify);
     let meta = checkpoint::read_meta(&path)?;
@@ -575,7 +578,7 @@ fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
     Ok(meta)
 }
 
-/// Writes the config beside the checkpoints, and opens the metrics.
+/// Writes the config beside the checkpoints, and opens the metrics file.
 fn open_files(setup: &Setup) -> Result<MetricsFile> {
     write_config(&setup.folder, &setup.config)?;
     MetricsFile::open(&setup.folder.path().join(METRICS))
@@ -596,7 +599,7 @@ mod tests {
     fn no_record_is_lost_however_rarely_steps_are_logged() {
         for log_every in [1, 7, 1000, 100_000, i64::MAX as u64] {
             let asked: Vec<u64> = (1..=10_000).filter(|step| reported(*step, log_every, Duration::ZERO)).collect();
-            // A report may come two steps late, and one that is asked for while another is on its way is not made.
+            // A report may arrive two steps late, and a request is skipped while an earlier one is in flight.
             assert!(asked.windows(3).all(|steps| steps[2] - steps[0] + 2 <= STEP_RECORDS as u64), "{log_every}: {asked:?}");
             assert!(asked[1] <= STEP_RECORDS as u64, "{log_every}: {asked:?}");
         }
@@ -608,13 +611,13 @@ mod tests {
         let begun = Instant::now();
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         let mut clock = Clock { last: begun, step: 0, ms: 0.0 };
-        // Two equal steps, whose reports were taken one right after the other; then three that were reported together.
+        // Two equal steps, whose reports were taken in quick succession; then three that were reported together.
         let ticks = [(1, 25, 25_000.0), (2, 50, 25_000.0), (5, 80, 10_000.0), (5, 80, 10_000.0)];
         for (step, seconds, ms) in ticks {
             clock.tick(step, at(seconds));
             assert_eq!(clock.ms, ms, "step {step}");
         }
-        // What lies between a validation and the next step is of neither.
+        // Time between a validation and the next step counts for neither.
         clock.last = at(100);
         clock.tick(6, at(110));
         assert_eq!(clock.ms, 10_000.0);

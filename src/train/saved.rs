@@ -1,4 +1,4 @@
-//! For applications: a trained model as they take it, and a training of their own as `wgpt train --resume` goes on with it.
+//! For applications: load a trained model, and save a training so that `wgpt train --resume` continues it.
 
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -28,10 +28,10 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// The best checkpoint of the run in a folder, or a checkpoint itself.
+    /// Opens the best checkpoint of the run in a folder, or a checkpoint's own folder.
     ///
     /// # Errors
-    /// [`Error::File`] for a run without checkpoint, or one that is damaged.
+    /// [`Error::File`] for a run without a checkpoint, or a damaged one.
     pub fn open(run: impl AsRef<Path>) -> Result<Trained> {
         let found = checkpoint::find_or_take(run.as_ref(), Which::Best)?;
         let (config, tokenizer) = (checkpoint::read_config(&found)?, checkpoint::read_tokenizer(&found)?);
@@ -39,11 +39,11 @@ impl Trained {
         Trained { config, tokenizer, weights }.checked()
     }
 
-    /// From the contents of a checkpoint's `config.toml`, `tokenizer.json` and `model.safetensors`, which an application may carry in
-    /// itself by `include_str!` and `include_bytes!`. Errors name these three.
+    /// Reads the contents of a checkpoint's `config.toml`, `tokenizer.json` and `model.safetensors`, which an application may embed by
+    /// `include_str!` and `include_bytes!`. Errors use these three names.
     ///
     /// # Errors
-    /// [`Error::File`] for contents that are damaged or do not belong together, [`Error::Usage`] for settings that cannot be.
+    /// [`Error::File`] for contents that are damaged or do not match each other, [`Error::Usage`] for invalid settings.
     pub fn from_bytes(config: &str, tokenizer: &str, weights: &[u8]) -> Result<Trained> {
         let config = RunConfig::from_toml(config, Path::new("config.toml"))?;
         config.validate()?;
@@ -61,13 +61,13 @@ impl Trained {
         Ok(self)
     }
 
-    /// What no text should get: `<UNK>`, and ids that the model has beyond those of its tokenizer.
+    /// Ids that no text should contain: `<UNK>`, and ids of the model beyond those of its tokenizer.
     pub fn wordless(&self) -> Vec<u32> {
         let nameless = (0..self.config.model.vocab_size as u32).filter(|&id| self.tokenizer.token(id).is_err());
         self.tokenizer.unknown().into_iter().chain(nameless).collect()
     }
 
-    /// A generator of its own with these weights, which never draws what is [`wordless`](Trained::wordless).
+    /// A generator with its own copy of these weights, which never draws [`wordless`](Trained::wordless) ids.
     ///
     /// # Errors
     /// As [`Generator::new`].
@@ -78,15 +78,15 @@ impl Trained {
     }
 }
 
-/// Saves a training of one's own as the run in `out`: `wgpt train --out OUT --resume` goes on with it, and so may an application.
+/// Saves an application's training as the run in `out`, for `wgpt train --out OUT --resume` or an application to continue.
 ///
 /// `snapshot` is of `trainer`, whose config should name in `data.files` what `corpus` was built from. A folder that holds an earlier
-/// checkpoint of the same training gets another one; `train.keep_checkpoints` of them stay. The checkpoint's path. An application that
-/// saves more than once, while it draws, takes [`RunFiles`] and keeps its folder claimed.
+/// checkpoint of the same training gets another one; `train.keep_checkpoints` of them are kept. Returns the checkpoint's path. An
+/// application that saves more than once, while it draws, should use [`RunFiles`] and keep its folder claimed.
 ///
 /// # Errors
-/// [`Error::Usage`] when the folder holds the run of another training or somebody else trains in it; [`Error::File`] when it holds anything
-/// else, or cannot be written to.
+/// [`Error::Usage`] when the folder holds the run of another training or another process is training in it; [`Error::File`] when it holds
+/// anything else, or cannot be written to.
 pub fn save_run(out: &Path, trainer: &Trainer, snapshot: &Snapshot, tokenizer: &Tokenizer, corpus: &Corpus) -> Result<PathBuf> {
     let files = RunFiles::of(trainer, snapshot, tokenizer, corpus)?;
     let goes_on = checkpoint::any(out);
@@ -103,8 +103,8 @@ pub fn save_run(out: &Path, trainer: &Trainer, snapshot: &Snapshot, tokenizer: &
     files.write(&mut folder, snapshot, None)
 }
 
-/// What the files of a run say of a training, apart from the tensors of its snapshot. It holds on to neither the trainer nor the device:
-/// both may go to another thread to be written while the trainer goes on.
+/// The files of a run without the tensors of its snapshot. It borrows neither the trainer nor the device: another thread may write it and
+/// the snapshot while the trainer continues.
 #[derive(Debug, Clone)]
 pub struct RunFiles {
     config: RunConfig,
@@ -114,7 +114,7 @@ pub struct RunFiles {
 }
 
 impl RunFiles {
-    /// Of a snapshot of this trainer.
+    /// Collects them for a snapshot of this trainer.
     ///
     /// # Errors
     /// [`Error::File`] for a corpus whose token file can no longer be read.
@@ -124,11 +124,11 @@ impl RunFiles {
         Ok(RunFiles { config, tokenizer: tokenizer.to_json(), meta })
     }
 
-    /// Writes the run's next checkpoint, or its first, and the config beside it; with `history`, that takes the place of `metrics.jsonl`.
-    /// `folder` was claimed by [`Start::Fresh`] or [`RunFolder::claim_next`], or to go on with this training. The checkpoint's path.
+    /// Writes the run's next checkpoint, or its first, and the config beside it; `history`, if given, replaces `metrics.jsonl`. `folder`
+    /// must be claimed with [`Start::Fresh`] or [`RunFolder::claim_next`], or to resume this training. Returns the checkpoint's path.
     ///
     /// # Errors
-    /// [`Error::File`]; a folder that has no checkpoint then is left as it was found when it is dropped. [`Error::Diverged`] for a value
+    /// [`Error::File`]; if the folder has no checkpoint then, dropping it restores it to how it was found. [`Error::Diverged`] for a value
     /// that is not finite.
     pub fn write(&self, folder: &mut RunFolder, snapshot: &Snapshot, history: Option<&[Record]>) -> Result<PathBuf> {
         let RunFiles { config, tokenizer, meta } = self;
@@ -136,7 +136,7 @@ impl RunFiles {
         let history = || history.map_or(Ok(()), |records| metrics::write(&out.join(METRICS), records));
         let owner = folder.mark()?;
         if goes_on {
-            // A kill in between leaves records of steps that have no checkpoint, which `--resume` cuts off.
+            // A kill in between leaves records of steps without a checkpoint, which `--resume` removes.
             history()?;
         }
         let table = params::table(&config.model);
@@ -154,7 +154,7 @@ impl RunFiles {
     }
 }
 
-/// What a checkpoint says of a trainer after `step` steps; nothing was validated.
+/// The metadata of a checkpoint of a trainer after `step` steps, without a validation.
 pub(super) fn meta(trainer: &Trainer, step: u64, device_state: State, corpus: &Corpus) -> Result<Meta> {
     let info = trainer.session.gpu.info();
     Ok(Meta {

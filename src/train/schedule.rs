@@ -1,4 +1,4 @@
-//! The learning rate of a step: a pure function, so that a resumed run goes on exactly where it stopped.
+//! The learning rate of a step: a pure function, so that a resumed run continues exactly where it stopped.
 
 use std::f64::consts::PI;
 

@@ -1,4 +1,4 @@
-//! Training as a guest: steps in slices that a host encodes into its own frames.
+//! Training inside a host application: steps in slices that the host encodes into its own frames.
 //!
 //! ```no_run
 //! # fn frame(trainer: &mut wgpt::train::Trainer, data: &wgpt::text::TokenStore, device: &wgpu::Device, queue: &wgpu::Queue) -> wgpt::Result<()> {
@@ -28,21 +28,21 @@ use crate::model::NORM;
 use crate::model::session::Session;
 
 impl Trainer {
-    /// Encodes the next commands of training, as the budget allows, into a host's encoder: the rest of the step under way, then the next
-    /// steps; `batch` is asked where a step begins. Never blocks: while two slices are still running nothing is encoded.
+    /// Encodes the next commands that fit the budget into a host's encoder: the rest of the current step, then the next steps. `batch` is
+    /// read where a step begins. Never blocks: while two slices are still running, it encodes nothing.
     ///
-    /// Any slicing gives the same bits. The encoder must be submitted to the queue of [`crate::gpu::Gpu`], in the order of the tickets.
+    /// Every slicing gives the same bits. Submit the encoders to the queue of [`crate::gpu::Gpu`] in the order of their tickets.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) while the last slice is not settled, or for a batch that does not fit;
-    /// [`Error::Device`](crate::Error::Device) when the device is lost. Throw the encoder away then.
+    /// [`Error::Device`](crate::Error::Device) when the device is lost. Discard the encoder then.
     pub fn encode<'a>(&mut self, encoder: &mut wgpu::CommandEncoder, batch: impl Into<Batch<'a>>, budget: Budget) -> Result<Ticket> {
         let (batch, last) = self.last_of(batch.into(), budget)?;
         let (session, mut steps) = self.steps(batch, last, false);
         session.guest.encode(session.compiled, encoder, &mut steps, budget)
     }
 
-    /// The same into an encoder of its own, which is submitted at once. Never blocks.
+    /// As [`Trainer::encode`], but into an encoder of its own, which it submits at once. Never blocks.
     ///
     /// # Errors
     /// As [`Trainer::encode`].
@@ -52,7 +52,7 @@ impl Trainer {
         session.guest.advance(session.compiled, &mut steps, budget)
     }
 
-    /// The number of the last step that a slice may hold a part of.
+    /// Checks the batch, and returns it with the number of the last step that a slice may contain a part of.
     fn last_of<'a>(&mut self, batch: Batch<'a>, budget: Budget) -> Result<(Batch<'a>, u64)> {
         self.session.guest.settled()?;
         if let Batch::Given { ids, targets } = batch {
@@ -61,7 +61,7 @@ impl Trainer {
         Ok((batch, self.step_count().saturating_add(budget.steps)))
     }
 
-    /// The next report that has come, one for each step in order. Never blocks; call it once a frame.
+    /// Returns the next report that was read back, one for each step in order. Never blocks; call it once a frame.
     ///
     /// # Errors
     /// As [`Trainer::reports`], and [`Error::Device`](crate::Error::Device) when the device is lost.
@@ -76,18 +76,18 @@ impl Trainer {
         self.reports.next()
     }
 
-    /// The phase of the next command of the step under way; `None` between two steps, when weights, data and learning rate may change.
+    /// The phase of the current step's next command; `None` between two steps, when weights, data and learning rate may change.
     pub fn next_phase(&self) -> Option<Phase> {
         let guest = &self.session.guest;
         let next = guest.next_phase(&self.session.compiled).map(|(phase, _)| phase);
         next.or_else(|| guest.under_way().then_some(crate::model::FORWARD))
     }
 
-    /// Changes the peak learning rate of the schedule, as of the next step that begins: the one under way keeps its own, through all of its
-    /// micro-batches and in its report. The lowest rate follows if it would be above.
+    /// Changes the schedule's peak learning rate from the next step on: the current step keeps its rate, in all its micro-batches and in
+    /// its report. A minimum rate above the new peak is lowered to it.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) for a rate that is no number above 0.
+    /// [`Error::Usage`](crate::Error::Usage) for a rate that is not a number above 0.
     pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
         let mut train = self.config.train.clone();
         train.learning_rate = rate;
@@ -97,7 +97,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Blocks until a step that slices have begun is submitted whole.
+    /// Blocks until a step that slices have begun is fully submitted.
     pub(super) fn end_slices(&mut self, batch: Batch) -> Result<()> {
         self.session.guest.settled()?;
         if self.session.guest.under_way() {
@@ -106,7 +106,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Blocks until the step that slices have begun, if any, has ended on the device.
+    /// Blocks until the step that slices have begun, if any, has finished on the device.
     ///
     /// # Errors
     /// As [`Trainer::encode`].
@@ -115,7 +115,8 @@ impl Trainer {
         self.session.guest.runner.wait_for_all()
     }
 
-    /// Whether the norm of the gradients comes next: they are whole, and may be exchanged or changed; weights are those of the step before.
+    /// Whether the gradient norm comes next: the gradients are complete and may be exchanged or changed; the weights are those of the
+    /// previous step.
     pub fn at_seam(&self) -> bool {
         self.session.guest.next_phase(&self.session.compiled) == Some((NORM, false))
     }

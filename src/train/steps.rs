@@ -1,4 +1,4 @@
-//! What training does pass by pass: micro-batches with their inputs, and the update behind the last one of a step.
+//! Training pass by pass: micro-batches with their inputs, and the update after the last one of a step.
 
 use super::config::RunConfig;
 use super::reports::Rates;
@@ -12,12 +12,12 @@ use crate::model::{self, Model, NORM, STEP_RECORDS, UPDATE};
 use crate::ops::step::Step;
 use crate::text::{Sampler, TokenStore, sort_order_into};
 
-/// What a step is made on.
+/// The data of a step.
 #[derive(Debug, Clone, Copy)]
 pub enum Batch<'a> {
-    /// The windows that belong to the step's number and the config's seed.
+    /// The windows that the step's number and the config's seed determine.
     Of(&'a TokenStore),
-    /// A batch of the host's, (B, T) each; targets that are no ids are ignored.
+    /// A batch from the host, (B, T) each; targets that are not ids of the vocabulary are ignored.
     Given { ids: &'a [u32], targets: &'a [u32] },
 }
 
@@ -27,7 +27,7 @@ impl<'a> From<&'a TokenStore> for Batch<'a> {
     }
 }
 
-/// Host memory of one micro-batch, reused.
+/// Host memory for one micro-batch, reused.
 #[derive(Default)]
 pub(super) struct Frame {
     ids: Vec<u32>,
@@ -35,7 +35,7 @@ pub(super) struct Frame {
     order: Vec<u32>,
 }
 
-/// The steps of one call.
+/// The steps that one call runs.
 pub(super) struct Steps<'a> {
     pub config: &'a RunConfig,
     pub model: &'a Model,
@@ -43,11 +43,11 @@ pub(super) struct Steps<'a> {
     pub rates: &'a mut Rates,
     pub taps: &'a Taps,
     pub batch: Batch<'a>,
-    /// None begins behind so many.
+    /// No step begins once this many are done.
     pub last: u64,
-    /// Where the records of a step go behind its update, if they are wanted back, and the buffer that they lie in.
+    /// If a report is wanted: where a step's records are copied after its update, and the buffer that holds them.
     pub report: Option<(&'a mut Readback, &'a wgpu::Buffer)>,
-    /// A batch of the host's is for one step.
+    /// Whether the host's batch was used: it serves one step.
     pub used: bool,
 }
 
@@ -97,10 +97,10 @@ impl Passes for Steps<'_> {
 }
 
 impl Steps<'_> {
-    /// What the device is told of the frame.
+    /// The bytes of one upload slot: the step block and the frame's inputs.
     fn slot(&self, place: &Place) -> Vec<u8> {
         let (train, frame) = (&self.config.train, &*self.frame);
-        // Windows of training are full: ignored targets come with a caller's own batch only, which is the whole step.
+        // Training windows have no ignored targets. Only a caller's batch may have some, and it is the whole step.
         let ignored = frame.targets.iter().filter(|&&t| t as usize >= self.config.model.vocab_size).count() as u64;
         let real = (tokens_per_step(self.config) - if train.grad_accumulation == 1 { ignored } else { 0 }).max(1);
         let block = Step {
@@ -117,7 +117,7 @@ impl Steps<'_> {
     }
 }
 
-/// Whether weights and state are no longer those of one step, where `phase` comes next, of which a part was made if `begun`: the norm counts
+/// Whether weights and state belong to different steps if `phase` comes next (`begun`: a part of it has run). The norm phase already counts
 /// the update that follows it.
 pub(super) fn is_updating(phase: Phase, begun: bool) -> bool {
     phase == NORM && begun || phase == UPDATE
@@ -146,7 +146,7 @@ pub(super) fn tokens_per_step(config: &RunConfig) -> u64 {
 }
 
 /// # Errors
-/// [`Error::Usage`] for a caller's batch that is not a whole step, or an id that the model has no row for.
+/// [`Error::Usage`] for a caller's batch that is not a whole step, or an id outside the vocabulary.
 pub(super) fn check_batch(config: &RunConfig, ids: &[u32], targets: &[u32]) -> Result<()> {
     let tokens = tokens_per_step(config) as usize;
     if config.train.grad_accumulation != 1 || ids.len() != tokens || targets.len() != tokens {
@@ -162,14 +162,14 @@ pub(super) fn check_batch(config: &RunConfig, ids: &[u32], targets: &[u32]) -> R
 }
 
 impl Frame {
-    /// Takes a caller's batch.
+    /// Copies a caller's batch.
     fn set(&mut self, config: &RunConfig, ids: &[u32], targets: &[u32]) -> Result<()> {
         check_batch(config, ids, targets)?;
         *self = Frame { ids: ids.to_vec(), targets: targets.to_vec(), order: vec![0; ids.len()] };
         sort_order_into(&self.ids, &mut self.order)
     }
 
-    /// Draws a step's micro-batch.
+    /// Fills in a step's micro-batch from the data.
     fn draw(&mut self, config: &RunConfig, data: &TokenStore, place: &Place) -> Result<()> {
         let (batch, time) = (config.train.batch_size, config.model.seq_len);
         let sampler = Sampler::new(config.train.seed, time, data.len())?;
@@ -185,7 +185,7 @@ impl Frame {
     }
 }
 
-/// A step's dropout seed: both words of both numbers count (the finalizer of splitmix64, Steele et al. 2014).
+/// A step's dropout seed, which depends on every bit of both numbers (the finalizer of splitmix64, Steele et al. 2014).
 fn mix(seed: u64, step: u64) -> u32 {
     let mut z = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

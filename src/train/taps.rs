@@ -1,16 +1,16 @@
-//! What is copied or computed for a host at the end of a phase of each step.
+//! Copies and attention maps that a host receives at the end of a phase of each step.
 
 use crate::gpu::plan::Phase;
 use crate::model::FORWARD;
 use crate::model::attention_maps::AttentionMaps;
 use crate::model::view::View;
 
-/// Which attention of a training batch is mapped.
+/// Selects an attention map of a training batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AttentionAt {
     pub layer: usize,
     pub head: usize,
-    /// The sample of the (micro-)batch.
+    /// Index of the sample in the (micro-)batch.
     pub sample: usize,
 }
 
@@ -29,12 +29,12 @@ pub(super) struct Tap {
 }
 
 impl Taps {
-    /// Whether something is wanted at the end of a phase.
+    /// Whether anything is to be encoded at the end of a phase.
     pub fn watch(&self, phase: Phase) -> bool {
         phase == FORWARD && self.shown.is_some() || self.copies.iter().any(|tap| tap.phase == phase)
     }
 
-    /// Encodes what is wanted at the end of a phase.
+    /// Encodes the copies and the map that are due at the end of a phase.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, phase: Phase) {
         if let (Some(maps), Some(at), true) = (&self.maps, self.shown, phase == FORWARD) {
             maps.encode(encoder, at.layer, at.head, at.sample);

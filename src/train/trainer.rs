@@ -1,4 +1,4 @@
-//! The trainer: batches in, updates on the device, losses out when they have come.
+//! The trainer: takes batches, updates weights on the device, returns losses once they are read back.
 
 use web_time::Instant;
 
@@ -20,7 +20,7 @@ use crate::ops::adamw::Constants;
 use crate::ops::step::State;
 use crate::text::TokenStore;
 
-/// What runs the steps of a trainer.
+/// The parts of a trainer that run its steps.
 pub(super) struct Running<'a> {
     pub compiled: &'a Compiled,
     pub guest: &'a mut Guest<Place>,
@@ -32,14 +32,14 @@ pub struct Trainer {
     pub session: Session,
     pub(super) config: RunConfig,
     pub(super) reports: Reports,
-    /// The last step whose report has come, and when it had ended.
+    /// The last step whose report was read back, and when that step had ended.
     ended: Option<(u64, Instant)>,
     pub(super) rates: Rates,
     pub(super) taps: Taps,
     frame: Frame,
 }
 
-/// Everything that a run needs to go on exactly: weights and moments by parameter, and the device's state.
+/// Everything that a run needs to continue exactly: weights and moments by parameter, and the device's state.
 pub struct Snapshot {
     pub step: u64,
     pub state: State,
@@ -77,8 +77,8 @@ pub fn record(config: &RunConfig, limits: &wgpu::Limits) -> Result<Model> {
 }
 
 impl Trainer {
-    /// What [`Trainer::new`] will allocate, without allocating. It checks what the adapter allows in one buffer or binding, not what is
-    /// free: no graphics API tells that.
+    /// The memory that [`Trainer::new`] will allocate, computed without allocating. Checks what the adapter allows in one buffer or
+    /// binding, but not how much memory is free, which no graphics API reports.
     ///
     /// # Errors
     /// As [`record`].
@@ -86,7 +86,7 @@ impl Trainer {
         Session::memory(gpu, &record(config, gpu.limits())?, options)
     }
 
-    /// A trainer with freshly initialized weights; `config.model.vocab_size` must be settled.
+    /// A trainer with newly initialized weights; `config.model.vocab_size` must be set.
     ///
     /// # Errors
     /// As [`record`], and [`Error::Device`] when the driver refuses an allocation or a shader.
@@ -117,7 +117,7 @@ impl Trainer {
         self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[State::default()])).await
     }
 
-    /// The weights in place, for [`crate::generate::Generator::sharing`].
+    /// The weights in their buffers, for [`crate::generate::Generator::sharing`].
     pub fn shared_weights(&self) -> SharedWeights {
         let Session { gpu, model, compiled, .. } = &self.session;
         SharedWeights::new(gpu, &model.config, &model.pools, compiled)
@@ -142,29 +142,29 @@ impl Trainer {
         tokens_per_step(&self.config)
     }
 
-    /// Blocks until one more step is submitted (not until it has run); with `report`, its records come back soon after.
-    /// False if `stop` said so in between: then the weights are those of the last whole step.
+    /// Blocks until one more step is submitted (not until it has run); with `report`, its record is read back soon after. Returns false if
+    /// `stop` returned true in between: the weights are then those of the last whole step.
     ///
     /// # Errors
     /// [`Error::Usage`] for data shorter than one window, [`Error::Device`] when the device is lost.
     pub fn step(&mut self, data: &TokenStore, report: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
         self.end_slices(data.into())?;
-        // What has come makes room for the next request.
+        // Taking a readback that has arrived makes room for the next request.
         self.collect()?;
         self.blocking(data.into(), report, stop)
     }
 
-    /// One step on a batch of the caller's: `ids` and `targets` (B, T); targets that are no ids are ignored.
+    /// Runs one step on the caller's batch: `ids` and `targets` (B, T); targets that are not ids of the vocabulary are ignored.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the lengths are not those of one batch, an id is out of range, or the config accumulates several.
+    /// [`Error::Usage`] when the lengths are not those of one batch, an id is out of range, or the config accumulates over several batches.
     pub fn step_on(&mut self, ids: &[u32], targets: &[u32]) -> Result<()> {
         let batch = Batch::Given { ids, targets };
         self.end_slices(batch)?;
         self.blocking(batch, false, &|| false).map(drop)
     }
 
-    /// Blocks until the step under way, or one more, is submitted.
+    /// Blocks until the current step, or one more, is submitted.
     pub(super) fn blocking(&mut self, batch: Batch, report: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
         let step = self.step_count();
         let (session, mut steps) = self.steps(batch, step + 1, report);
@@ -175,7 +175,7 @@ impl Trainer {
         Ok(whole)
     }
 
-    /// The steps up to the one with number `last`, with what runs them.
+    /// The steps up to number `last`, and the parts that run them.
     pub(super) fn steps<'a>(&'a mut self, batch: Batch<'a>, last: u64, report: bool) -> (Running<'a>, Steps<'a>) {
         let Trainer { session, config, rates, taps, frame, .. } = self;
         let Session { model, compiled, guest, readback, profiler, .. } = session;
@@ -185,24 +185,24 @@ impl Trainer {
         (Running { compiled, guest, profiler: profiler.as_mut() }, steps)
     }
 
-    /// Takes the reports that have come: one for each step since the last, up to the step whose report was asked for. Where steps went by
-    /// whose records the device no longer had, the next report counts them ([`StepReport::missed`]).
+    /// Returns the reports that were read back since the last call, one for each step, up to the step whose report was requested. If the
+    /// device no longer had the records of some steps, the next report counts these ([`StepReport::missed`]).
     ///
     /// # Errors
-    /// [`Error::Diverged`] names the first step with a loss or gradient that is not finite; the device has not applied it. Reports of steps
-    /// before it are handed out first, the error by the next call.
+    /// [`Error::Diverged`] names the first step with a loss or gradient that is not finite; the device has not applied it. The reports of
+    /// the steps before it are returned first, the error by the next call.
     pub fn reports(&mut self) -> Result<Vec<StepReport>> {
         self.collect()?;
         self.reports.good()
     }
 
-    /// The last step whose report has come, and when it had ended on the device: as exact as the device was polled, whenever the report is
-    /// taken.
+    /// The last step whose report was read back, and when it had ended on the device. The time's precision depends on how often the device
+    /// is polled, not on when the report is taken.
     pub fn ended(&self) -> Option<(u64, Instant)> {
         self.ended
     }
 
-    /// Takes in the reports that have come.
+    /// Takes in the reports that were read back.
     pub(super) fn collect(&mut self) -> Result<()> {
         let Session { guest, readback, .. } = &mut self.session;
         if let Some((last, bytes)) = guest.fetched(readback)? {
@@ -212,11 +212,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Blocks until all submitted steps have run, and takes all their reports.
+    /// Blocks until all submitted steps have run, and returns all their reports.
     ///
     /// # Errors
-    /// As [`Trainer::reports`], but an error comes at once: [`Trainer::reports`] then gives what is whole. [`Error::Usage`] while a host has
-    /// a slice that is neither submitted nor dropped.
+    /// As [`Trainer::reports`], but an error is returned at once; [`Trainer::reports`] then returns the valid reports. [`Error::Usage`]
+    /// while a host holds a slice that is neither submitted nor dropped.
     pub fn finish(&mut self) -> Result<Vec<StepReport>> {
         self.session.guest.settled()?;
         self.session.guest.runner.wait_for_all()?;
@@ -230,10 +230,10 @@ impl Trainer {
         self.reports.all()
     }
 
-    /// Reads everything that a checkpoint holds. Steps in flight are part of it; of a step that slices have begun nothing is.
+    /// Reads back everything that a checkpoint holds. It includes steps in flight, and nothing of a step that slices have begun.
     ///
     /// # Errors
-    /// [`Error::Usage`] while slices have made a part of an update, or a host has a slice: it might submit that at any time.
+    /// [`Error::Usage`] while slices have run a part of an update, or while a host holds a slice, which it might submit at any time.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let (step, state) = self.progress().await?;
         let (session, pools) = (&self.session, &self.session.model.pools);
@@ -247,7 +247,7 @@ impl Trainer {
         Ok(snapshot)
     }
 
-    /// The steps made and the device's state, of a moment at which weights and moments belong together: what a checkpoint says beside them.
+    /// The number of steps made and the device's state, at a point where weights and moments match: a checkpoint stores them beside these.
     ///
     /// # Errors
     /// As [`snapshot`](Trainer::snapshot).
@@ -255,16 +255,16 @@ impl Trainer {
         self.session.guest.check_ran().await?;
         self.session.guest.check_whole()?;
         if self.session.guest.next_phase(&self.session.compiled).is_some_and(|(phase, begun)| is_updating(phase, begun)) {
-            return Err(Error::usage("the weights are half updated: take the snapshot when the step under way has ended"));
+            return Err(Error::usage("the weights are half updated: take the snapshot after the current step has ended"));
         }
         let words = self.session.compiled.read::<u32>(&self.session.model.state).await?;
         Ok((self.step_count(), bytemuck::cast_slice(&words)[0]))
     }
 
-    /// Goes on from a snapshot of the same model. Reports that were not taken are dropped.
+    /// Restores a snapshot of the same model. Reports that were not taken are dropped.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a snapshot of another model or optimizer, before anything is written, and while a host has a slice.
+    /// [`Error::Usage`] for a snapshot of another model or optimizer, before anything is written, and while a host holds a slice.
     pub async fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.session.guest.check_ran().await?;
         let pools = &self.session.model.pools;

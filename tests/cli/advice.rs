@@ -1,13 +1,13 @@
-//! Every message that names a way out names one that works: the way is gone here.
+//! Every message that names a way out names one that works: these tests follow it.
 
 use std::fs;
 
 use crate::support::{Done, Folder, small, text};
 
-/// The commands that a message names, as a shell would get them.
+/// The commands that a message names, as a shell would receive them.
 fn commands(message: &str) -> Vec<String> {
     let quoted = message.split('`').skip(1).step_by(2).filter(|command| ["wgpt ", "echo "].iter().any(|name| command.starts_with(name)));
-    let ends = message.split("go on with: ").skip(1).filter_map(|rest| rest.lines().next());
+    let ends = message.split("resume with: ").skip(1).filter_map(|rest| rest.lines().next());
     quoted.chain(ends).map(str::to_owned).collect()
 }
 
@@ -26,7 +26,7 @@ fn refusal(folder: &Folder, args: &[&str]) -> String {
     done.stderr
 }
 
-/// The one command that a refusal names, and `more`, must succeed.
+/// The one command that a refusal names, followed by `more`, must succeed.
 fn follow(folder: &Folder, args: &[&str], more: &str) {
     let message = refusal(folder, args);
     let [command] = &commands(&message)[..] else { panic!("no command in {message}") };
@@ -49,7 +49,7 @@ fn a_run_that_is_there() {
     folder.ok(&[&seed[..], &["--out", "from", "--init", "runs/toy"]].concat());
     let other = ["train", "--quiet", "--preset", "shakespeare-char", "--out", "runs/toy", "--resume"];
     let message = refusal(&folder, &other);
-    assert!(message.contains("model.n_layer = 4 (the run has 1)") && message.contains("leave --preset shakespeare-char away"), "{message}");
+    assert!(message.contains("model.n_layer = 4 (the run has 1)") && message.contains("omit --preset shakespeare-char"), "{message}");
     folder.ok(&["train", "--quiet", "--out", "runs/toy", "--resume"]);
 }
 
@@ -57,7 +57,7 @@ fn a_run_that_is_there() {
 fn a_run_that_is_not_there() {
     let folder = Folder::new("advice_not_there");
     let message = refusal(&folder, &["train", "--preset", "toy", "--out", "new", "--resume"]);
-    assert!(message.contains("new: there is no such run: leave --resume away to begin it"), "{message}");
+    assert!(message.contains("new: no such run: start it without --resume"), "{message}");
     folder.ok(&["train", "--quiet", "--preset", "toy", "--out", "new"]);
     follow(&folder, &["predict", "hello"], " --quiet --preset toy --steps 1");
     follow(&folder, &["predict", "--run", "no where", "hello"], " --quiet --preset toy --steps 1");
@@ -73,7 +73,7 @@ fn a_run_that_is_not_there() {
     assert!(!folder.command(&begin).env("WGPT_FAULT", format!("kill:{first}")).output().unwrap().status.success());
     assert!(folder.path("begun/.wgpt.json").exists(), "it had a marker");
     let message = refusal(&folder, &[&begin[..], &["--resume"]].concat());
-    assert!(message.contains("begun: has no checkpoint to go on from: leave --resume away to begin it"), "{message}");
+    assert!(message.contains("begun: has no checkpoint to resume from: start it without --resume"), "{message}");
     follow(&folder, &["predict", "--run", "begun", "hello"], " --quiet --preset toy --steps 1");
 }
 
@@ -98,10 +98,10 @@ fn a_run_whose_files_were_moved() {
     follow_name(&folder);
 }
 
-/// A checkpoint named in the place of its run.
+/// A checkpoint named instead of its run.
 fn follow_name(folder: &Folder) {
     let message = refusal(folder, &["train", "--resume", "--out", "runs/toy/checkpoints/step-300"]);
-    assert!(message.contains("is a checkpoint of the run in runs/toy: name that"), "{message}");
+    assert!(message.contains("is a checkpoint of the run in runs/toy: name the run instead"), "{message}");
     folder.ok(&["train", "--quiet", "--resume", "--out", "runs/toy"]);
 }
 
@@ -123,14 +123,14 @@ fn a_run_that_ended() {
         let line = done.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no `{name}` in {done}"));
         line[name.len()..].trim().replace("...", "hello")
     };
-    for name in ["next word", "more text", "train on"] {
+    for name in ["next word", "more text", "train more"] {
         let done = shell(&folder, &format!("{} --quiet", after(name)));
         assert_eq!(done.code, 0, "{}: {done:?}", after(name));
     }
     assert_eq!(folder.read("it's mine/checkpoints/latest"), "step-6\n");
 }
 
-/// The command line that began a run says nothing new; what differs is refused by name, with both values.
+/// Repeating the command line that began a run changes nothing; a differing setting is refused by name, with both values.
 #[test]
 fn the_same_command_line_goes_on() {
     let folder = Folder::new("same_line");
@@ -153,23 +153,20 @@ fn the_same_command_line_goes_on() {
     refused("--set=model.d_model=32", &["model.d_model = 32 (the run has 16)"]);
     refused("--config=other.toml", &["train.beta2 = 0.97 (the run has 0.98)"]);
     folder.refused(1, &["train", "--quiet", "--out=a", "--resume", "--data=other.txt"], &["other.txt is not what the run was trained on"]);
-    refused(
-        "--preset=shakespeare-char",
-        &["model.n_layer = 4 (the run has 1)", "train.batch_size = ", "leave --preset shakespeare-char away"],
-    );
+    refused("--preset=shakespeare-char", &["model.n_layer = 4 (the run has 1)", "train.batch_size = ", "omit --preset shakespeare-char"]);
     refused("--steps=5", &["train.steps = 5", "6 steps already"]);
-    // Weights to start with are what the run had at its start.
+    // A run that was started with --init resumes by the same command line.
     let line = small(&["--init=a", "--out=b", "--steps=2"]);
     folder.ok(&line);
     folder.ok(&[&line[..], &["--resume"]].concat());
 }
 
-/// Names that a command line reads otherwise than they look.
+/// Names that a command line easily misreads.
 #[test]
 fn folders_with_names_that_are_hard_to_type() {
     let folder = Folder::new("advice_names");
     for out in ["-x", "a  b", " c"] {
-        // Nothing is there yet, and the command that is named begins it.
+        // Nothing is there yet, and the named command starts it.
         follow(&folder, &["predict", &format!("--run={out}"), "hello"], " --quiet --preset toy --steps 1");
         assert!(folder.path(out).join("checkpoints/step-1").is_dir(), "{out:?}");
         let out = format!("--out={out}");
@@ -179,7 +176,7 @@ fn folders_with_names_that_are_hard_to_type() {
         let done = shell(&folder, &format!("wgpt train --quiet --preset toy --steps 1 --out of --overwrite --init {word}"));
         assert_eq!(done.code, 0, "{done:?}");
         let done = folder.ok(&["train", "--preset=toy", "--steps=1", &out, "--overwrite"]);
-        for name in ["next word", "more text", "train on"] {
+        for name in ["next word", "more text", "train more"] {
             let line = done.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no `{name}` in {done}"));
             let done = shell(&folder, &format!("{} --quiet", line[name.len()..].trim().replace("...", "hello")));
             assert_eq!(done.code, 0, "{line}: {done:?}");
@@ -199,8 +196,8 @@ fn a_next_free_name_stands_beside_the_folder() {
         let made = format!("a-{}", number + 2);
         assert!(folder.path(&made).join("checkpoints/step-1").is_dir(), "{at} {out}: {:?}", folder.files().keys());
     }
-    folder.refused(1, &["train", "--preset=toy", "--next-free", "--out=/"], &["/: has no name that a number can follow", "--out"]);
-    // What is named after a run has the whole of its name.
+    folder.refused(1, &["train", "--preset=toy", "--next-free", "--out=/"], &["/: has no name to append a number to", "--out"]);
+    // A run named after another one keeps the whole name.
     folder.ok(&["train", "--quiet", "--preset=toy", "--steps=1", "--out=mine-0.5"]);
     folder.ok(&["train", "--quiet", "--init=mine-0.5", "--steps=1"]);
     assert!(folder.path("runs/mine-0.5/checkpoints/step-1").is_dir());
@@ -215,11 +212,15 @@ fn what_is_no_run_is_told_apart() {
     }
     folder.refused(2, &["train", "--preset=toyy", "--resume"], &["unknown preset `toyy`: did you mean `toy`?"]);
     folder.refused(2, &["train", "--preset=", "--resume"], &["unknown preset ``"]);
-    // What only a move helps against.
+    // Only moving the file helps.
     let latest = folder.path("runs/toy/checkpoints/latest");
     fs::remove_file(&latest).unwrap();
     fs::create_dir(&latest).unwrap();
-    folder.refused(1, &["predict", "hello"], &["latest: is no regular file: move it away, then step-300 is taken"]);
+    folder.refused(
+        1,
+        &["predict", "hello"],
+        &["latest: is not a regular file: move it away, and the newest checkpoint, step-300, is used"],
+    );
     fs::rename(&latest, folder.path("away")).unwrap();
     folder.ok(&["predict", "hello", "--run=runs/toy"]);
     folder.write("runs/toy/.wgpt.json", "mine");
@@ -234,9 +235,9 @@ fn what_is_no_run_is_told_apart() {
 fn links_to_nothing() {
     let folder = Folder::new("advice_links");
     std::os::unix::fs::symlink("nowhere", folder.path("link")).unwrap();
-    // A link to nothing cannot be read as a file of the folder.
+    // A dangling link cannot be read as a file of the folder.
     let args = ["train", "--quiet", "--preset=toy", "--steps=1", "--out=link/run"];
-    folder.run(&args).assert_refused(1, &args, &["link/run: cannot be made: link is a symbolic link to nothing"]);
+    folder.run(&args).assert_refused(1, &args, &["link/run: cannot be made: link is a dangling symbolic link"]);
     assert!(!folder.path("nowhere").exists());
     fs::create_dir(folder.path("nowhere")).unwrap();
     folder.ok(&args);

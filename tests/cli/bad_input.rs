@@ -1,4 +1,4 @@
-//! Wrong settings, texts and prompts: one line that says what was found and what is needed, and nothing written.
+//! Invalid settings, texts and prompts: one line that says what was found and what is required, and nothing written.
 
 use crate::support::{Folder, small, text};
 
@@ -38,7 +38,7 @@ fn names_that_are_unknown() {
     folder.refused(2, &["train", "--set", "model.n_layers=3"], &["unknown key `n_layers`", "did you mean `n_layer`?"]);
     folder.refused(2, &["train", "--set", "modle.n_layer=3"], &["unknown section `modle`", "did you mean `model`?"]);
     folder.refused(2, &["train", "--set", "n_layer=3"], &["did you mean `model.n_layer`?"]);
-    folder.refused(2, &["train", "--set", "n_layer"], &["sets nothing", "section.key=value"]);
+    folder.refused(2, &["train", "--set", "n_layer"], &["is not an assignment", "section.key=value"]);
     folder.refused(2, &["train", "--set", "train.steps=many"], &["train.steps = many", "a whole number"]);
     folder.refused(2, &["train", "--set", "model.norm=middle"], &["model.norm = \"middle\"", "`pre`"]);
     folder.write("wrong.toml", "[train]\nsteps = 10\nlearn_rate = 0.1\n");
@@ -118,7 +118,7 @@ fn prompts() {
     folder.refused(2, &["tokenizer", "decode", "7"], &["token id 7", "end at 6"]);
     folder.refused(2, &["eval"], &["validation split has 0 tokens", "--data"]);
 
-    // Not an error, but said, once.
+    // Not an error, but a notice, printed once.
     let done = folder.run(&["predict", "hello brave new brave world"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(
@@ -145,7 +145,7 @@ fn tokenizers() {
     folder.refused(1, &["tokenizer", "encode", "--tokenizer", "there.json", "a"], &["there.json", "no tokenizer.json"]);
     folder.refused(1, &["tokenizer", "encode", "--tokenizer", "text.txt", "a"], &["text.txt", "JSON"]);
     folder.refused(1, &["tokenizer", "encode", "a"], &["runs", "--run"]);
-    // More than there is memory for, which is taken at once.
+    // A vocabulary of this size would be allocated at once, and exceeds the memory.
     folder.refused(2, &train("99999999999", "new.json", "text.txt"), &["99999999999", "at most 16777216"]);
     let bpe = ["train", "--quiet", "--data=text.txt", "--set=tokenizer.kind=bpe", "--set=tokenizer.max_vocab=99999999999"];
     folder.refused(2, &bpe, &["tokenizer.max_vocab is 99999999999", "at most 16777216"]);

@@ -1,4 +1,4 @@
-//! Runs that are missing, taken or damaged, places that cannot be written, and a disk that fills up.
+//! Runs that are missing, in use or damaged, places that cannot be written, and a disk that fills up.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,15 +15,15 @@ fn runs_that_are_not_there() {
     folder.refused(1, &["predict", "hello"], &["runs", "no run with a checkpoint", "wgpt train"]);
     folder.refused(1, &["predict", "--run", "nowhere", "hello"], &["nowhere", "no such run"]);
     folder.refused(1, &["generate", "--run", "runs/empty", "--prompt", "a"], &["runs/empty", "no checkpoint"]);
-    folder.refused(1, &["eval", "--run", "begun"], &["begun: is no run, `checkpoints` is in it"]);
-    folder.refused(1, &["train", "--out", "begun", "--resume"], &["begun: is no run, `checkpoints` is in it"]);
+    folder.refused(1, &["eval", "--run", "begun"], &["begun: is not a run, it contains `checkpoints`"]);
+    folder.refused(1, &["train", "--out", "begun", "--resume"], &["begun: is not a run, it contains `checkpoints`"]);
     folder.refused(1, &["train", "--out", "nowhere", "--resume"], &["nowhere", "no such run"]);
     folder.refused(1, &["train", "--init", "nowhere", "--out", "new"], &["nowhere", "no such run"]);
     for more in [&[][..], &["--overwrite"]] {
         folder.refused(
             1,
             &[&["train", "--out", "begun"], more].concat(),
-            &["begun: is neither empty nor a run, `checkpoints` is in it", "--out"],
+            &["begun: is neither empty nor a run, it contains `checkpoints`", "--out"],
         );
     }
 }
@@ -37,7 +37,7 @@ fn runs_that_are_damaged() {
     for name in ["model.safetensors", "optimizer.safetensors", "config.toml", "tokenizer.json", "state.json"] {
         let whole = fs::read(folder.path(&at(name))).unwrap();
         for length in [0, 7, whole.len() / 2, whole.len() - 3] {
-            // A TOML file cut at the end of a line is whole; a missing key would take its default.
+            // A TOML file cut at the end of a line is valid; a missing key would take its default.
             if name == "config.toml" && length > 7 {
                 continue;
             }
@@ -81,7 +81,7 @@ fn a_run_that_is_there_is_not_touched() {
     folder.refused(2, &resume("train.steps=200"), &["train.steps = 200", "300 steps already"]);
     folder.write("other.txt", "hello world how are you");
     folder.refused(1, &["train", "--quiet", "--preset", "toy", "--resume", "--data", "other.txt"], &["other.txt is not what", "--init"]);
-    // The same file with another text in it.
+    // The same file with other text in it.
     folder.write("text.txt", text());
     folder.ok(&small(&["--steps", "1", "--out", "mine"]));
     folder.write("text.txt", text().replace("star", "tars"));
@@ -96,7 +96,7 @@ fn a_run_that_is_there_is_not_touched() {
 fn places_that_cannot_be_written() {
     let folder = Folder::new("unwritable");
     folder.write("text.txt", text());
-    folder.refused(1, &small(&["--out", "text.txt"]), &["text.txt", "is a file, a folder is needed"]);
+    folder.refused(1, &small(&["--out", "text.txt"]), &["text.txt", "is a file, the run needs a folder"]);
     folder.refused(1, &small(&["--out", "text.txt/a/run"]), &["text.txt/a/run", "text.txt is a file"]);
     let encode = ["tokenizer", "encode", "--tokenizer", "bpe.json", "--file", "text.txt", "--out"];
     folder.ok(&["tokenizer", "train", "--size", "260", "--out", "bpe.json", "text.txt"]);
@@ -131,8 +131,8 @@ fn stdout_that_is_full_or_gone() {
     }
 }
 
-/// On a disk of 400 KiB a first run fits; with most of the rest taken, going on cannot save there: what was saved stays, and the run is
-/// saved elsewhere.
+/// On a disk of 400 KiB a first run fits. With most of the rest occupied, a resumed run cannot save there: the last checkpoint is kept, and
+/// the run is saved elsewhere.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_keeps_the_last_checkpoint() {
@@ -158,8 +158,8 @@ fn a_full_disk_keeps_the_last_checkpoint() {
              wc -l <disk/run/metrics.jsonl >lines; df -k disk >df; umount disk\n"
         ),
     );
-    // A mount of our own, that ends with the script. Root may mount; in a chroot, whose root is no mount, without changing propagation;
-    // others may as root of a user namespace.
+    // A mount of our own, which ends with the script. Root may mount; in a chroot, whose root is not a mount, only without changing
+    // propagation; other users may as root of a user namespace.
     let run = |flags: &[&str]| {
         let _ = fs::remove_dir_all(folder.path("disk"));
         let mut command = std::process::Command::new("unshare");
@@ -198,7 +198,7 @@ fn a_record_that_was_torn_is_written_again() {
     folder.write("text.txt", text());
     let train = small(&["--out", "a", "--steps", "30"]);
     let log = folder.path("log");
-    // Once before, for the caches.
+    // Run once before, to fill the caches.
     folder.ok(&small(&["--out", "b", "--steps", "1"]));
     assert_eq!(Done::from(folder.command(&train).env("WGPT_FAULT_LOG", &log).output().unwrap()).code, 0);
     let steps = |metrics: &str| -> Vec<String> {
@@ -216,7 +216,7 @@ fn a_record_that_was_torn_is_written_again() {
         let done = Done::from(folder.command(&loud).env("WGPT_FAULT", format!("error:{at}")).output().unwrap());
         assert_eq!(done.code, 0, "{done:?}");
         assert!(
-            done.stderr.contains("WARNING   a/metrics.jsonl: cannot be written: ") && done.stderr.contains("is written again"),
+            done.stderr.contains("WARNING   a/metrics.jsonl: cannot be written: ") && done.stderr.contains("can be written again"),
             "{done:?}"
         );
         assert_eq!(steps(&folder.read("a/metrics.jsonl")), whole);

@@ -1,4 +1,4 @@
-//! What an application takes from the command line's runs, and what it gives back.
+//! What an application reads from the command line's runs, and what it writes for them.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn a_training_of_ones_own_is_a_run_that_resume_goes_on_with() {
     assert!(done.code == 0 && done.stderr.contains("resumed   after step 4"), "{done:?}");
     let weights = |run: &str| fs::read(folder.path(run).join("checkpoints/step-6/model.safetensors")).unwrap();
     assert!(weights("whole") == weights("mine"), "another end than without the detour");
-    // The run of another training is not written into.
+    // The run of another training is not overwritten.
     let other = RunConfig { train: wgpt::train::TrainConfig { seed: 7, ..config.train.clone() }, ..config.clone() };
     let trainer = block_on(&gpu, Trainer::new(&gpu, &other, &Options::default())).unwrap();
     let snapshot = block_on(&gpu, trainer.snapshot()).unwrap();
@@ -49,7 +49,7 @@ fn a_training_of_ones_own_is_a_run_that_resume_goes_on_with() {
     let refused = save_run(&out, &trainer, &snapshot, &tokenizer, &corpus).unwrap_err().to_string();
     assert!(refused.contains("train.seed = 1337 there, 7 here"), "{refused}");
     assert_eq!(before, folder.files());
-    // Nor is a text taken for another.
+    // Another text is refused too.
     folder.write("text.txt", text().replace("sun", "nus"));
     folder.refused(1, &["train", "--quiet", "--out=mine", "--resume", "--steps=8"], &["text.txt is not what the run was trained on"]);
 }
@@ -74,7 +74,7 @@ fn a_host_keeps_its_folder_saves_from_a_thread_and_continues_the_metrics() {
     drop(claimed);
     assert!(!folder.path("mine").exists());
 
-    // The whole run is there already: the next name is taken, and kept by its lock.
+    // The name of the complete run is taken: the next one is claimed, and kept by its lock.
     let mut claimed = RunFolder::claim_next(&folder.path("whole")).unwrap();
     assert_eq!(claimed.path(), folder.path("whole-2"));
     let mut history: Vec<Record> = vec![];
@@ -107,7 +107,7 @@ fn a_host_keeps_its_folder_saves_from_a_thread_and_continues_the_metrics() {
     assert_eq!(losses("whole").len(), 6);
     assert_eq!(losses("whole"), losses("whole-2"));
 
-    // A rate that was changed on the way goes along: the folder was never anybody else's.
+    // The resumed run keeps a rate that was changed on the way: the folder was always claimed.
     trainer.set_learning_rate(5e-4).unwrap();
     assert!(trainer.step(&corpus.train, false, &|| false).unwrap());
     let snapshot = block_on(&gpu, trainer.snapshot()).unwrap();
@@ -145,7 +145,7 @@ fn several_speak_with_one_set_of_weights_from_bytes() {
         generator.next_tokens(3).unwrap().into_iter().map(|id| decoder.push(id).unwrap()).collect::<String>()
     };
     assert_eq!((speak(&mut one).as_str(), speak(&mut two).as_str()), ("how are you", "how are you"));
-    // Other weights for both, while both stay.
+    // Write other weights for both, while both exist.
     let silent: Vec<Vec<f32>> = trained.weights.iter().map(|weights| vec![0.0; weights.len()]).collect();
     block_on(&gpu, one.write_weights(&silent)).unwrap();
     assert!(speak(&mut one) == speak(&mut two) && speak(&mut two) != "how are you");
@@ -154,7 +154,7 @@ fn several_speak_with_one_set_of_weights_from_bytes() {
     assert_eq!(speak(&mut one), "how are you", "one and two have the same weights");
 
     let problem = |config: &str, tokenizer: &str, weights: &[u8]| Trained::from_bytes(config, tokenizer, weights).unwrap_err().to_string();
-    assert!(problem(&config, &tokenizer, &weights[..weights.len() - 1]).starts_with("model.safetensors: is cut short"));
+    assert!(problem(&config, &tokenizer, &weights[..weights.len() - 1]).starts_with("model.safetensors: is truncated"));
     assert!(problem(&config, "{}", &weights).starts_with("tokenizer.json: "));
     assert!(problem(&config.replace("d_model = 16", "d_model = 32"), &tokenizer, &weights).contains("`wte` is F32 [7, 16]"));
     assert!(problem(&config.replace("[model]", "[modle]"), &tokenizer, &weights).starts_with("config.toml: line "));

@@ -1,4 +1,4 @@
-//! What commands write, and what they read of it: nothing is replaced unasked, nothing damaged is taken.
+//! The files that commands write, and what they read of them: nothing is replaced unasked, nothing damaged is used.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn nothing_is_replaced_unless_asked() {
     for (file, command) in made {
         folder.ok(command);
         folder.write(file, "mine");
-        folder.refused(1, command, &[file, "is there already", "--overwrite", "--"]);
+        folder.refused(1, command, &[file, "already exists", "--overwrite", "--"]);
         folder.ok(&[command, &["--overwrite"]].concat());
         assert_ne!(fs::read(folder.path(file)).unwrap(), b"mine", "{command:?} --overwrite");
     }
@@ -28,7 +28,7 @@ fn nothing_is_replaced_unless_asked() {
     assert!(!names(".").iter().chain(&names("out")).any(|name| name.contains("wgpt-tmp")), "{:?}", names("."));
 }
 
-/// What a command reads it does not replace, `--overwrite` or not.
+/// A command never replaces a file that it reads, `--overwrite` or not.
 #[test]
 fn texts_are_not_replaced_by_what_is_made_of_them() {
     let folder = Folder::new("own_text");
@@ -41,10 +41,10 @@ fn texts_are_not_replaced_by_what_is_made_of_them() {
         let encode = ["tokenizer", "encode", "--tokenizer=bpe.json", "--file=text.txt", "--overwrite", "--out", to];
         folder.refused(1, &encode, &["text.txt: is the text itself", "name another file"]);
     }
-    folder.refused(1, &["shaders", "sgd", "--target=wgsl", "--out=text.txt"], &["text.txt: is no folder", "--out"]);
+    folder.refused(1, &["shaders", "sgd", "--target=wgsl", "--out=text.txt"], &["text.txt: is not a folder", "--out"]);
 }
 
-/// A socket stands for all that is no regular file, devices and pipes too: a rename would put a file in its place.
+/// A socket stands for everything that is not a regular file, devices and pipes too: a rename would replace it by a file.
 #[cfg(unix)]
 #[test]
 fn what_is_no_regular_file_is_not_replaced() {
@@ -91,16 +91,16 @@ fn a_damaged_checkpoint_is_refused_and_the_older_one_is_taken() {
     let resume = ["train", "--out", "my run", "--resume", "--steps", "8", "--quiet"];
     let (weights, older) = (file(6, "model.safetensors"), fs::read(folder.path(&file(4, "model.safetensors"))).unwrap());
     let whole = fs::read(folder.path(&weights)).unwrap();
-    // That of another step, or of another run, is no better than a damaged one.
+    // A file of another step, or of another run, is refused like a damaged one.
     folder.write(&weights, older);
-    folder.refused(1, &resume, &["step-6/model.safetensors: is damaged: its checksum is ", "step-4 is whole"]);
+    folder.refused(1, &resume, &["step-6/model.safetensors: is damaged: its checksum is ", "step-4 is intact"]);
     folder.write(&weights, whole);
     damage(&weights);
     folder.refused(1, &["predict", "the", "--run", "my run"], &["step-6/model.safetensors: is damaged", "--no-verify"]);
     folder.ok(&["predict", "the", "--run", "my run", "--no-verify"]);
     let refused = folder.run(&resume);
-    refused.assert_refused(1, &resume, &["step-6/model.safetensors: is damaged", "step-4 is whole"]);
-    let advice = refused.stderr.split("is taken after: ").nth(1).unwrap().split("; to take it").next().unwrap();
+    refused.assert_refused(1, &resume, &["step-6/model.safetensors: is damaged", "step-4 is intact"]);
+    let advice = refused.stderr.split("is intact, use it with: ").nth(1).unwrap().split("; to read it").next().unwrap();
     let shell = std::process::Command::new("sh").args(["-c", advice]).current_dir(&folder.0).output().unwrap();
     assert!(shell.status.success() && shell.stderr.is_empty(), "{advice}: {shell:?}");
     folder.ok(&resume);
@@ -112,13 +112,13 @@ fn a_damaged_checkpoint_is_refused_and_the_older_one_is_taken() {
     assert_eq!(steps, (1..=8).collect::<Vec<u64>>());
     assert!(!folder.path("my run/checkpoints/step-6").exists(), "the damaged one is an old one now, and it was ours");
     fs::remove_file(folder.path(&file(8, "manifest.json"))).unwrap();
-    // Step 6 was made again while the damaged one had its name.
-    let words = ["step-8/manifest.json: is not there", "step-6-2 is whole", "echo step-6-2 >'my run/checkpoints/best'", "--no-verify"];
+    // Step 6 was saved again while the damaged folder had its name.
+    let words = ["step-8/manifest.json: is missing", "step-6-2 is intact", "echo step-6-2 >'my run/checkpoints/best'", "--no-verify"];
     folder.refused(1, &["generate", "--prompt", "the", "--run", "my run"], &words);
     folder.ok(&["eval", "--run", "my run", "--no-verify"]);
 }
 
-/// Checkpoints of early versions have no manifest. What the message says is done as it stands.
+/// Checkpoints of early versions have no manifest. The command in the message works as printed.
 #[test]
 fn a_checkpoint_without_a_manifest_is_taken_by_the_command_that_is_named() {
     let folder = Folder::new("no_manifest");
@@ -136,21 +136,21 @@ fn a_checkpoint_without_a_manifest_is_taken_by_the_command_that_is_named() {
     ];
     for args in commands {
         let refused = folder.run(args);
-        refused.assert_refused(1, args, &["manifest.json: is not there", "early versions", "; to take it as it is: wgpt --no-verify "]);
-        let command = refused.stderr.split("to take it as it is: ").nth(1).unwrap();
+        refused.assert_refused(1, args, &["manifest.json: is missing", "early versions", "; to read it anyway: wgpt --no-verify "]);
+        let command = refused.stderr.split("to read it anyway: ").nth(1).unwrap();
         let script = format!("wgpt() {{ {} \"$@\"; }}; {command}", env!("CARGO_BIN_EXE_wgpt"));
         let mut shell = std::process::Command::new("bash");
         let shell = shell.args(["-c", &script]).current_dir(&folder.0).env("WGPT_CACHE", folder.path("cache")).output().unwrap();
         assert!(shell.status.success(), "{command}: {shell:?}");
     }
     folder.ok(&["predict", "the", "--run", "my run"]);
-    // A command with a whole text in it is not repeated.
+    // A command that contains a whole text is not repeated.
     fs::remove_file(folder.path("my run/checkpoints/step-4/manifest.json")).unwrap();
     let long = "the ".repeat(1000);
-    folder.refused(1, &["predict", &long, "--run", "my run"], &["to take it as it is: the same command with --no-verify"]);
+    folder.refused(1, &["predict", &long, "--run", "my run"], &["to read it anyway: the same command with --no-verify"]);
 }
 
-/// A finite loss says nothing of the update that follows it.
+/// A finite loss says nothing about the update that follows it.
 #[test]
 fn weights_that_are_not_finite_are_not_saved() {
     let folder = Folder::new("not_finite");

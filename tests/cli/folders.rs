@@ -1,4 +1,4 @@
-//! Whose a folder is: what is refused, what is removed, and who may write there.
+//! Who owns a folder: what is refused, what is removed, and who may write there.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -29,22 +29,22 @@ fn what_this_program_did_not_make_is_refused() {
         fs::write(path, "mine").unwrap();
         let first = name.split('/').next().unwrap();
         for more in [&[][..], &["--overwrite"]] {
-            let words = [&format!("{out}: is neither empty nor a run, `{first}` is in it"), "--out"];
+            let words = [&format!("{out}: is neither empty nor a run, it contains `{first}`"), "--out"];
             folder.refused(1, &small(&[&["--out", &out], more].concat()), &words);
         }
-        folder.refused(1, &small(&["--out", &out, "--resume"]), &[&out, "is no run", first]);
+        folder.refused(1, &small(&["--out", &out, "--resume"]), &[&out, "is not a run", first]);
     }
     folder.ok(&small(&["--out", "p3", "--next-free", "--steps", "2"]));
     assert_eq!((names(&folder, "p3"), folder.read("p3/notes.txt")), (vec!["notes.txt".to_string()], "mine".into()));
     assert!(folder.path("p3-2/checkpoints/step-2").is_dir());
 
-    // Checkpoints without a marker: of another program, or of a version that made none. They can be gone on with.
+    // Checkpoints without a marker: of another program, or of a version that wrote none. They can be resumed.
     fs::remove_file(folder.path("p3-2/.wgpt.json")).unwrap();
     folder.refused(2, &small(&["--out", "p3-2"]), &["p3-2 holds a run"]);
     folder.refused(
         2,
         &small(&["--out", "p3-2", "--overwrite"]),
-        &["p3-2 holds a run without the marker .wgpt.json, which is not replaced"],
+        &["p3-2 holds a run without the marker .wgpt.json, so it is not replaced"],
     );
     folder.ok(&small(&["--out", "p3-2", "--resume", "--steps", "3"]));
     folder.ok(&small(&["--out", "p3-2", "--overwrite", "--steps", "1"]));
@@ -56,7 +56,7 @@ fn overwriting_removes_only_the_run() {
     folder.write("text.txt", text());
     folder.ok(&small(&["--out", "a", "--steps", "20"]));
     let at = |name: &str| folder.path(&format!("a/checkpoints/{name}"));
-    // A copy that a user keeps, one under a name such as the run gives, one with a note in it, one of a run elsewhere.
+    // A copy that a user keeps, one under a name that the run uses, one with a note in it, one of another run.
     folder.ok(&small(&["--out", "b", "--steps", "5"]));
     for (from, to) in [("a/checkpoints/step-20", "step-20-keep"), ("a/checkpoints/step-20", "step-777"), ("b/checkpoints/step-5", "step-5")]
     {
@@ -81,7 +81,7 @@ fn overwriting_removes_only_the_run() {
     assert!(mine(folder.files()) == before, "what the user made was changed");
 }
 
-/// Everything is looked at before the old run goes, and the new one has its first checkpoint.
+/// Everything is checked before the old run is removed, and the new one has its first checkpoint by then.
 #[test]
 fn a_run_that_cannot_begin_leaves_the_one_that_is_there() {
     let folder = Folder::with_toy("cannot_begin");
@@ -95,11 +95,11 @@ fn a_run_that_cannot_begin_leaves_the_one_that_is_there() {
     folder.refused(1, &overwrite(&["--limits=baseline", "--set=model.d_model=8192", "--set=model.n_head=64"]), &["this adapter allows"]);
     fs::rename(folder.path("runs/toy/metrics.jsonl"), folder.path("away")).unwrap();
     fs::create_dir(folder.path("runs/toy/metrics.jsonl")).unwrap();
-    folder.refused(1, &overwrite(&[]), &["runs/toy/metrics.jsonl", "no regular file"]);
+    folder.refused(1, &overwrite(&[]), &["runs/toy/metrics.jsonl", "not a regular file"]);
     fs::remove_dir(folder.path("runs/toy/metrics.jsonl")).unwrap();
     fs::rename(folder.path("away"), folder.path("runs/toy/metrics.jsonl")).unwrap();
 
-    // A disk that is full from some operation on, up to the one that names the first checkpoint.
+    // A disk that is full from some operation on, up to the operation that names the first checkpoint.
     copy(&folder.path("runs"), &folder.path("copy"));
     let log = folder.path("log");
     let done = Done::from(folder.command(&overwrite(&["--steps", "1", "--out", "copy/toy"])).env("WGPT_FAULT_LOG", &log).output().unwrap());
@@ -114,7 +114,7 @@ fn a_run_that_cannot_begin_leaves_the_one_that_is_there() {
         let fault = format!("full:{from}");
         let done = Done::from(folder.command(&overwrite(&["--steps", "1"])).env("WGPT_FAULT", &fault).output().unwrap());
         assert!(done.code == 1 && done.stderr.contains("no space left"), "{fault} of {named}: {done:?}");
-        // The new checkpoint may stay: what removes it is refused too. Nothing names it.
+        // The new checkpoint may stay, as its removal fails too. Nothing names it.
         let after: Vec<_> = run(folder.files()).into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("/step-0")).collect();
         assert!(after == before, "{fault} of {named}: {:?}", after.iter().map(|(path, _)| path).collect::<Vec<_>>());
     }
@@ -134,7 +134,7 @@ fn as_many_checkpoints_stay_as_are_wanted() {
     folder.refused(2, &small(&["--out", "b", "--keep", "0"]), &["train.keep_checkpoints = 0", "at least 1"]);
 }
 
-/// How a run is begun.
+/// How a run is started.
 const WAYS: [&[&str]; 4] = [&[], &["--next-free"], &["--resume"], &["--overwrite"]];
 
 struct Started {
@@ -154,13 +154,13 @@ impl Started {
     }
 }
 
-/// One that ended well is whole in its folder; one that did not says why in one line.
+/// A run that succeeded is complete in its folder; one that failed says why in one line.
 fn check(folder: &Folder, ended: &[(&'static [&'static str], Done)]) {
     let results: Vec<(Option<Value>, String)> = ended
         .iter()
         .map(|(way, done)| {
             if done.code != 0 {
-                let refused = ["is in use by process ", "holds a run", "leave --resume away", "steps already"]
+                let refused = ["is in use by process ", "holds a run", "without --resume", "steps already"]
                     .iter()
                     .any(|why| done.stderr.contains(why));
                 assert!(refused && done.stderr.trim_end().lines().count() == 1, "{way:?}: {done:?}");
@@ -171,7 +171,7 @@ fn check(folder: &Folder, ended: &[(&'static [&'static str], Done)]) {
         })
         .collect();
     for run in results.iter().filter_map(|(result, _)| result.as_ref().map(|result| result["run"].as_str().unwrap().to_owned())) {
-        // Where both ended well in one folder, one came after the other: it has what that one left.
+        // If both succeeded in one folder, one came after the other: the folder holds what that one left.
         let last = results.iter().filter(|(result, _)| result.as_ref().is_some_and(|result| result["run"] == run.as_str())).any(
             |(result, records)| {
                 let step = &result.as_ref().unwrap()["step"];
@@ -196,7 +196,7 @@ fn two_runs_started_at_once_never_share_a_folder() {
             let started = [0, 1].map(|n| start(&folder, pair[n], steps[n]));
             let ended = started.map(|started| (started.way, started.end()));
             check(&folder, &ended);
-            // A run that is there is not begun, one that is not there is not gone on with.
+            // A run that exists is not started, one that does not exist is not resumed.
             let never = if there { WAYS[0] } else { WAYS[2] };
             let well = ended.iter().filter(|(_, done)| done.code == 0).count();
             assert!(if pair == [never; 2] { well == 0 } else { well > 0 }, "{ended:?}");
@@ -205,7 +205,7 @@ fn two_runs_started_at_once_never_share_a_folder() {
     }
 }
 
-/// While one trains the other is told who it is, or takes another folder; nothing of the first is touched.
+/// While one process trains, the other is told which process that is, or uses another folder; nothing of the first is touched.
 #[cfg(unix)]
 #[test]
 fn a_folder_in_use_is_refused_by_the_name_of_who_has_it() {
@@ -234,7 +234,7 @@ fn a_folder_in_use_is_refused_by_the_name_of_who_has_it() {
     for (path, content) in checkpoint {
         assert!(content.is_none() || fs::read(&path).ok() == content, "{} was touched", path.display());
     }
-    // The lock goes with the process, however that ends.
+    // The lock is released with the process, however it ends.
     first.child.kill().unwrap();
     first.end();
     folder.ok(&["train", "--preset", "toy", "--quiet", "--resume", "--steps", "302"]);

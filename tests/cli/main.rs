@@ -1,4 +1,4 @@
-//! The binary as its users meet it: what it prints, what it writes, what it refuses.
+//! The binary as its users see it: what it prints, what it writes, what it refuses.
 
 #![cfg(feature = "cli")]
 

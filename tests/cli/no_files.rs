@@ -1,4 +1,4 @@
-//! Pipes where files are expected: refused, and never waited for.
+//! Pipes where files are expected: they are refused, and never block.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ fn pipe(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Runs a command that may wait for ever.
+/// Runs a command that might block forever.
 fn run(folder: &Folder, args: &[&str]) -> Done {
     let mut child = folder.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -43,7 +43,7 @@ fn arguments_that_are_pipes() {
     refused(&folder, &["eval", "--data", "pipe"], &words);
     refused(&folder, &["eval", "--data", "pipe.tokens"], &words);
     refused(&folder, &["tokenizer", "train", "--size", "260", "--out", "bpe.json", "pipe"], &words);
-    refused(&folder, &["train", "--preset", "toy", "--quiet", "--out", "pipe"], &["pipe", "a folder is needed"]);
+    refused(&folder, &["train", "--preset", "toy", "--quiet", "--out", "pipe"], &["pipe", "needs a folder"]);
     assert!(!folder.path("new").exists());
 }
 
@@ -74,19 +74,19 @@ fn files_of_a_run_that_are_pipes() {
         replaced(name, &|| refused(&folder, &resume, &[name, if name == ".wgpt.json" { "not" } else { "" }]));
     }
     replaced("checkpoints/latest", &|| refused(&folder, &resume, &["latest"]));
-    // Who holds a lock is told by a file; the lock itself is elsewhere.
+    // This file only names the lock's holder; the lock itself is another file.
     replaced(".wgpt.holder", &|| refused(&folder, &resume, &[".wgpt.holder"]));
     assert_eq!(run(&folder, &resume).code, 0);
 }
 
-/// What the cache holds costs time only.
+/// A broken cache only costs time.
 #[test]
 fn caches_that_are_pipes() {
     let folder = Folder::new("pipes_cache");
     folder.write("text.txt", text());
     folder.ok(&small(&["--out=a", "--steps=1"]));
     let cached: Vec<_> = fs::read_dir(folder.path("cache")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // None where the driver has no cache of pipelines.
+    // There is none if the driver has no pipeline cache.
     cached.iter().for_each(|path| pipe(path));
     assert_eq!(run(&folder, &small(&["--out=b", "--steps=1"])).code, 0);
 }

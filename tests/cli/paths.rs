@@ -1,4 +1,4 @@
-//! Names that are not UTF-8: every command works in such a folder, with such names, or refuses them by name.
+//! Names that are not UTF-8: every command works in such a folder and with such names, or refuses them by name.
 
 #![cfg(target_os = "linux")] // other systems do not have such names
 
@@ -33,7 +33,7 @@ fn names_that_are_not_utf8() {
     let (bpe, tokens) = (name(".json"), name(".tokens"));
     std::fs::write(folder.path("text.txt"), text()).unwrap();
     std::fs::create_dir(folder.0.join(name(""))).unwrap();
-    // What is written there, named in the result.
+    // Files written there, as named in the result.
     let out = name("/run");
     let args = ["train", "--preset=toy", "--steps=2", "--json", "--quiet", "--out"].map(o);
     let result = json(&folder, &[&args[..], &[&out]].concat());
@@ -49,7 +49,7 @@ fn names_that_are_not_utf8() {
     let tune = ["tune", "--preset=toy", "--rounds=1", "--kernel=layer_norm", "--json", "--out"].map(o);
     let tuned = json(&folder, &[&tune[..], &[&name("/tuned.toml")]].concat());
     assert_eq!(tuned["file"], "caf\u{fffd}/tuned.toml");
-    // What is read there.
+    // Files read there.
     for args in [
         vec![o("generate"), o("--prompt=hello"), o("--tokens=2"), o("--run"), &out],
         vec![o("predict"), o("hello"), o("--run"), &out],
@@ -61,14 +61,14 @@ fn names_that_are_not_utf8() {
         let done = run(&folder, &args);
         assert_eq!(done.code, 0, "{args:?}: {done:?}");
     }
-    // A name that no config can hold.
+    // A name that a config cannot hold.
     let data = name(".txt");
     std::fs::write(folder.0.join(&data), text()).unwrap();
     let args = [o("train"), o("--data"), &data];
     run(&folder, &args).assert_refused(2, &["train --data"], &["caf\u{fffd}.txt", "UTF-8"]);
     let done = run(&folder, &[o("eval"), o("--run"), &out, o("--data"), &tokens]);
     done.assert_refused(1, &["eval --data"], &["caf\u{fffd}.tokens: has a name that is not UTF-8"]);
-    // Every command in a folder of such a name.
+    // Every command in a folder with such a name.
     let here = Folder(folder.0.join(name("")));
     for args in [&["generate", "--prompt=hello", "--tokens=2", "--run=run"][..], &["train", "--preset=toy", "--steps=1", "--out=other"]] {
         let done = here.run(args);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::Folder;
 
-/// Arguments of a profile of a small model that takes seconds.
+/// Arguments of a profile of a small model, which takes seconds.
 fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["profile", "--preset=toy", "--set=model.n_layer=2", "--steps=2"];
     args.extend(more);
@@ -20,7 +20,7 @@ fn figures_hang_together() {
     let folder = Folder::new("profile_json");
     for (method, more) in [("timestamps", vec![]), ("repetition", vec!["--method=repetition"]), ("repetition", vec!["--limits=baseline"])] {
         let found = folder.json(&small(&[&["--json"], &more[..]].concat()));
-        // An adapter without timestamps is timed by repetition whatever is asked for.
+        // An adapter without timestamps is timed by repetition, whatever was requested.
         assert!(found["method"] == method || (more.is_empty() && found["method"] == "repetition"), "{found}");
         let counts = &found["counts"];
         let [all, layer, chunk, chunks, outside] =
@@ -53,7 +53,7 @@ fn tables_traces_and_pictures() {
     let svg = folder.read("roof.svg");
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("matmul."), "{svg}");
 
-    // The schema of complete and metadata events, which trace viewers ask for.
+    // The schema of complete and metadata events that trace viewers require.
     let trace: Value = serde_json::from_str(&folder.read("step.json")).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     let mut dispatches: Vec<(f64, f64)> = vec![];
@@ -69,7 +69,7 @@ fn tables_traces_and_pictures() {
         }
     }
     assert!(dispatches.len() > 20, "{} dispatches", dispatches.len());
-    // Events of one track nest: each lies within all that begin before it and end after its begin.
+    // Events of one track nest: each ends before every event that began earlier and is still open.
     let mut spans: Vec<(f64, f64)> = events.iter().map(|e| (number(e, "ts"), number(e, "ts") + number(e, "dur"))).collect();
     spans.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
     let mut open: Vec<f64> = vec![];
@@ -80,7 +80,7 @@ fn tables_traces_and_pictures() {
     }
 }
 
-/// Two runs measure two roofs; held against one, their percentages compare.
+/// Two runs measure two roofs; with the same roof their percentages can be compared.
 #[test]
 fn a_roof_may_be_given() {
     let folder = Folder::new("profile_roof");
@@ -88,14 +88,14 @@ fn a_roof_may_be_given() {
     assert!(stdout.contains("roof      20.5 GFLOP/s of multiply-adds, 8.25 GB/s copied, as given"), "{stdout}");
     assert!(std::fs::read(folder.path("roof.png")).unwrap().starts_with(b"\x89PNG"));
     let measured = folder.ok(&small(&[]));
-    let advice = measured.lines().find_map(|line| Some(line.split_once("give it --roof ")?.1)).unwrap_or_else(|| panic!("{measured}"));
+    let advice = measured.lines().find_map(|line| Some(line.split_once("add --roof ")?.1)).unwrap_or_else(|| panic!("{measured}"));
     let found = folder.json(&small(&["--json", "--roof", advice]));
     assert_eq!(found["roof"]["given"], true);
     assert_eq!(format!("{:.3},{:.3}", number(&found["roof"], "gflops"), number(&found["roof"], "gb_per_second")), advice);
     for kernel in found["kernels"].as_array().unwrap() {
         let least = (number(kernel, "flops") / number(&found["roof"], "gflops"))
             .max(number(kernel, "bytes") / number(&found["roof"], "gb_per_second"));
-        // Of kernels in several sizes each is held against its own bound.
+        // If a kernel has several sizes, each is compared with its own bound.
         assert!(number(kernel, "percent_of_roof") >= 100.0 * least / 1e9 / number(kernel, "seconds").max(1e-12) - 1e-6, "{kernel}");
     }
 }

@@ -1,4 +1,4 @@
-//! A run's life: started, stopped, gone on with, replaced, taken as a beginning.
+//! The life of a run: started, stopped, resumed, replaced, used as initial weights.
 
 use std::fs;
 use std::process::Stdio;
@@ -53,7 +53,7 @@ fn ones_own_text_gets_a_folder_of_its_name() {
     };
     let said = folder.ok(&train("my text.txt", &["--steps=1"]));
     assert!(said.contains("--run 'runs/my text'"), "{said}");
-    // The command that began it goes on with it.
+    // The command that began the run resumes it.
     folder.ok(&train("my text.txt", &["--steps=2", "--resume"]));
     assert_eq!(folder.read("runs/my text/checkpoints/latest").trim(), "step-2");
     folder.refused(2, &train("my text.txt", &["--steps=1"]), &["runs/my text holds a run", "--next-free"]);
@@ -79,7 +79,7 @@ fn resume_goes_on_and_changes_only_what_comes() {
         let [a, b] = ["whole", "parts"].map(|run| fs::read(folder.path(run).join("checkpoints/step-20").join(name)).unwrap());
         assert!(a == b, "{name} differs");
     }
-    // Nothing left to do is said, and is no error.
+    // A run with no steps left says so, and is not an error.
     let done = folder.run(&["train", "--out", "parts", "--resume"]);
     assert!(done.code == 0 && done.stderr.contains("after step 20, its last"), "{done:?}");
 }
@@ -95,17 +95,17 @@ fn overwrite_next_free_and_config() {
     let names: Vec<_> = fs::read_dir(folder.path("runs/toy/checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(names.len() == 2 && folder.path("runs/toy/checkpoints/step-4").is_dir(), "{names:?}");
     assert_eq!(folder.read("runs/toy/checkpoints/step-4/tokenizer.json"), first);
-    // A run's own config makes the same run again.
+    // A run's own config gives the same run again.
     folder.ok(&["train", "--quiet", "--config", "runs/toy/config.toml", "--out", "same"]);
     let [a, b] = ["runs/toy", "same"].map(|run| fs::read(folder.path(run).join("checkpoints/step-4/model.safetensors")).unwrap());
     assert!(a == b, "the weights differ");
-    // A part of a config is laid over the preset; its name is the run's.
+    // A partial config overrides the preset.
     folder.write("mine.toml", "[train]\nsteps = 2\n[model]\nn_head = 2\n");
     folder.ok(&["train", "--quiet", "--preset", "toy", "--config", "mine.toml", "--set", "train.log_every=1", "--out", "runs/mine"]);
     let config = folder.read("runs/mine/config.toml");
     assert!(config.contains("n_head = 2") && config.contains("d_model = 16") && config.contains("log_every = 1"), "{config}");
     assert_eq!(steps(&folder.read("runs/mine/metrics.jsonl")), [1, 2]);
-    // The newest run is the one that is used.
+    // The newest run is used.
     assert_eq!(folder.ok(&["predict", "hello"]), folder.ok(&["predict", "hello", "--run", "runs/mine"]));
 }
 
@@ -165,7 +165,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     assert!(interrupted.success());
     let done = Done::from(child.wait_with_output().unwrap());
     assert_eq!(done.code, 130, "{done:?}");
-    assert!(done.stdout.contains("stopped at step ") && done.stdout.contains("go on with: wgpt train --out a --resume"), "{done:?}");
+    assert!(done.stdout.contains("stopped at step ") && done.stdout.contains("resume with: wgpt train --out a --resume"), "{done:?}");
     let name = folder.read("a/checkpoints/latest");
     let step: u64 = name.trim().strip_prefix("step-").unwrap().parse().unwrap();
     assert!(step > 0 && folder.path("a/loss.svg").exists());

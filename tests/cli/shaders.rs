@@ -1,4 +1,4 @@
-//! The list of kernels, and what is written for the tools of GPU vendors.
+//! The list of kernels, and the files written for GPU vendors' tools.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,7 +49,7 @@ fn without_an_adapter_the_list_says_so() {
     let command = command.env("VK_DRIVER_FILES", "/dev/null").env("VK_ICD_FILENAMES", "/dev/null");
     let done = Done::from(command.output().unwrap());
     if cfg!(target_os = "linux") {
-        assert!(done.code == 0 && done.stderr.contains("none here") && done.stdout.contains("tile_shared"), "{done:?}");
+        assert!(done.code == 0 && done.stderr.contains("none found") && done.stdout.contains("tile_shared"), "{done:?}");
         assert!(!done.stdout.contains("here"), "{done:?}");
     }
 }
@@ -89,5 +89,5 @@ fn what_cannot_be_listed_or_written() {
     folder.refused(2, &["shaders", "--target", "cuda", "--out", "x"], &["cuda", "spirv, msl, hlsl, glsl, wgsl"]);
     folder.refused(2, &["shaders", "--head-size", "30"], &["--head-size 30", "multiple of 4"]);
     folder.refused(2, &["shaders", "--head-size", "512"], &["--head-size 512", "to 128"]);
-    folder.refused(1, &["shaders", "--target", "spirv", "--out", "file"], &["file: is no folder", "--out"]);
+    folder.refused(1, &["shaders", "--target", "spirv", "--out", "file"], &["file: is not a folder", "--out"]);
 }

@@ -19,7 +19,7 @@ fn pipelines_are_kept_and_damaged_ones_ignored() {
         entries.map(|entry| entry.unwrap().path()).collect()
     };
     let want = predict();
-    // An adapter without a pipeline cache leaves nothing.
+    // An adapter without a pipeline cache leaves no file.
     assert!(files().len() <= 1, "{:?}", files());
     for file in files() {
         assert!(file.file_name().unwrap().to_str().unwrap().starts_with("wgpu_pipeline_cache_"), "{file:?}");
@@ -32,7 +32,7 @@ fn pipelines_are_kept_and_damaged_ones_ignored() {
             assert_ne!(fs::read(&file).unwrap(), damaged, "the damaged cache was not replaced");
         }
     }
-    // A folder that cannot be made costs nothing but the cache.
+    // A folder that cannot be created costs only the cache.
     fs::remove_dir_all(&cache).unwrap_or_default();
     fs::write(&cache, "a file").unwrap();
     assert_eq!(predict(), want);

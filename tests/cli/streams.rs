@@ -1,11 +1,11 @@
-//! Output that cannot be written, long values on the way to an error, and files that may not grow.
+//! Output that cannot be written, long values in errors, and files that may not grow.
 
 use std::fs;
 use std::process::Stdio;
 
 use crate::support::{Done, Folder, small, text};
 
-/// Every command, quick ones of it.
+/// Every command, in a form that is quick.
 const COMMANDS: &[&[&str]] = &[
     &["--help"],
     &["help", "train"],
@@ -37,7 +37,7 @@ fn folder(name: &str) -> Folder {
 fn results_that_cannot_be_written_are_an_error() {
     let folder = folder("full_stdout");
     for args in COMMANDS {
-        // `wgpt help --json` asks for a command of that name.
+        // `wgpt help --json` looks for a command of that name.
         for more in [&[][..], &["--json"]].iter().filter(|more| more.is_empty() || args[0] != "help") {
             let args = [*args, *more].concat();
             let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -47,7 +47,7 @@ fn results_that_cannot_be_written_are_an_error() {
     }
 }
 
-/// As in `wgpt devices | head -0`: nobody has asked for more.
+/// As in `wgpt devices | head -0`: the reader wants no more.
 #[cfg(unix)]
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
@@ -56,7 +56,7 @@ fn a_reader_that_goes_away_is_no_error() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let done = Done::from(folder.command(args).stdout(writer).stderr(Stdio::piped()).output().unwrap());
-        // A run that nobody listens to is stopped and saved.
+        // A training run without a reader is stopped and saved.
         let stopped = args[0] == "train" && done.code == 130;
         assert!((done.code == 0 || stopped) && !done.stderr.contains("error: "), "{args:?}: {done:?}");
     }
@@ -65,7 +65,7 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn long_values_are_not_repeated_whole() {
     let folder = folder("long_values");
-    // As much as one argument may have on Linux, and a file without such a limit.
+    // The longest argument that Linux accepts, and a file, which has no such limit.
     let (long, file) = ("x".repeat(100_000), "x".repeat(1 << 20));
     let refused = |args: &[&str]| {
         let done = folder.run(args);
@@ -101,18 +101,18 @@ fn long_values_are_not_repeated_whole() {
         folder.write("long.json", content);
         refused(&["tokenizer", "encode", "--tokenizer=long.json", "hello"]);
     }
-    // A text that begins with a hyphen and one that is only unknown.
+    // A text that begins with a hyphen, and one that is only unknown.
     let hint = folder.run(&["generate", "--prompt", &option("- ")]);
     assert!(hint.code == 2 && hint.stderr.contains("--prompt=TEXT") && hint.stderr.len() < 1000, "{}", hint.stderr.len());
     let unknown = folder.run(&["predict", &long]);
     assert!(unknown.code == 0 && unknown.stderr.contains("xxx…\"") && unknown.stderr.len() < 1000, "{}", unknown.stderr.len());
-    // What a terminal or a reader of lines would take for its own.
+    // Characters that a terminal, or a reader of lines, would interpret.
     folder.refused(2, &["train", "--steps", "a\x1b[2Jb\nc"], &[r"'a\u{1b}[2Jb\nc'"]);
     folder.refused(2, &["train", "--set", "train.steps=a\tb"], &[r"train.steps = a\tb: "]);
 }
 
-/// `ulimit -f`: the system's signal would end the process in the middle of a save. The limit comes while the run is under way, since some
-/// drivers keep their memory in a file.
+/// `ulimit -f`: without precautions the system's signal would end the process in the middle of a save. The limit is set while the run is in
+/// progress, since some drivers keep their memory in a file.
 #[cfg(target_os = "linux")]
 #[test]
 fn files_that_may_not_grow_are_like_a_full_disk() {
@@ -136,7 +136,7 @@ fn files_that_may_not_grow_are_like_a_full_disk() {
     folder.ok(&["train", "--out=run", "--resume", "--steps=5", "--quiet"]);
     assert_eq!(folder.read("run/checkpoints/latest").trim(), "step-5");
 
-    // The same for a result that goes to a file.
+    // The same for a result that is redirected to a file.
     let script = "ulimit -f 1; exec \"$0\" --help >out.txt";
     let output = std::process::Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_wgpt")]).current_dir(&folder.0).output();
     let done = Done::from(output.unwrap());

@@ -1,6 +1,6 @@
-//! A folder for each test, the binary in it, and what came out.
+//! A folder for each test, the binary run in it, and its output.
 
-#![allow(dead_code)] // each test crate uses a part
+#![allow(dead_code)] // each test crate uses some of it
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// A folder that one test works in, empty at its start.
+/// A folder for one test, empty at its start.
 pub struct Folder(pub PathBuf);
 
-/// What a command left.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Done {
     pub code: i32,
     pub stdout: String,
-    /// Without what drivers say there.
+    /// Without the lines that drivers print.
     pub stderr: String,
 }
 
@@ -28,7 +28,7 @@ impl Folder {
         Folder(path)
     }
 
-    /// With a copy of the toy run in `runs/toy`.
+    /// A folder with a copy of the toy run in `runs/toy`.
     pub fn with_toy(test: &str) -> Folder {
         let folder = Folder::new(test);
         copy(&toy_run().join("runs"), &folder.path("runs"));
@@ -50,7 +50,7 @@ impl Folder {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgpt"));
-        // What a user of this machine has tuned is not for these tests, nor is a user's cache for what they compile.
+        // These tests must not read the user's tunings, nor write compiled pipelines into the user's cache.
         command.current_dir(&self.0).args(args).env("WGPT_CACHE", self.path("cache"));
         command
     }
@@ -59,7 +59,7 @@ impl Folder {
         Done::from(self.command(args).output().unwrap())
     }
 
-    /// Runs a command that must succeed; its stdout.
+    /// Runs a command that must succeed. Returns its stdout.
     pub fn ok(&self, args: &[&str]) -> String {
         let done = self.run(args);
         assert_eq!(done.code, 0, "{args:?}: {done:?}");
@@ -72,7 +72,7 @@ impl Folder {
         serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {stdout}"))
     }
 
-    /// Runs a command that must fail with this code, one line on stderr that has all of `words`, and nothing written or changed.
+    /// Runs a command that must fail with this code, print one line on stderr that contains all of `words`, and write or change nothing.
     pub fn refused(&self, code: i32, args: &[&str], words: &[&str]) {
         let before = self.files();
         let done = self.run(args);
@@ -80,7 +80,7 @@ impl Folder {
         assert_eq!(before, self.files(), "{args:?} left something behind");
     }
 
-    /// Every file and folder with its content.
+    /// Every file and folder, with the files' contents.
     pub fn files(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         let (mut found, mut folders) = (BTreeMap::new(), vec![self.0.clone()]);
         while let Some(folder) = folders.pop() {
@@ -145,7 +145,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A text of some thousand characters with a pattern to learn.
+/// A text of some thousand characters with a pattern that can be learned.
 pub fn text() -> String {
     let words = ["sun", "moon", "star", "sea", "wind"];
     let line = |i: usize| format!("the {} sees the {} and the {} sleeps.\n", words[i % 5], words[(i * i + 1) % 5], words[i * 3 % 5]);
@@ -168,7 +168,7 @@ pub const SMALL: &[&str] = &[
     "--quiet",
 ];
 
-/// [`SMALL`] and more.
+/// [`SMALL`] with more arguments.
 pub fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [SMALL, more].concat()
 }

@@ -1,4 +1,4 @@
-//! One's own texts: the tokenizer they get, what of them is unknown, and whether they are still what a run was trained on.
+//! Users' own texts: the tokenizer that is chosen, how much of them is unknown, and whether they are still what a run was trained on.
 
 use std::fs;
 
@@ -39,13 +39,13 @@ fn ones_own_text_gets_a_tokenizer_that_fits_it() {
         assert!(!done.stderr.contains("UNK"), "{}", done.stderr);
         let config = folder.read(&format!("{run}/config.toml"));
         assert!(config.contains(&format!("kind = \"{kind}\"")) && config.contains(folder.path(file).to_str().unwrap()), "{config}");
-        // The same command line goes on with it.
+        // The same command line resumes it.
         folder.ok(&tiny(&["--data", file, "--out", &run, "--resume", "--steps=3", "--quiet"])
             .into_iter()
             .filter(|a| *a != "--steps=2")
             .collect::<Vec<_>>());
     }
-    // A kind that is named is taken, whatever the preset says of another kind.
+    // A kind that is named is used, whatever the preset says about another kind.
     for kind in ["word", "character", "bpe"] {
         let set = format!("--set=tokenizer.kind={kind}");
         let size = if kind == "bpe" { "--set=tokenizer.max_vocab=300" } else { "--set=tokenizer.min_count=1" };
@@ -66,14 +66,14 @@ fn unknown_words_are_told_and_a_text_of_them_is_refused() {
     folder.refused(2, &words, &["0.0 % of the training and 100.0 % of the validation", "--set tokenizer.kind=auto", "--allow-unknown"]);
     let init = ["train", "--init=runs/toy", "--data=cyrillic.txt", "--out=runs/tuned", "--steps=2"];
     folder.refused(2, &init, &["100.0 % of the training", "without --init", "--allow-unknown"]);
-    // What they advise works.
+    // The advice in the messages works.
     let done = folder.run(&[&words[..], &["--set=tokenizer.kind=auto"]].concat());
     assert!(done.code == 0 && done.stderr.contains("character tokenizer") && !done.stderr.contains("<UNK>"), "{done:?}");
     let done = folder.run(&[&init[..], &["--allow-unknown"]].concat());
     assert!(done.code == 0 && done.stderr.contains("WARNING   much of the text is <UNK>"), "{done:?}");
-    // What was confirmed once need not be confirmed again.
+    // A run that was confirmed once needs no second confirmation.
     folder.ok(&["train", "--quiet", "--out=runs/tuned", "--resume", "--steps=3"]);
-    // Less is said, and no more.
+    // A smaller share causes a warning only.
     folder.write(
         "some.txt",
         format!("{}{}", "one two three four five six seven eight nine ten\n".repeat(30), "one two three four new\n".repeat(8)),
@@ -87,8 +87,12 @@ fn unknown_words_are_told_and_a_text_of_them_is_refused() {
 fn init_refuses_another_tokenizer_and_says_so() {
     let folder = Folder::with_toy("init_tokenizer");
     let init = |set: &'static str| ["train", "--init", "runs/toy", "--out", "runs/new", "--steps=2", set];
-    folder.refused(2, &init("--set=tokenizer.kind=character"), &["tokenizer.kind = \"character\" (it has \"word\")", "without --init"]);
-    folder.refused(2, &init("--set=tokenizer.max_vocab=5"), &["tokenizer.max_vocab = 5 (it has 0)"]);
+    folder.refused(
+        2,
+        &init("--set=tokenizer.kind=character"),
+        &["tokenizer.kind = \"character\" (the run has \"word\")", "without --init"],
+    );
+    folder.refused(2, &init("--set=tokenizer.max_vocab=5"), &["tokenizer.max_vocab = 5 (the run has 0)"]);
     folder.ok(&init("--set=tokenizer.kind=auto"));
 }
 
@@ -117,7 +121,7 @@ fn eval_measures_what_the_run_was_trained_on_or_says_that_it_cannot() {
     folder.ok(&small(&["--out", "runs/a", "--steps", "2"]));
     let done = folder.run(&["eval"]);
     assert!(done.stderr.contains("runs/a, step 2 on the run's validation split, the last 10 % of text.txt"), "{done:?}");
-    // From another folder it finds the same file, and no other of its name.
+    // From another folder the run finds the same file, not another file of that name.
     fs::create_dir(folder.path("elsewhere")).unwrap();
     folder.write("elsewhere/text.txt", "another text\n".repeat(100));
     let away = |args: &[&str]| {
@@ -129,13 +133,13 @@ fn eval_measures_what_the_run_was_trained_on_or_says_that_it_cannot() {
     assert!(there.stderr.contains(folder.path("text.txt").to_str().unwrap()), "{there:?}");
     let resumed = away(&["train", "--quiet", "--out", "../runs/a", "--resume", "--steps", "4"]);
     assert_eq!(resumed.code, 0, "{resumed:?}");
-    // A text that moved is found by --data, if it is the same.
+    // A text that was moved is accepted by --data if it is the same.
     fs::rename(folder.path("text.txt"), folder.path("moved.txt")).unwrap();
     folder.refused(1, &["eval"], &["text.txt: no such file", "--data"]);
     folder.refused(1, &["train", "--quiet", "--out=runs/a", "--resume"], &["text.txt", "no such file"]);
     folder.ok(&["train", "--quiet", "--out=runs/a", "--resume", "--data=moved.txt", "--steps=6"]);
     assert_eq!(folder.run(&["eval"]).code, 0);
-    // One that was replaced is no longer measured as the run's own; a change of the validation part alone is found too.
+    // A text that was replaced is no longer evaluated as the run's own; a change in the validation part alone is detected too.
     folder.write("moved.txt", text().replace("the wind sleeps.\n", "the wind weeps!\n"));
     folder.refused(1, &["eval"], &["moved.txt is not what the run was trained on", "checksum", "--data"]);
     let other = folder.run(&["eval", "--data", "moved.txt"]);
@@ -157,7 +161,7 @@ fn white_space_is_no_text_to_a_word_model() {
     let nats = figures["loss"].as_f64().unwrap() * figures["tokens"].as_f64().unwrap();
     let characters = ("hello world how are you ".len() * 9 - 1) as f64;
     assert!((bits("one.txt") - nats / 2f64.ln() / characters).abs() < 1e-12);
-    assert!(folder.ok(&["eval", "--data", "one.txt"]).contains("white space between words as one"));
+    assert!(folder.ok(&["eval", "--data", "one.txt"]).contains("white space between words counted as one"));
 }
 
 #[test]
@@ -178,7 +182,7 @@ fn small_vocabularies_long_warm_ups_and_bent_schedules() {
     // Three tokens: a, b and <UNK>.
     assert_eq!(folder.ok(&["predict", "ab"]).lines().count(), 3);
     folder.refused(2, &["predict", "ab", "--top=5"], &["--top 5: needs 1 to 3"]);
-    // The peak that the warm-up was to reach comes at last, which is no jump; at the schedule's end it is one.
+    // A warm-up that reaches its peak later is not reported as a jump of the rate; a jump from the schedule's end is.
     assert!(!folder.run(&["train", "--out=runs/ab", "--resume", "--steps=8"]).stderr.contains("jumps"));
     let done = folder.run(&["train", "--out=runs/ab", "--resume", "--steps=100"]);
     assert!(done.code == 0 && done.stderr.contains("spans 100 steps now, not 8, so the learning rate jumps from "), "{done:?}");

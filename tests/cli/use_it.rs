@@ -81,7 +81,7 @@ fn eval_agrees_with_training() {
     let state: Value = serde_json::from_str(&folder.read("runs/a/checkpoints/step-60/state.json")).unwrap();
     assert!((number("loss") - state["best_val_loss"].as_f64().unwrap()).abs() < 1e-5, "{figures} {state}");
     assert!((number("perplexity") - number("loss").exp()).abs() < 1e-9);
-    // A character is a token here, and all but the first are predicted.
+    // Here a token is a character, and all but the first are predicted.
     let characters = number("tokens") + 1.0;
     assert!((number("bits_per_character") - number("loss") / 2f64.ln() * number("tokens") / characters).abs() < 1e-9);
     assert!((0.1..3.0).contains(&number("bigram_loss")), "{figures}");
@@ -98,7 +98,7 @@ fn eval_agrees_with_training() {
     folder.write("one.txt", "t");
     folder.refused(2, &["eval", "--data", "one.txt"], &["one.txt has 1 tokens", "at least 2"]);
 
-    // Without the training text everything but the bigram model can still be had.
+    // Without the training text, everything except the bigram model is available.
     std::fs::rename(folder.path("text.txt"), folder.path("moved.txt")).unwrap();
     let moved = folder.run(&["eval", "--data", "moved.txt", "--json"]);
     assert!(moved.code == 0 && moved.stderr.starts_with("note: no bigram model") && moved.stderr.contains("text.txt"), "{moved:?}");
@@ -123,7 +123,7 @@ fn tokenizers_go_there_and_back() {
     let decoded = folder.json(&[&["tokenizer", "decode", "--tokenizer", "bpe.json", "--json"], &spaced[..]].concat());
     assert_eq!(decoded["text"], wanted);
 
-    // A corpus as a token file, and a run on it.
+    // Encode a corpus to a token file, and train on it.
     let files = ["tokenizer", "encode", "--tokenizer", "bpe.json", "--file", "text.txt", "--out", "text.tokens", "--json"];
     let tokens = folder.json(&files)["tokens"].as_u64().unwrap();
     let whole = folder.json(&["tokenizer", "encode", "--tokenizer", "bpe.json", "--file", "text.txt", "--json"]);
@@ -147,9 +147,9 @@ fn devices_says_which_and_why() {
     assert!(taken["limits"]["max_storage_buffers_per_shader_stage"].as_u64().unwrap() >= 8, "{taken}");
     let name = taken["name"].as_str().unwrap();
     let shown = folder.ok(&["devices"]);
-    assert!(shown.contains(name) && shown.contains("`wgpt train` takes"), "{shown}");
+    assert!(shown.contains(name) && shown.contains("`wgpt train` uses"), "{shown}");
     let by_name = folder.json(&["devices", "--json", "--adapter", &name[..4].to_uppercase()]);
-    assert!(by_name["why"].as_str().unwrap().contains("names it"), "{by_name}");
+    assert!(by_name["why"].as_str().unwrap().contains("selected by --adapter"), "{by_name}");
     let baseline = folder.json(&["devices", "--json", "--limits", "baseline"]);
     assert_eq!(baseline["adapters"][0]["limits"]["max_storage_buffers_per_shader_stage"], 8);
     assert!(baseline["adapters"][0]["features"].as_array().unwrap().is_empty());

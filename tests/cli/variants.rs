@@ -1,4 +1,4 @@
-//! Variants by hand, by tuning, and of runs that go on.
+//! Variants named by hand, variants from a tuning, and variants of resumed runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn ok(folder: &Folder, args: &[&str]) -> Done {
     done
 }
 
-/// The one file in the cache.
+/// The only file in the cache.
 fn tuned(folder: &Folder) -> PathBuf {
     let files: Vec<PathBuf> = fs::read_dir(folder.path("cache/tuning")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
@@ -48,7 +48,7 @@ fn tuning_is_kept_read_and_ignored_where_it_does_not_fit() {
     for row in rows {
         let candidates = row["candidates"].as_array().unwrap();
         assert!(candidates.len() > 1 && row["calls"].as_u64().unwrap() > 0, "{row}");
-        // On a software driver some are left out by what was measured before.
+        // On a software driver some variants are skipped because of earlier measurements.
         let left_out = |c: &Value| c["problem"].as_str().is_some_and(|problem| problem.contains(" times the fastest in "));
         let timed = |c: &Value| c["seconds"].as_f64().is_some_and(|s| s > 0.0) && c["problem"].is_null();
         assert!(candidates.iter().all(|c| timed(c) || left_out(c)) && candidates.iter().any(timed), "{row}");
@@ -59,21 +59,21 @@ fn tuning_is_kept_read_and_ignored_where_it_does_not_fit() {
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text.matches("[[choices]]").count(), rows.len(), "{text}");
 
-    // A run takes what the file says, and its checkpoint keeps it.
+    // A run uses the variants in the file, and its checkpoint records them.
     let before = ok(&folder, &[&["train", "--out", "a"], TOY].concat());
-    assert_eq!(before.stderr.matches("tuning    variants by ").count(), 1, "{before:?}");
+    assert_eq!(before.stderr.matches("tuning    variants from ").count(), 1, "{before:?}");
     let taken = variants(&folder, "a/checkpoints/step-3");
     for row in rows {
         let place = format!("{}@{}", row["kernel"].as_str().unwrap(), row["class"].as_str().unwrap());
-        // Decoding has classes of its own.
+        // Decoding has shape classes of its own.
         if let Some((_, variant)) = taken.iter().find(|(taken, _)| *taken == place) {
             assert_eq!(row["chosen"], variant.as_str(), "{place}");
         }
     }
-    assert!(ok(&folder, &["predict", "--run", "a", "hello"]).stderr.contains("tuning    variants by "));
+    assert!(ok(&folder, &["predict", "--run", "a", "hello"]).stderr.contains("tuning    variants from "));
     assert_eq!(ok(&folder, &["predict", "--run", "a", "hello", "--tuning", "none"]).stderr, "");
 
-    // Of another driver, or damaged: said, and nothing else.
+    // A tuning of another driver, or a damaged one: one notice, and nothing else.
     replace(&file, "shaders = \"", "shaders = \"f");
     let ignored = ok(&folder, &["predict", "--run", "a", "hello"]);
     assert!(ignored.stderr.contains("is ignored: its shader hash is f") && ignored.stderr.lines().count() == 1, "{ignored:?}");
@@ -87,7 +87,7 @@ fn tuning_is_kept_read_and_ignored_where_it_does_not_fit() {
 fn train_tunes_first() {
     let folder = Folder::new("train_tune");
     let done = ok(&folder, &[&["train", "--tune", "--out", "a"], TOY].concat());
-    for words in ["matmul.forward_bias", "* is taken", "written to ", "tuning    variants by "] {
+    for words in ["matmul.forward_bias", "* is chosen", "written to ", "tuning    variants from "] {
         assert!(done.stderr.contains(words), "no `{words}` in {done:?}");
     }
     assert!(!done.stdout.contains("matmul") && tuned(&folder).is_file());
@@ -113,17 +113,17 @@ fn a_resumed_run_keeps_its_variants() {
     let [a, b] = ["whole", "parts"].map(|run| fs::read(folder.path(run).join("checkpoints/step-8/model.safetensors")).unwrap());
     assert!(a == b, "the weights differ");
 
-    // With others it goes on as well, and says so.
+    // With other variants the run continues as well, with a warning.
     let done = ok(&folder, &["train", "--out", "parts", "--resume", "--steps", "9", "--variant", "matmul=tile_registers"]);
-    for words in ["WARNING", "matmul.forward", "by tile_registers (was tile_shared)", "without --variant"] {
+    for words in ["WARNING", "matmul.forward", "uses tile_registers (was tile_shared)", "without --variant"] {
         assert!(done.stderr.contains(words), "no `{words}` in {done:?}");
     }
-    // What this adapter cannot run, or an older version called otherwise, is left, and said too.
+    // A variant that this adapter cannot run, or that an older version named differently, is not used, with a warning.
     replace(&folder.path("parts/checkpoints/step-9/state.json"), "tile_registers", "tile_of_old");
     let edited = ["train", "--out", "parts", "--resume", "--no-verify", "--steps"];
     let done = ok(&folder, &[&edited[..], &["10"]].concat());
     assert!(done.stderr.contains("(was tile_of_old)") && done.stderr.contains("cannot run its own"), "{done:?}");
-    // The list of an older version: pairs of file and variant.
+    // The list as an older version wrote it: pairs of file and variant.
     let path = folder.path("parts/checkpoints/step-10/state.json");
     let mut state: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     state["variants"] = serde_json::json!([["matmul", "tile_shared"]]);
@@ -172,7 +172,7 @@ fn one_kernel_is_tuned_alone() {
     let names: Vec<&str> = tuned["rows"].as_array().unwrap().iter().map(|row| row["kernel"].as_str().unwrap()).collect();
     assert!(names.iter().all(|name| *name == "layer_norm.forward" || name.starts_with("cross_entropy.")), "{names:?}");
     assert!(names.contains(&"layer_norm.forward") && names.iter().any(|name| name.starts_with("cross_entropy.")), "{names:?}");
-    // What was tuned before stays.
+    // Earlier tunings are kept.
     ok(&folder, &["tune", "--preset", "toy", "--rounds", "1", "--kernel", "gradient_norm", "--out", "a.toml"]);
     let file = folder.read("a.toml");
     assert!(["cross_entropy.", "layer_norm.forward", "gradient_norm."].iter().all(|kernel| file.contains(kernel)), "{file}");

@@ -1,4 +1,4 @@
-//! What stands between a user's words and the program: shells, terminals, hyphens, large numbers, files that are no text.
+//! What may distort a user's input: shells, terminals, hyphens, large numbers, files that are not text.
 
 use std::process::Stdio;
 
@@ -32,7 +32,7 @@ fn texts_that_begin_with_a_hyphen() {
     folder.refused(2, &["predict", "- hello world"], &["-- '- hello world'"]);
     folder.ok(&["generate", "--prompt=- x", "--tokens", "1"]);
     folder.ok(&["predict", "--", "- hello world"]);
-    // An option that is not there is still just that.
+    // An unknown option is still reported as one.
     let done = folder.run(&["generate", "--promt", "x"]);
     assert!(!done.stderr.contains("begins with a hyphen"), "{done:?}");
 }
@@ -80,7 +80,7 @@ fn files_that_are_known_and_no_text() {
     folder.refused(1, &train("a.txt"), &["a.txt: is UTF-16"]);
 }
 
-/// Only what the user names is asked for: the end of the schedule follows a peak that falls below it, and that is said.
+/// Naming the learning rate alone is enough: the end of the schedule follows a peak that falls below it, and a note says so.
 #[test]
 fn a_learning_rate_alone_is_enough() {
     let folder = Folder::new("rate");
@@ -95,7 +95,7 @@ fn a_learning_rate_alone_is_enough() {
     folder.refused(2, &small(&both), &["train.min_learning_rate = 0.001: needs 0 to train.learning_rate = 1e-6"]);
 }
 
-/// A run reads its text again when it goes on, and a pipe has it once.
+/// A resumed run reads its text again, which a pipe provides only once.
 #[cfg(target_os = "linux")]
 #[test]
 fn pipes_are_no_data() {
@@ -109,7 +109,7 @@ fn pipes_are_no_data() {
     assert_eq!(folder.files().len(), 1);
 }
 
-/// A driver that is there but cannot start, as when memory is short, is not told to be installed.
+/// If a driver is installed but cannot start, for example because memory is short, the message does not advise installing it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_driver_that_fails_is_named() {
@@ -122,7 +122,7 @@ fn a_driver_that_fails_is_named() {
     done.assert_refused(1, &["icd.json"], &["the Vulkan driver of icd.json is installed but gives none", "memory may be short"]);
 }
 
-/// Without the variable some drivers complain on stderr; `quiet` and an error's one line are the program's promise, whoever speaks.
+/// Without the variable some drivers complain on stderr, but `--quiet` and the single line of an error must hold for their output too.
 #[cfg(target_os = "linux")]
 #[test]
 fn drivers_keep_quiet_without_a_desktop() {
@@ -144,7 +144,7 @@ fn a_text_stopped_by_ctrl_c_is_still_a_result() {
     let folder = Folder::with_toy("stopped_text");
     let args = ["generate", "--prompt", "hello world", "--tokens", "100000000", "--json"];
     let mut child = folder.command(&args[..5]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    // Its first words are there: it listens.
+    // Its first words have been printed, so it handles Ctrl-C.
     let mut out = child.stdout.take().unwrap();
     let mut some = [0; 32];
     std::io::Read::read_exact(&mut out, &mut some).unwrap();
@@ -154,7 +154,7 @@ fn a_text_stopped_by_ctrl_c_is_still_a_result() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
 
     let mut child = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Said once the text is longer than the context: so it listens.
+    // This notice is printed once the text is longer than the context, so Ctrl-C is handled by then.
     let notes = std::io::BufReader::new(child.stderr.take().unwrap());
     assert!(std::io::BufRead::lines(notes).any(|line| line.unwrap().starts_with("note: the text is longer")));
     interrupt(child.id());
@@ -171,7 +171,7 @@ fn interrupt(id: u32) {
     assert!(sent.success());
 }
 
-/// A model that has learned escapes from its text, on a terminal that `script` makes, and in a pipe.
+/// A model that has learned escape sequences from its text, run on a terminal that `script` makes, and in a pipe.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_gets_nothing_to_obey() {
@@ -193,7 +193,7 @@ fn a_terminal_gets_nothing_to_obey() {
     assert!(!terminal.contains(['\x1b', '\x07']) && terminal.matches('␛').count() > 1, "{terminal:?}");
     let piped = folder.ok(&["generate", "--run", "a", "--tokens", "200", "--temperature", "9", "--prompt", "\x1b[31mthe"]);
     assert!(piped.starts_with("\x1b[31mthe") && !piped.contains('␛'), "{piped:?}");
-    // Names of files reach a terminal too, in notices and errors.
+    // File names reach a terminal too, in notices and errors.
     let named = folder.run(&["train", "--data", "\x1b[2J.txt"]);
     assert!(named.stderr.contains("␛[2J.txt") && !named.stderr.contains('\x1b'), "{named:?}");
 }

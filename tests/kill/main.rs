@@ -1,4 +1,4 @@
-//! The same seed gives the same weights to the last bit: twice, and when the run is killed, stopped or loses its folder, and goes on.
+//! The same seed gives bit-identical weights: in two runs, and when the run is killed, stopped or loses its folder, and is resumed.
 
 #![cfg(feature = "cli")]
 
@@ -18,7 +18,7 @@ use support::{Folder, small, text};
 const KILLS: usize = 10;
 const STEPS: u64 = 600;
 
-/// A run with all that has a state: dropout, accumulation, a schedule, validation, checkpoints often.
+/// A run with everything that has state: dropout, accumulation, a schedule, validation, frequent checkpoints.
 fn arguments<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let own = [
         "--set=model.dropout=0.1",
@@ -53,7 +53,7 @@ fn a_run_killed_ten_times_ends_like_one_that_was_not() {
     };
     let mut kills = vec![];
     for kill in 0..KILLS {
-        // Every other one anywhere from the start of the process on; the rest anywhere in their share of the run, so that it gets on.
+        // Half of the kills come at any time after the process starts; the others within their share of the run, so that it makes progress.
         let share_of_run = (kill as f64 + share()) / (KILLS + 1) as f64;
         let reached = if kill.is_multiple_of(2) { 0 } else { (share_of_run * STEPS as f64) as u64 };
         let pause = whole.mul_f64(share() * if reached == 0 { 0.1 } else { 0.02 });
@@ -65,7 +65,8 @@ fn a_run_killed_ten_times_ends_like_one_that_was_not() {
     same(&folder, "whole", "killed");
 }
 
-/// Starts or resumes the run, and kills it `pause` after a checkpoint of step `reached` or later is there. The last checkpoint's step.
+/// Starts or resumes the run, and kills it `pause` after a checkpoint of step `reached` or later exists. Returns the last checkpoint's
+/// step.
 fn killed(folder: &Folder, reached: u64, pause: Duration) -> u64 {
     let latest = || {
         let name = fs::read_to_string(folder.path("killed/checkpoints/latest")).ok()?;
@@ -87,7 +88,7 @@ fn killed(folder: &Folder, reached: u64, pause: Duration) -> u64 {
     latest().unwrap_or(0)
 }
 
-/// Both runs end with the same bits, and tell the same story.
+/// Both runs end with the same bits and the same records.
 fn same(folder: &Folder, a: &str, b: &str) {
     let latest = [a, b].map(|run| folder.read(&format!("{run}/checkpoints/latest")));
     assert_eq!(latest[0], latest[1]);

@@ -1,4 +1,4 @@
-//! Runs of a tiny model by the library, so that a test can step in between any two steps.
+//! Runs of a tiny model by the library, so that a test can interfere between any two steps.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use wgpt::{Result, model::ModelConfig};
 
 use crate::support::text;
 
-/// Six steps of two micro-batches; a validation after every second, a checkpoint after every third, a record of each.
+/// Six steps of two micro-batches, with a validation after every second step, a checkpoint after every third, and a record of each.
 pub fn config() -> RunConfig {
     RunConfig {
         model: ModelConfig { n_layer: 1, n_head: 2, d_model: 16, seq_len: 8, dropout: 0.1, ..ModelConfig::default() },
@@ -38,7 +38,7 @@ pub fn gpu() -> &'static Gpu {
     GPU.get_or_init(|| pollster::block_on(Gpu::request(&Request::default())).expect("tests need an adapter"))
 }
 
-/// A run in `out`, as `wgpt train` makes it.
+/// A run in `out`, created as `wgpt train` does.
 pub fn run(config: &RunConfig, out: &Path, start: Start) -> Result<Run> {
     let mut config = config.clone();
     let (tokenizer, corpus) = Corpus::build(&config.data, &[text()], &config.tokenizer, None)?;
@@ -47,8 +47,7 @@ pub fn run(config: &RunConfig, out: &Path, start: Start) -> Result<Run> {
     Run::new(gpu(), Setup { config, tokenizer, corpus, folder, start, init: None, verify: true }, &Options::default())
 }
 
-/// What is there to see of a run, but for the time it took: the state of the checkpoint that `latest` names and of the one that `best`
-/// names, in every bit, and the records.
+/// What a run leaves, apart from timings: every bit of the checkpoints that `latest` and `best` name, and the records.
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     pub latest: Vec<(&'static str, Vec<u8>)>,
@@ -72,7 +71,7 @@ pub fn seen(out: &Path) -> Seen {
     Seen { latest: named("latest"), best: named("best"), records }
 }
 
-/// What the run said of files, in order.
+/// The problems that the run reported, in order.
 pub fn problems(events: &[Event]) -> Vec<&str> {
     events.iter().filter_map(|event| if let Event::Trouble { problem } = event { Some(problem.as_str()) } else { None }).collect()
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C at every moment at which a run looks for it.
+//! Ctrl-C at every moment at which a run checks for it.
 
 use std::cell::Cell;
 
@@ -7,8 +7,8 @@ use wgpt::train::run::{Event, Outcome};
 
 use crate::small_run::{config, run, seen};
 
-/// In steps, in validations, before and after checkpoints: the run that goes on ends as one that nobody stopped, validations, best
-/// checkpoint and records included.
+/// In steps, in validations, before and after checkpoints: the resumed run ends like one that was not stopped, including validations, best
+/// checkpoint and records.
 #[test]
 fn a_run_stopped_at_every_moment_ends_like_one_that_was_not() {
     let folder = tempfile::tempdir().unwrap();
@@ -22,7 +22,7 @@ fn a_run_stopped_at_every_moment_ends_like_one_that_was_not() {
     let mut undisturbed = run(&config(), &whole, Start::Fresh).unwrap();
     let mut from = 0;
     let mut watch = |event: Event| match event {
-        // Its first question came after the step's last one.
+        // The validation's first check came after the last one of the step.
         Event::Step { .. } => from = asked.get() + 1,
         Event::Validation { .. } => validating.extend(from..=asked.get()),
         _ => {}
@@ -42,7 +42,7 @@ fn a_run_stopped_at_every_moment_ends_like_one_that_was_not() {
         };
         let stopped = run(&config(), &out, Start::Fresh).unwrap().train(&mut |_| {}, &stop).unwrap();
         assert_eq!(stopped, Outcome::Interrupted, "moment {moment}");
-        // A second time at the first moment, which may be the same validation.
+        // Stop a second time at the first check, which may be in the same validation.
         run(&config(), &out, Start::Resume).unwrap().train(&mut |_| {}, &|| true).unwrap();
         let ended = run(&config(), &out, Start::Resume).unwrap().train(&mut |_| {}, &|| false).unwrap();
         assert_eq!(ended, Outcome::Finished);

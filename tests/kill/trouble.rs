@@ -1,4 +1,4 @@
-//! Folders that are moved or removed under a run, and files that cannot be written for a while or for ever.
+//! Folders that are moved or removed during a run, and files that cannot be written for a while or ever again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn undisturbed(folder: &Path) -> Seen {
     seen
 }
 
-/// The one problem of these, each of which the run must name once.
+/// The run must report each of these problems exactly once.
 fn has(events: &[Event], words: &[&str]) {
     let said = problems(events);
     for word in words {
@@ -53,7 +53,7 @@ fn a_folder_that_is_moved_or_removed_is_made_again() {
                 }
             });
             assert_eq!(ended.unwrap(), Outcome::Finished);
-            has(&events, &["was moved or removed: it is made again, with its metrics"]);
+            has(&events, &["was moved or removed: it is recreated with its metrics"]);
             let found = seen_again(&out);
             assert!(found.latest == whole.latest && found.records == whole.records, "{name} at step {step}: {:?}", found.records);
             if move_it {
@@ -65,7 +65,7 @@ fn a_folder_that_is_moved_or_removed_is_made_again() {
     }
 }
 
-/// As [`seen`]; a run whose folder was removed may have lost the best checkpoint with it.
+/// As [`seen`], but a run whose folder was removed may have lost the best checkpoint with it.
 fn seen_again(out: &Path) -> Seen {
     if !out.join("checkpoints/best").exists() {
         fs::copy(out.join("checkpoints/latest"), out.join("checkpoints/best")).unwrap();
@@ -73,7 +73,7 @@ fn seen_again(out: &Path) -> Seen {
     seen(out)
 }
 
-/// A place that nobody can write to any more: a file stands where the folder was.
+/// A place that can no longer be written to: a file is where the folder was.
 #[test]
 fn a_run_without_a_place_is_saved_in_another() {
     let folder = tempfile::tempdir().unwrap();
@@ -86,19 +86,19 @@ fn a_run_without_a_place_is_saved_in_another() {
         }
     });
     let error = ended.unwrap_err().to_string();
-    has(&events, &["cannot be made again"]);
+    has(&events, &["cannot be recreated"]);
     let place = folder.path().join("a b-rescued");
     assert!(error.contains("step 6 cannot be saved here") && error.contains(&place.display().to_string()), "{error}");
     assert_eq!(fs::read(&out).unwrap(), b"mine");
     let found = seen_again(&place);
     assert!(found.latest == whole.latest && found.records == whole.records, "{:?}", found.records);
-    // It can be gone on with.
+    // The run can be resumed from there.
     let mut longer = config();
     longer.train.steps = 7;
     assert_eq!(run(&longer, &place, Start::Resume).unwrap().train(&mut |_| {}, &|| false).unwrap(), Outcome::Finished);
 }
 
-/// Another process may have begun a run where the folder was.
+/// Another process may have started a run where the folder was.
 #[test]
 fn a_place_that_another_run_took_is_left_to_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +118,7 @@ fn a_place_that_another_run_took_is_left_to_it() {
     assert!(other.unwrap().is_there() && folder.path().join("run-rescued/checkpoints/step-6").is_dir());
 }
 
-/// A folder in the place of a file stands for a disk that is full: nothing can be written there, and later it can.
+/// A folder in the place of a file simulates a full disk: nothing can be written there, until later.
 #[test]
 fn what_cannot_be_written_is_said_kept_and_tried_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -134,7 +134,7 @@ fn what_cannot_be_written_is_said_kept_and_tried_again() {
         _ => {}
     });
     assert_eq!(ended.unwrap(), Outcome::Finished);
-    has(&events, &["the run goes on, and keeps its records", "is written again, with all records"]);
+    has(&events, &["the run continues and keeps its records", "can be written again and has all records"]);
     assert_eq!(seen(&out), whole);
     fs::remove_dir_all(&out).unwrap();
 
@@ -155,7 +155,7 @@ fn what_cannot_be_written_is_said_kept_and_tried_again() {
     assert_eq!(seen(&out), whole);
 }
 
-/// The records of a run whose metrics can never be written again are kept elsewhere.
+/// If a run's metrics can never be written again, its records are saved elsewhere.
 #[test]
 fn records_without_a_place_are_kept_in_another() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,7 +174,7 @@ fn records_without_a_place_are_kept_in_another() {
     assert_eq!(seen(&out), whole, "the checkpoints are whole, and so are the records");
 }
 
-/// No report is asked for before the last step, so that the good one and the bad one come together.
+/// No report is requested before the last step, so the valid report and the invalid one arrive together.
 #[test]
 fn steps_before_one_that_went_wrong_are_reported() {
     let folder = tempfile::tempdir().unwrap();

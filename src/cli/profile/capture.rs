@@ -1,12 +1,12 @@
-//! Wrapping one step in a capture of the graphics debugger that this process was started from.
+//! Captures one step in the graphics debugger that this process was started from.
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 
 /// # Errors
-/// [`Error::Usage`] when no debugger is in this process, with how to get one; where that cannot be seen, none.
+/// [`Error::Usage`] when no debugger is attached to this process, with how to attach one; none on systems where this cannot be detected.
 pub fn attached() -> Result<()> {
-    // Without a debugger wgpu does nothing and says nothing. Only Linux shows which libraries a process has.
+    // Without a debugger wgpu silently does nothing. Only Linux shows which libraries a process has loaded.
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return Ok(()) };
     if maps.contains("librenderdoc") {
         return Ok(());

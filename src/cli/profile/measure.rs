@@ -1,4 +1,4 @@
-//! What `profile` measures: steps that nobody times, steps with every dispatch timed, and the adapter's roof.
+//! What `profile` measures: steps without dispatch timing, steps with every dispatch timed, and the adapter's roof.
 
 use std::time::Instant;
 
@@ -20,10 +20,10 @@ use crate::train::config::RunConfig;
 pub struct Measured {
     pub method: Method,
     pub roof: Roof,
-    /// The roof was not measured now: the user gave it.
+    /// Whether the user gave the roof, so that it was not measured.
     pub roof_given: bool,
     pub rows: Vec<Row>,
-    /// A step that nobody times, from its submit until it has run: the mean of the middle half, seconds.
+    /// Seconds of a step without dispatch timing, from its submit until it has run: the mean of the middle half.
     pub step: f64,
     pub steps: u32,
     pub counts: Counts,
@@ -33,34 +33,34 @@ pub struct Measured {
 pub struct Wanted {
     pub steps: u32,
     pub method: Option<Method>,
-    /// One step in the graphics debugger, too.
+    /// Also run one step in the graphics debugger.
     pub captured: bool,
-    /// Instead of a measured one.
+    /// Use this roof instead of measuring one.
     pub roof: Option<Roof>,
 }
 
-/// What a step asks of the host.
+/// The host's work for a step.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Counts {
     /// Dispatches and clears that the plan records.
     pub dispatches: u32,
-    /// Of one layer, forward and backward together: the most of all layers.
+    /// Those of one layer, forward and backward together: the maximum over all layers.
     pub per_layer: u32,
-    /// Of one chunk of the head's rows.
+    /// Those of one chunk of the head's rows.
     pub per_head_chunk: u32,
     pub head_chunks: u32,
-    /// Of neither a layer nor a chunk.
+    /// Those of neither a layer nor a chunk.
     pub outside: u32,
-    /// Launches and clears that are submitted: a long dispatch is cut into several.
+    /// Launches and clears submitted: a long dispatch is split into several.
     pub commands: f64,
     pub submits: f64,
-    /// Buffers made in a step.
+    /// Buffers created during a step.
     pub allocations: u64,
-    /// Microseconds to encode and submit one command: the least of all steps.
+    /// Microseconds to encode and submit one command: the minimum over all steps.
     pub host_microseconds: f64,
 }
 
-/// `h.0`, `head`, `embed`: the layer that a row belongs to; `prepare`, `norm`, `update`: the phase, where it is of no layer.
+/// `h.0`, `head`, `embed`: the layer that a row belongs to; `prepare`, `norm`, `update`: the phase of a row outside the layers.
 pub fn layer(row: &Row) -> String {
     let mut parts = row.scope.split('.');
     match (parts.next().unwrap_or_default(), parts.next()) {
@@ -70,7 +70,7 @@ pub fn layer(row: &Row) -> String {
     }
 }
 
-/// Steps before the first measured one: drivers compile, and the runner learns how much work one submit may hold.
+/// Steps before the first measured one: drivers compile in them, and the runner learns how much work fits into one submit.
 const WARM_UP: usize = 3;
 
 pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted) -> Result<Measured> {
@@ -92,7 +92,7 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted
     let profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, wanted.method))?;
     let method = profiler.method();
     let (mut profiler, mut plain, mut counts) = (Some(profiler), vec![], Counts { host_microseconds: f64::INFINITY, ..Counts::default() });
-    // Steps of both kinds in turn, so that a busy machine slows both.
+    // Steps of both kinds alternate, so that a busy machine slows both.
     for _ in 0..wanted.steps {
         let (before, created) = (trainer.session.guest.runner.done, gpu.created());
         plain.push(run(&mut trainer)?);
@@ -109,7 +109,7 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted
             profiler.end_step();
         }
     }
-    // Reports say whether the steps were those of a training run.
+    // Fails if a step diverged: its times would not be those of a training run.
     trainer.finish()?;
     let rows = profiler.map_or(vec![], |profiler| profiler.rows(&trainer.session.compiled));
     drop(trainer);
@@ -119,7 +119,7 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted
     Ok(Measured { method, roof, roof_given: wanted.roof.is_some(), rows, step, steps, counts })
 }
 
-/// Random tokens, as many as two steps read.
+/// Random tokens, enough for two batches.
 fn tokens(config: &RunConfig) -> TokenStore {
     let count = 2 * config.train.batch_size * (config.model.seq_len + 1);
     let id = |i: usize| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % config.model.vocab_size as u64;
@@ -133,7 +133,7 @@ impl Counts {
         layers.dedup();
         let per_layer = layers.iter().map(|name| count(&|row| layer(row) == *name)).max().unwrap_or(0);
         let in_layers = count(&|row| layer(row).starts_with("h."));
-        // Every chunk runs its cross-entropy; the sum of losses behind them runs once.
+        // Every chunk runs its cross-entropy; the sum of the losses after them runs once.
         let of_chunk = |row: &Row| layer(row) == "head" && !row.kernel.starts_with("loss.");
         let entropies = rows.iter().filter(|row| of_chunk(row) && row.kernel.starts_with("cross_entropy."));
         let first = entropies.clone().next().map(|row| row.kernel.clone());
@@ -152,7 +152,7 @@ impl Counts {
 }
 
 impl Measured {
-    /// By kernel, the one that takes longest first.
+    /// By kernel, longest time first.
     pub fn by_kernel(&self) -> Vec<Group> {
         let mut groups = group(&self.rows, &self.roof, |row| row.kernel.clone());
         groups.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));

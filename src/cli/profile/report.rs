@@ -41,7 +41,9 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
     let of = if measured.roof_given { "as given" } else { "measured in this run" };
     out.line(&format!("roof      {} GFLOP/s of multiply-adds, {} GB/s copied, {of}", figure(gflops), figure(bandwidth)));
     if !measured.roof_given {
-        out.line(&format!("          another run measures another: to compare with this one, give it --roof {gflops:.3},{bandwidth:.3}"));
+        out.line(&format!(
+            "          each run measures its own: to compare another run with this one, add --roof {gflops:.3},{bandwidth:.3}"
+        ));
     }
     table(out, "kernel", &measured.by_kernel(), sum(measured));
     table(out, "layer", &measured.by_layer(), sum(measured));
@@ -63,8 +65,8 @@ fn sum(measured: &Measured) -> f64 {
 
 fn method(method: Method) -> &'static str {
     match method {
-        Method::Timestamps => "pass timestamps, a pass for each dispatch",
-        Method::Repetition => "a submit for each dispatch, timed by the host, an empty submit subtracted",
+        Method::Timestamps => "pass timestamps, one pass per dispatch",
+        Method::Repetition => "one submit per dispatch, timed by the host, minus the time of an empty submit",
     }
 }
 
@@ -116,16 +118,16 @@ fn totals(config: &RunConfig, measured: &Measured, out: &Output) {
     let per_second = tokens(config) as f64 / step;
     out.line("");
     out.line(&format!("step        {:.2} ms measured whole, {} tokens/s", step * 1e3, count(per_second as u64)));
-    out.line(&format!("dispatches  {:.2} ms in sum, {:.1} % of the step", sum * 1e3, 100.0 * sum / step));
+    out.line(&format!("dispatches  {:.2} ms in total, {:.1} % of the step", sum * 1e3, 100.0 * sum / step));
     let Counts { dispatches, per_layer, per_head_chunk, head_chunks, outside, commands, submits, allocations, host_microseconds } =
         measured.counts;
     let chunks = format!("{per_head_chunk} for each of {head_chunks} head chunk{}", if head_chunks == 1 { "" } else { "s" });
-    out.line(&format!("            {dispatches} of them: {per_layer} a layer (forward and backward), {chunks}, {outside} outside"));
-    out.line(&format!("host        {host_microseconds:.1} us a dispatch to encode and submit, {commands:.0} launches and clears"));
-    out.line(&format!("            {submits:.0} submit{} a step, {allocations} allocations", if submits == 1.0 { "" } else { "s" }));
+    out.line(&format!("            {dispatches} of them: {per_layer} per layer (forward and backward), {chunks}, {outside} outside"));
+    out.line(&format!("host        {host_microseconds:.1} us per dispatch to encode and submit, {commands:.0} launches and clears"));
+    out.line(&format!("            {submits:.0} submit{} per step, {allocations} allocations", if submits == 1.0 { "" } else { "s" }));
 }
 
-/// Three digits that count.
+/// Formats a number with about three significant digits.
 fn figure(x: f64) -> String {
     match x {
         _ if x == 0.0 => "0".into(),

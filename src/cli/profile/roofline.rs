@@ -19,7 +19,7 @@ use crate::train::plot::{FONT, GRID, INK, register};
 const SIZE: (u32, u32) = (1120, 720);
 const ROOF: RGBColor = RGBColor(96, 102, 112);
 const FAINT: RGBColor = RGBColor(128, 134, 144);
-/// By kernel file, in order of time taken; the rest shares the last one.
+/// Colours by kernel file, in order of time taken; the remaining files share the last one.
 const COLOURS: [RGBColor; 7] = [
     RGBColor(38, 104, 190),
     RGBColor(217, 84, 26),
@@ -31,7 +31,7 @@ const COLOURS: [RGBColor; 7] = [
 ];
 const LABEL: u32 = 12;
 
-/// What a file's ending asks for.
+/// The format that a file's extension selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Svg,
@@ -40,7 +40,7 @@ pub enum Format {
 
 impl Format {
     /// # Errors
-    /// [`Error::Usage`] for another ending.
+    /// [`Error::Usage`] for another extension.
     pub fn of(path: &Path) -> Result<Format> {
         match path.extension().map(|ending| ending.to_ascii_lowercase()) {
             Some(ending) if ending == "svg" => Ok(Format::Svg),
@@ -56,11 +56,11 @@ struct Point {
     at: (f64, f64),
     share: f64,
     colour: RGBColor,
-    /// It only moves bytes: a square at the left edge, as far below the slope as its bytes per second are below the roof's.
+    /// Whether it has no FLOPs: then it is a square at the left edge, as far below the slope as its bandwidth is below the roof's.
     moves_only: bool,
 }
 
-/// Draws all kernels that took time, in the format that the path's ending names.
+/// Draws all kernels that took time, in the format that the path's extension selects.
 ///
 /// # Errors
 /// [`Error::File`] for what cannot be drawn or written, [`Error::Usage`] as [`Format::of`].
@@ -83,7 +83,7 @@ pub fn save(kernels: &[Group], roof: &Roof, title: &str, path: &Path) -> Result<
     }
 }
 
-/// `left` is the lowest intensity of the picture.
+/// `left` is the lowest intensity in the picture.
 fn points(kernels: &[Group], left: f64) -> Vec<Point> {
     let total: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
     let mut files: Vec<&str> = vec![];
@@ -102,13 +102,13 @@ fn points(kernels: &[Group], left: f64) -> Vec<Point> {
     points
 }
 
-/// Where a kernel without FLOPs stands: just within the left edge.
+/// Position of a kernel without FLOPs: just inside the left edge.
 fn moving(kernel: &Group, left: f64) -> (f64, f64) {
     let x = left * 1.2;
     (x, x * kernel.bandwidth() / 1e9)
 }
 
-/// Whole decades around the kernels and the roof's ridge.
+/// Ranges of the axes: whole decades around the kernels and the roof's ridge.
 fn ranges(kernels: &[Group], roof: &Roof) -> Result<[Range<f64>; 2], &'static str> {
     if !kernels.iter().any(|kernel| kernel.seconds > 0.0) {
         return Err("nothing to draw: no kernel took any time");
@@ -127,7 +127,7 @@ fn ranges(kernels: &[Group], roof: &Roof) -> Result<[Range<f64>; 2], &'static st
     Ok([left..right * 6.0, low(bottom)..top * 3.0])
 }
 
-/// What is drawn.
+/// The contents of the chart.
 struct Chart<'a> {
     points: &'a [Point],
     roof: &'a Roof,
@@ -167,7 +167,7 @@ fn draw<B: DrawingBackend>(area: DrawingArea<B, Shift>, what: &Chart) -> Drawn<B
         .draw()?;
     let ridge = roof.flops / roof.bandwidth;
     let height = |x: f64| roof.attainable(x) / 1e9;
-    // From where the slope enters the picture to the ridge, and on to the right edge.
+    // The roof runs from where the slope enters the picture to the ridge, and on to the right edge.
     let first = xs.start.max(ys.start * 1e9 / roof.bandwidth);
     let line = [first, ridge.clamp(first, xs.end), xs.end].map(|x| (x, height(x)));
     chart.draw_series(LineSeries::new(line, ROOF.stroke_width(3)))?;
@@ -209,7 +209,7 @@ fn draw_mark<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, (x,
     Ok(())
 }
 
-/// On a ground of its own, which hides the grid, and a line that had no way around it.
+/// On a background of its own, which hides the grid and lines that could not avoid it.
 fn draw_label<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, place: &labels::Place) -> Drawn<B> {
     let [left, top, right, bottom] = place.frame;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], WHITE.filled()))?;
@@ -217,7 +217,7 @@ fn draw_label<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, pl
     area.draw(&Text::new(point.label.as_str(), (left + labels::MARGIN, (top + bottom) / 2), style))
 }
 
-/// The area of a point is its share of the time, as far as it can be seen.
+/// A point's area grows with its share of the time, from a visible minimum.
 fn radius(point: &Point) -> i32 {
     (3.5 + 26.0 * (point.share / std::f64::consts::PI).sqrt()).round() as i32
 }
@@ -237,7 +237,7 @@ fn roof_labels<B: DrawingBackend>(
     let (right, y) = (inside[2] - 2, flat_end.1 - 6);
     area.draw(&Text::new(flat, (right - width as i32, y), style(HPos::Left)))?;
     written.push([right - width as i32, y - height as i32 - 4, right, y]);
-    // It ends at the slope, as low as there is room for it on the left.
+    // It ends at the slope, as low as the room on the left allows.
     let slope = format!("{:.1} GB/s copied", roof.bandwidth / 1e9);
     let (width, height) = area.estimate_text_size(&slope, &style(HPos::Left))?;
     let per_pixel = f64::from(slope_start.1 - ridge.1) / f64::from((ridge.0 - slope_start.0).max(1));

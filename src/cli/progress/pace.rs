@@ -1,28 +1,28 @@
-//! How long the rest of a run will take, by what it took so far.
+//! Estimates how long the rest of a run will take, from what it took so far.
 
 use std::time::Duration;
 
 use crate::train::config::TrainConfig;
 
-/// What steps and validations take.
+/// Durations of steps and validations.
 pub struct Pace {
     steps: u64,
     eval_every: u64,
-    /// Batches of a validation; 0 where there is none.
+    /// Batches of a validation; 0 without validations.
     eval_batches: u64,
     /// Batches of a step.
     accumulation: u64,
-    /// Steps reported behind the first report: drivers compile in those.
+    /// Steps reported after the first report, whose steps include the driver's compilation.
     known: u64,
-    /// The mean that the steps of the first report share.
+    /// The mean duration that the steps of the first report share.
     first: Option<f64>,
-    /// What those took.
+    /// Total duration of the known steps.
     seconds: f64,
-    /// What the last validation took.
+    /// Duration of the last validation, in seconds.
     validation: Option<f64>,
 }
 
-/// Forward and backward together, in forwards: the backward pass has two products for each of the forward pass.
+/// Cost of forward and backward together, in forward passes: the backward pass has two products for each of the forward pass.
 const PASSES: f64 = 3.0;
 
 impl Pace {
@@ -42,7 +42,7 @@ impl Pace {
         self.validation = Some(time.as_secs_f64());
     }
 
-    /// The time from the end of this step to the end of the run; of a validation under way, `validating` says which part is done.
+    /// The time from the end of this step to the end of the run. `validating` is the finished part of a validation in progress.
     pub fn left(&self, step: u64, validating: Option<f64>) -> Option<Duration> {
         if self.known == 0 || (step >= self.steps && validating.is_none()) {
             return None;
@@ -54,7 +54,7 @@ impl Pace {
         Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
-    /// Validations behind this step: every so many, and at the end.
+    /// Validations after this step: one every `eval_every` steps, and one at the end.
     fn validations_after(&self, step: u64) -> u64 {
         if self.eval_batches == 0 || step >= self.steps {
             return 0;
@@ -77,7 +77,7 @@ mod tests {
     fn validations_are_in_the_time_left() {
         let mut pace = pace(100, 30, 60);
         assert_eq!(pace.left(1, None), None);
-        // Two steps in one report, with what drivers compile.
+        // Two steps in one report, including the driver's compilation.
         pace.step(9000.0);
         pace.step(9000.0);
         assert_eq!(pace.left(1, None), None);
@@ -85,7 +85,7 @@ mod tests {
         pace.step(3000.0);
         // 97 steps of 2 s, and validations at 30, 60, 90 and 100, each 60 batches of a third of half a step.
         assert_eq!(pace.left(3, None).unwrap().as_secs_f64().round(), 97.0 * 2.0 + 4.0 * 60.0 * 2.0 / 6.0);
-        // One has come: now it is known. A quarter of the next one is done.
+        // One validation was measured. A quarter of the next one is done.
         pace.validated(Duration::from_secs(100));
         assert_eq!(pace.left(30, None).unwrap().as_secs_f64(), 70.0 * 2.0 + 3.0 * 100.0);
         assert_eq!(pace.left(60, Some(0.25)).unwrap().as_secs_f64(), 40.0 * 2.0 + 2.0 * 100.0 + 75.0);

@@ -1,4 +1,4 @@
-//! What naga makes of a kernel for each kind of driver, without run-time checks, as a release run has it.
+//! Translates a kernel by naga for each kind of driver, without run-time checks, as in a release run.
 
 use naga::ShaderStage;
 use naga::back::{glsl, hlsl, msl, spv};
@@ -17,7 +17,7 @@ pub enum Target {
     Wgsl,
 }
 
-/// No index is checked.
+/// No index is bounds-checked.
 const UNCHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
     index: BoundsCheckPolicy::Unchecked,
     buffer: BoundsCheckPolicy::Unchecked,
@@ -26,7 +26,7 @@ const UNCHECKED: BoundsCheckPolicies = BoundsCheckPolicies {
 };
 
 impl Target {
-    /// The ending that vendors' tools expect.
+    /// The file extension that vendors' tools expect.
     pub fn extension(self) -> &'static str {
         match self {
             Target::Spirv => "spv",
@@ -37,10 +37,10 @@ impl Target {
         }
     }
 
-    /// One entry point in one variant.
+    /// Translates one entry point of one variant.
     ///
     /// # Errors
-    /// naga's words for what a language does not have.
+    /// naga's message for what a language does not support.
     pub fn translate(self, interface: &Interface, entry: &str) -> Result<Vec<u8>, String> {
         if interface.module.cooperative && !matches!(self, Target::Spirv | Target::Wgsl) {
             return Err("this language has no cooperative matrices of 16 x 16".into());
@@ -71,7 +71,7 @@ fn spirv(interface: &Interface, entry: &str) -> Result<Vec<u8>, String> {
     Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
 }
 
-/// Buffers are numbered in the order of the kernel's bindings, `dims` first; the sizes of arrays, which Metal does not know, come last.
+/// Buffers are numbered in the order of the kernel's bindings, `dims` first; the array lengths, which Metal does not know, come last.
 fn metal(interface: &Interface, entry: &str) -> Result<String, String> {
     let indices = std::iter::once(interface.dims_binding).chain(interface.bindings.iter().map(|binding| binding.index));
     let target = |(slot, binding): (usize, u32)| {
@@ -116,7 +116,7 @@ fn direct3d(interface: &Interface, entry: &str) -> Result<String, String> {
 fn opengl(interface: &Interface, entry: &str) -> Result<String, String> {
     let indices = std::iter::once(interface.dims_binding).chain(interface.bindings.iter().map(|binding| binding.index));
     let options = glsl::Options {
-        // naga's `mix` of integers is core since 4.5.
+        // The integer `mix` that naga writes is core since GLSL 4.5.
         version: glsl::Version::Desktop(450),
         binding_map: indices.map(|binding| (naga::ResourceBinding { group: 0, binding }, binding as u8)).collect(),
         zero_initialize_workgroup_memory: false,

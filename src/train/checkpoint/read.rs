@@ -1,4 +1,4 @@
-//! Reading a checkpoint: every file is compared with the manifest before it is used.
+//! Reads a checkpoint: every file is verified against the manifest before it is used.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -12,11 +12,11 @@ use crate::model::params::Param;
 use crate::text::Tokenizer;
 use crate::train::config::RunConfig;
 
-/// What the error of a damaged file ends with. The command line puts in place of it the command that does so.
-pub const TAKEN_AS_IT_IS: &str = "--no-verify takes it as it is";
+/// The end of a damaged file's error. The command line replaces it by the command that reads the file anyway.
+pub const TAKEN_AS_IT_IS: &str = "--no-verify reads it anyway";
 
-/// A checkpoint's folder. Its files are compared with its manifest when they are read, so that no damaged file and none of another
-/// checkpoint is taken.
+/// A checkpoint's folder. Its files are verified against its manifest when they are read, so that no damaged file and no file of another
+/// checkpoint is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -35,7 +35,7 @@ impl Checkpoint {
         Checkpoint { pointer: Some(pointer), ..Checkpoint::at(path) }
     }
 
-    /// Whether its files are compared with its manifest; who has edited one on purpose says no.
+    /// Whether its files are verified against its manifest; false is for files that were edited on purpose.
     #[must_use]
     pub fn verify(self, verify: bool) -> Checkpoint {
         Checkpoint { verify, ..self }
@@ -46,15 +46,15 @@ impl Checkpoint {
         &self.path
     }
 
-    /// A small file.
+    /// Reads a small file.
     fn read(&self, name: &str) -> Result<String> {
         let path = self.path.join(name);
         let bytes = files::read(&path).map_err(|e| self.with_advice(Error::file(&path, e), false))?;
         self.check(|manifest| manifest.check(&self.path, name, &bytes))?;
-        String::from_utf8(bytes).map_err(|e| Error::file(&path, format!("is no text: {e}")))
+        String::from_utf8(bytes).map_err(|e| Error::file(&path, format!("is not text: {e}")))
     }
 
-    /// A file of tensors.
+    /// Opens a file of tensors.
     fn tensors(&self, name: &str) -> Result<Reader<BufReader<File>>> {
         self.check(|manifest| manifest.check_file(&self.path, name))?;
         Reader::open(&self.path.join(name)).map_err(|e| self.with_advice(e, false))
@@ -66,30 +66,29 @@ impl Checkpoint {
         }
         let checked = Manifest::find(&self.path).and_then(|manifest| match manifest {
             Some(manifest) => of(&manifest),
-            None => Err(Error::file(
-                self.path.join(MANIFEST),
-                "is not there, as in checkpoints of early versions: the files cannot be compared with what was written",
-            )),
+            None => {
+                Err(Error::file(self.path.join(MANIFEST), "is missing, as in checkpoints of early versions: the files cannot be verified"))
+            }
         });
         checked.map_err(|e| self.with_advice(e, true))
     }
 
-    /// The error of a file that cannot be used, with what can be used instead; `edited` if the file may be as somebody wants it.
+    /// Adds to the error of an unusable file what can be used instead; `edited` if the file may have been edited on purpose.
     fn with_advice(&self, error: Error, edited: bool) -> Error {
         let Error::File { path, problem } = error else { return error };
         let advice = match (self.other(), self.pointer) {
             (Some((name, other)), Some(pointer)) => {
                 let pointer = shell_word(self.path.with_file_name(pointer));
-                format!("{} is whole and is taken after: echo {} >{pointer}", other.display(), shell_word(name))
+                format!("{} is intact, use it with: echo {} >{pointer}", other.display(), shell_word(name))
             }
-            (Some((_, other)), None) => format!("{} is whole", other.display()),
-            (None, _) => "no other checkpoint of this run is whole".to_owned(),
+            (Some((_, other)), None) => format!("{} is intact", other.display()),
+            (None, _) => "no other checkpoint of this run is intact".to_owned(),
         };
         let edited = if edited { format!("; {TAKEN_AS_IT_IS}") } else { String::new() };
         Error::file(path, format!("{problem}; {advice}{edited}"))
     }
 
-    /// The next older checkpoint of the same run that is whole, or else the newest of all: its name and its path.
+    /// The next older intact checkpoint of the same run, or else the newest intact one: its name and its path.
     fn other(&self) -> Option<(String, PathBuf)> {
         let all: Vec<PathBuf> = steps(self.path.parent()?).into_iter().map(|(_, path)| path).collect();
         let place = all.iter().position(|path| *path == self.path).map_or(0, |place| place + 1);
@@ -102,15 +101,15 @@ impl Checkpoint {
 /// The config in a checkpoint.
 ///
 /// # Errors
-/// [`Error::File`] when it is missing, damaged, or holds what cannot be trained with.
+/// [`Error::File`] when it is missing, damaged, or holds settings that cannot be trained with.
 pub fn read_config(checkpoint: &Checkpoint) -> Result<RunConfig> {
     let (path, text) = (checkpoint.path.join("config.toml"), checkpoint.read("config.toml")?);
     let config = RunConfig::from_toml(&text, &path)?;
-    // A key that is left out takes its default; a whole section that is missing was lost.
+    // A missing key takes its default; a missing section means that the file was truncated.
     let found: toml::Table = toml::from_str(&text).map_err(|e| Error::file(&path, brief(e)))?;
     let whole = toml::Table::try_from(&config).map_err(|e| Error::file(&path, e))?;
     if let Some(section) = whole.keys().find(|section| !found.contains_key(*section)) {
-        return Err(Error::file(&path, format!("has no section [{section}]: it is cut short")));
+        return Err(Error::file(&path, format!("has no section [{section}]: it is truncated")));
     }
     config.validate().map_err(|e| Error::file(&path, e))?;
     Ok(config)
@@ -119,7 +118,7 @@ pub fn read_config(checkpoint: &Checkpoint) -> Result<RunConfig> {
 /// The tokenizer in a checkpoint.
 ///
 /// # Errors
-/// [`Error::File`] when it is missing, damaged, or no tokenizer.
+/// [`Error::File`] when it is missing, damaged, or not a tokenizer.
 pub fn read_tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let path = checkpoint.path.join("tokenizer.json");
     Tokenizer::from_json(&checkpoint.read("tokenizer.json")?, &path.display().to_string())
@@ -141,7 +140,7 @@ pub fn read_meta(checkpoint: &Checkpoint) -> Result<Meta> {
 /// The weights of a checkpoint in the table's order.
 ///
 /// # Errors
-/// [`Error::File`] that names the tensor which is missing, of another shape, or has a value that is not finite.
+/// [`Error::File`] naming the tensor that is missing, has another shape, or has a value that is not finite.
 pub fn read_weights(checkpoint: &Checkpoint, table: &[Param]) -> Result<Vec<Vec<f32>>> {
     let mut file = checkpoint.tensors(tensors::FILES[0])?;
     table.iter().map(|param| file.read(param, None)).collect()

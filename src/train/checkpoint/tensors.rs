@@ -1,4 +1,4 @@
-//! Tensors in safetensors files, written and read one at a time: a state that fits into memory once can be saved and loaded.
+//! Reads and writes safetensors files one tensor at a time: a state that fits into memory once can be saved and loaded.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -12,16 +12,16 @@ use crate::files::{self, NewFolder};
 use crate::model::params::Param;
 use crate::train::trainer::Snapshot;
 
-/// Where the tensors of a checkpoint come from, in pieces.
+/// Source of a checkpoint's tensors, read in pieces.
 pub trait Tensors {
-    /// Moments of each parameter.
+    /// Number of moments of each parameter.
     fn moments(&self) -> usize;
 
-    /// Calls `each` with the values of a parameter in order, or of one of its moments (from 0), cut into pieces of any size. `param` is
-    /// its place in the table.
+    /// Calls `each` with the values of a parameter, or of one of its moments (from 0), in order and in pieces of any size. `param` is its
+    /// index in the table.
     ///
     /// # Errors
-    /// Those of `each`, and of the place that they come from.
+    /// Errors of `each`, and of the source of the values.
     fn read(&self, param: usize, moment: Option<usize>, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()>;
 }
 
@@ -35,10 +35,10 @@ impl Tensors for Snapshot {
     }
 }
 
-/// The file of the weights, and that of the moments.
+/// The files of the weights and of the moments.
 pub const FILES: [&str; 2] = ["model.safetensors", "optimizer.safetensors"];
 
-/// Which tensors: the weights, or one moment of each (from 0).
+/// Name prefix of the weights, or of one moment (from 0).
 fn prefix(moment: Option<usize>) -> String {
     moment.map_or(String::new(), |moment| format!("moment_{}.", moment + 1))
 }
@@ -46,7 +46,7 @@ fn prefix(moment: Option<usize>) -> String {
 /// Writes weights and moments into the folder of a checkpoint of `step`.
 ///
 /// # Errors
-/// [`Error::Diverged`] that names the tensor with a value that is not finite; [`Error::File`]; those of `tensors`.
+/// [`Error::Diverged`] naming the tensor with a value that is not finite; [`Error::File`]; errors of `tensors`.
 pub fn write(folder: &mut NewFolder, table: &[Param], tensors: &dyn Tensors, step: u64) -> Result<()> {
     let weights = (0..table.len()).map(|param| (param, None));
     write_file(folder, FILES[0], table, tensors, step, weights.collect())?;
@@ -54,7 +54,7 @@ pub fn write(folder: &mut NewFolder, table: &[Param], tensors: &dyn Tensors, ste
     write_file(folder, FILES[1], table, tensors, step, moments.collect())
 }
 
-/// Writes a safetensors file as its library does, which takes whole files in memory only.
+/// Writes a safetensors file exactly as its library does, which accepts only whole files in memory.
 fn write_file(
     folder: &mut NewFolder,
     file: &str,
@@ -93,7 +93,7 @@ fn write_file(
     })
 }
 
-/// Refuses values that a run cannot go on from. A finite loss does not tell: it is of the weights before the update.
+/// Refuses values that a run cannot continue from. A finite loss proves nothing: it was computed before the update.
 fn check_finite(name: &str, step: u64, first: usize, values: &[f32]) -> Result<()> {
     let Some(at) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let (value, at) = (values[at], first + at);
@@ -103,7 +103,7 @@ fn check_finite(name: &str, step: u64, first: usize, values: &[f32]) -> Result<(
     )))
 }
 
-/// A safetensors file, of which one tensor at a time is copied out.
+/// A safetensors file that is read one tensor at a time.
 pub struct Reader<R> {
     path: PathBuf,
     file: R,
@@ -123,12 +123,12 @@ impl Reader<BufReader<File>> {
 }
 
 impl<R: Read + Seek> Reader<R> {
-    /// Of what `file` holds from its beginning, `size` bytes; errors name it `path`.
+    /// Reads the header of `file`, which holds `size` bytes; errors name it `path`.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read, or is no whole safetensors file.
+    /// [`Error::File`] when it cannot be read, or is not a complete safetensors file.
     pub fn new(path: &Path, mut file: R, size: u64) -> Result<Reader<R>> {
-        let cut = |e: String| Error::file(path, format!("is cut short or no safetensors file: {e}"));
+        let cut = |e: String| Error::file(path, format!("is truncated or not a safetensors file: {e}"));
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(|e| cut(brief(e)))?;
         let length = u64::from_le_bytes(length);
@@ -148,7 +148,7 @@ impl<R: Read + Seek> Reader<R> {
     /// The values of a parameter, or of one of its moments (from 0).
     ///
     /// # Errors
-    /// [`Error::File`] that names the tensor which is missing, of another shape, or has a value that is not finite.
+    /// [`Error::File`] naming the tensor that is missing, has another shape, or has a value that is not finite.
     pub fn read(&mut self, param: &Param, moment: Option<usize>) -> Result<Vec<f32>> {
         let (name, path) = (prefix(moment) + &param.name, &self.path);
         let info = self.metadata.info(&name);

@@ -1,4 +1,4 @@
-//! Saved and loaded on the host alone: what a damaged, foreign or impossible file leads to.
+//! Saving and loading without a device: what damaged, foreign or impossible files lead to.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::model::params;
 use crate::text::{Tokenizer, TokenizerConfig};
 use crate::train::trainer::Snapshot;
 
-/// What a run of some steps could have.
+/// Config, tokenizer and snapshot of a run after some steps.
 struct Sample {
     config: RunConfig,
     tokenizer: String,
@@ -56,7 +56,7 @@ impl Sample {
     }
 }
 
-/// Reads all of a checkpoint; the error, if it is refused.
+/// Reads a whole checkpoint. Returns the error if it is refused.
 fn refused(checkpoint: &Checkpoint, table: &[Param]) -> Option<String> {
     let read = || {
         read_config(checkpoint)?;
@@ -70,7 +70,7 @@ fn refused(checkpoint: &Checkpoint, table: &[Param]) -> Option<String> {
 
 #[test]
 fn tensors_are_written_as_the_library_writes_them_and_come_back() {
-    /// In pieces of three values.
+    /// Yields pieces of three values.
     struct Pieces(Snapshot);
     impl Tensors for Pieces {
         fn moments(&self) -> usize {
@@ -96,7 +96,7 @@ fn tensors_are_written_as_the_library_writes_them_and_come_back() {
             (name.clone(), TensorView::new(Dtype::F32, shape.clone(), Box::leak(bytes.clone().into_boxed_slice())).unwrap())
         };
         let views: HashMap<String, TensorView> = list.iter().map(view).collect();
-        // The library sorts by name, where the types are the same.
+        // The library sorts by name within one element type.
         assert!(fs::read(path.join(file)).unwrap() == safetensors::serialize(views, None).unwrap(), "{file}");
     }
     let checkpoint = Checkpoint::at(path);
@@ -126,7 +126,7 @@ fn a_value_that_is_not_finite_is_named_and_what_was_saved_stays() {
     assert_eq!(refused(&find(place.path(), Which::Latest).unwrap(), &first.table), None);
 }
 
-/// Issue: 176 of 200 flipped bits in the weights were accepted.
+/// Regression: 176 of 200 flipped bits in the weights were accepted.
 #[test]
 fn every_flipped_bit_and_every_file_of_another_run_is_refused_by_name() {
     let place = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ fn every_flipped_bit_and_every_file_of_another_run_is_refused_by_name() {
                 assert!(*name == MANIFEST || said.contains(&format!("{name}: is damaged")), "bit {bit} of {name}: {said}");
                 continue;
             }
-            // The manifest's own words are no part of what the model is.
+            // The manifest's other fields are not part of the model.
             let (old, new): (Manifest, Manifest) = (serde_json::from_slice(&whole).unwrap(), serde_json::from_slice(&bytes).unwrap());
             assert!(*name == MANIFEST && old.files == new.files, "bit {bit} of {name} is accepted");
         }
@@ -180,17 +180,17 @@ fn the_next_older_whole_one_is_offered() {
     let checkpoint = find(place.path(), Which::Best).unwrap();
     let said = refused(&checkpoint, &table).unwrap();
     let pointer = folder(place.path()).join("latest");
-    let advice = format!("step-20 is whole and is taken after: echo step-20 >{}; --no-verify takes it as it is", pointer.display());
+    let advice = format!("step-20 is intact, use it with: echo step-20 >{}; --no-verify reads it anyway", pointer.display());
     assert!(said.contains("step-30/model.safetensors: is damaged: its checksum is ") && said.ends_with(&advice), "{said}");
     assert_eq!(refused(&checkpoint.verify(false), &table), None);
     damage("step-20");
     let said = refused(&find(place.path(), Which::Latest).unwrap(), &table).unwrap();
-    assert!(said.contains("; ") && said.contains("step-10 is whole and is taken after: echo step-10 >"), "{said}");
+    assert!(said.contains("; ") && said.contains("step-10 is intact, use it with: echo step-10 >"), "{said}");
     fs::write(&pointer, "step-10\n").unwrap();
     assert_eq!(refused(&find(place.path(), Which::Latest).unwrap(), &table), None);
     damage("step-10");
     let said = refused(&find(place.path(), Which::Latest).unwrap(), &table).unwrap();
-    assert!(said.contains("; no other checkpoint of this run is whole; --no-verify"), "{said}");
+    assert!(said.contains("; no other checkpoint of this run is intact; --no-verify"), "{said}");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn only_this_runs_older_checkpoints_are_removed() {
     made("step-15", "another run");
     fs::create_dir(parent.join("step-16")).unwrap();
     fs::create_dir(parent.join("step-60-keep")).unwrap();
-    // Left by killed processes, and by somebody else.
+    // Left by killed processes, and by other programs.
     for (name, file) in [("step-41.tmp", "state.json"), ("step-42.tmp", "notes"), ("mine.tmp", "state.json")] {
         fs::create_dir(parent.join(name)).unwrap();
         fs::write(parent.join(name).join(file), "").unwrap();

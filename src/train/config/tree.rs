@@ -1,4 +1,4 @@
-//! Reading, setting and comparing configs by the TOML tree that serde makes of them: no second list of keys.
+//! Reads, sets and compares configs through the TOML tree that serde makes of them, so that there is no second list of keys.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use super::{RunConfig, suggestion};
 use crate::error::{Error, Result, brief, excerpt};
 
 impl RunConfig {
-    /// The whole config as TOML, every key written.
+    /// The whole config as TOML, with every key.
     ///
     /// # Errors
     /// [`Error::Usage`] for a number that TOML cannot hold, which `validate` refuses.
     pub fn to_toml(&self) -> Result<String> {
-        self.tree()?; // the writer of text would let through a number that no reader takes
+        self.tree()?; // the text writer would emit a number that no reader accepts
         toml::to_string(self).map_err(|e| Error::usage(format!("the config cannot be written as TOML: {e}")))
     }
 
-    /// The config in `text`; keys that it leaves out are as in the default preset. Does not `validate`.
+    /// Parses the config in `text`; missing keys have the values of the default preset. Does not `validate`.
     ///
     /// # Errors
     /// As [`RunConfig::overlay`].
@@ -28,18 +28,18 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// Takes over the keys that `text` has and leaves the others as they are. Does not `validate`.
+    /// Sets the keys that `text` contains and keeps the others. Does not `validate`.
     ///
     /// # Errors
-    /// [`Error::File`] with `origin`, the line, the key and what is needed; `self` is then unchanged.
+    /// [`Error::File`] with `origin`, the line, the key and the expected value; `self` is then unchanged.
     pub fn overlay(&mut self, text: &str, origin: &Path) -> Result<()> {
         let at = |offset: usize, problem: &str| {
             let line = 1 + text.bytes().take(offset).filter(|b| *b == b'\n').count();
             Error::file(origin, format!("line {line}: {}", problem.trim().replace('\n', ", ")))
         };
-        // What the parser says may quote a whole value.
+        // The parser's message may quote a whole value.
         let syntax = |e: toml::de::Error| at(e.span().map_or(0, |span| span.start), &brief(e.message()));
-        // Twice: the first keeps where each key stands, and numbers as text; the second has plain values.
+        // Parsed twice: the first tree has each key's position, and numbers as text; the second has plain values.
         let places = DeTable::parse(text).map_err(syntax)?;
         for (section, content) in places.get_ref() {
             let (start, section): (usize, &str) = (section.span().start, section.get_ref());
@@ -68,27 +68,27 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Sets one key from `section.key=value`; the value is read as the key's type and needs no quotes, a list is
-    /// written `a,b` or as in TOML. Does not `validate`.
+    /// Sets one key from `section.key=value`. The value is parsed as the key's type and needs no quotes; a list is written `a,b` or as in
+    /// TOML. Does not `validate`.
     ///
     /// # Errors
-    /// [`Error::Usage`] that suggests the nearest key, or names the value found and the type needed.
+    /// [`Error::Usage`] that suggests the nearest key, or names the given value and the expected type.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
         let Some((path, text)) = assignment.split_once('=') else {
             let path = excerpt(assignment.trim());
-            return Err(Error::usage(format!("`{path}` sets nothing: write section.key=value, such as train.steps=2000")));
+            return Err(Error::usage(format!("`{path}` is not an assignment: write section.key=value, such as train.steps=2000")));
         };
         let (path, text) = (path.trim(), text.trim());
         let (section, key) = path.split_once('.').ok_or_else(|| Error::usage(self.misplaced(path)))?;
         let present = self.tree()?.get(section).and_then(|s| s.get(key)).cloned();
         let value = match &present {
             Some(like) => parse_like(like, text).ok_or_else(|| Error::usage(refusal(path, text, like)))?,
-            None => Value::Boolean(true), // any: there is no such key, as `assign` says
+            None => Value::Boolean(true), // any value: `assign` reports the unknown key
         };
         self.assign(section, key, value).map_err(Error::usage)
     }
 
-    /// The keys whose values differ, as (`section.key`, value here, value in `other`), values as TOML writes them.
+    /// The keys whose values differ, as (`section.key`, value in `self`, value in `other`), with the values as TOML.
     ///
     /// # Errors
     /// As [`RunConfig::to_toml`].
@@ -103,7 +103,7 @@ impl RunConfig {
         Table::try_from(self).map_err(|e| Error::usage(format!("the config cannot be written as TOML: {e}")))
     }
 
-    /// The tree, of which `section` is known to be a part.
+    /// The tree, after checking that it contains `section`.
     fn section(&self, section: &str) -> Result<Table, String> {
         let tree = self.tree().map_err(|e| e.to_string())?;
         let names = tree.keys().map(String::as_str);
@@ -113,7 +113,7 @@ impl RunConfig {
         Err(format!("unknown section `{}`: {}", excerpt(section), suggestion(section, names)))
     }
 
-    /// The value that a key has.
+    /// The current value of a key.
     fn like(&self, section: &str, key: &str) -> Result<Value, String> {
         let mut tree = self.section(section)?;
         let Some(Value::Table(keys)) = tree.get_mut(section) else { return Err(format!("`{section}` is no section")) };
@@ -122,7 +122,7 @@ impl RunConfig {
         keys.remove(key).ok_or(unknown)
     }
 
-    /// Gives one key another value of its own type. The error is a clause for the caller to complete.
+    /// Assigns a value of the same type to a key. The error is a clause for the caller to complete.
     fn assign(&mut self, section: &str, key: &str, value: Value) -> Result<(), String> {
         let old = self.like(section, key)?;
         let value = match (&old, value) {
@@ -145,16 +145,16 @@ impl RunConfig {
         Ok(())
     }
 
-    /// For a name that stands where a section should: what was meant.
+    /// The error for a name in the place of a section, with the key that was probably meant.
     fn misplaced(&self, name: &str) -> String {
         let tree = self.tree().unwrap_or_default();
         if tree.contains_key(name) {
-            return format!("`{name}` is a section, it takes no value of its own");
+            return format!("`{name}` is a section, it takes no value");
         }
         let near = |key: &str| strsim::jaro_winkler(name, key);
         let best = paths(&tree).max_by(|(_, a), (_, b)| near(a).total_cmp(&near(b)));
         let ((section, key), name) = (best.unwrap_or_default(), excerpt(name));
-        format!("`{name}` stands in no section: did you mean `{section}.{key}`?")
+        format!("`{name}` is in no section: did you mean `{section}.{key}`?")
     }
 }
 
@@ -164,7 +164,7 @@ fn paths(tree: &Table) -> impl Iterator<Item = (&str, &str)> {
     sections.flat_map(|(section, keys)| keys.keys().map(move |key| (section, key.as_str())))
 }
 
-/// `text` read as a value of the same type as `like`.
+/// Parses `text` as a value of the same type as `like`.
 fn parse_like(like: &Value, text: &str) -> Option<Value> {
     match like {
         Value::String(_) => Some(Value::String(bare(text).to_string())),
@@ -180,13 +180,13 @@ fn parse_like(like: &Value, text: &str) -> Option<Value> {
     }
 }
 
-/// Without the quotes that a shell left around it.
+/// Removes the quotes that a shell left around a value.
 fn bare(text: &str) -> &str {
     let within = |quote: char| text.strip_prefix(quote).and_then(|t| t.strip_suffix(quote));
     within('"').or_else(|| within('\'')).unwrap_or(text)
 }
 
-/// Whether TOML has such a number but no reader of it does: a whole number beyond i64, or one beyond f64. In a list too.
+/// Whether a value is, or contains, a number that TOML can write but no reader can hold: an integer beyond i64, or a float beyond f64.
 fn is_beyond_toml(value: &DeValue<'_>) -> bool {
     match value {
         DeValue::Integer(whole) => i64::from_str_radix(&whole.as_str().replace('_', ""), whole.radix()).is_err(),
@@ -203,20 +203,20 @@ fn is_infinite(number: &str) -> bool {
 
 fn refusal(path: &str, found: &str, like: &Value) -> String {
     let needed = match like {
-        Value::String(_) => "text in quotes",
+        Value::String(_) => "a string in quotes",
         Value::Boolean(_) => "true or false",
         Value::Integer(_) if is_above_i64(found) => return format!("{path} = {}: needs at most {}", excerpt(found), i64::MAX),
         Value::Integer(_) => "a whole number, 0 or more",
         Value::Float(_) if is_infinite(found) => "a number that 64-bit floats can hold",
-        Value::Float(_) if is_above_i64(found) => "a point or an exponent at this size, as in 1e20",
+        Value::Float(_) if is_above_i64(found) => "a decimal point or an exponent at this size, as in 1e20",
         Value::Float(_) => "a number",
-        Value::Array(_) => "a list of texts",
+        Value::Array(_) => "a list of strings",
         Value::Datetime(_) | Value::Table(_) => "a value that cannot be set",
     };
     format!("{path} = {}: needs {needed}", excerpt(found))
 }
 
-/// Whether it is a whole number, in decimal digits or as TOML writes other bases, larger than TOML's readers take.
+/// Whether it is a whole number beyond i64, in decimal or in one of TOML's other bases.
 fn is_above_i64(found: &str) -> bool {
     let plain = found.trim().replace('_', "");
     let plain = plain.strip_prefix('+').unwrap_or(&plain);

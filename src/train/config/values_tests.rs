@@ -1,10 +1,10 @@
-//! Every number of a config at its extremes: what the device, the counters and the files cannot hold is refused by the key's name.
+//! Every number of a config at its extremes: values that the device, the counters or the files cannot hold are refused by the key's name.
 
 use std::collections::BTreeSet;
 
 use super::RunConfig;
 
-/// What each float key takes and refuses; the list must name them all.
+/// The values that each float key accepts and refuses; the list must contain every float key.
 const FLOATS: &[(&str, &[&str], &[&str])] = &[
     ("data.val_fraction", &["0", "1e-300", "0.999999999"], &["1", "-1e-300", "nan", "inf"]),
     ("model.dropout", &["0", "0.1", "1e-9", "0.999999"], &["1e-10", "1e-300", "0.99999999", "1", "-0.1", "nan", "inf"]),
@@ -48,7 +48,7 @@ fn every_float_is_held_to_what_the_device_sees() {
     }
 }
 
-/// A whole number that is taken leaves a config that can be written, whose sums and products do not overflow.
+/// A whole number that is accepted gives a config that can be written and whose sums and products do not overflow.
 #[test]
 fn every_whole_number_is_counted_safely() {
     let found = keys(toml::Value::is_integer);
@@ -75,7 +75,7 @@ fn every_whole_number_is_counted_safely() {
     }
 }
 
-/// A host that fills in the struct meets the same limits.
+/// The same limits apply to a host that fills in the struct.
 #[test]
 fn whole_numbers_that_no_file_holds_are_refused_by_name() {
     type Change = fn(&mut RunConfig);
@@ -108,7 +108,7 @@ fn a_peak_below_the_end_of_its_schedule_takes_the_end_along() {
     let ratio = base.train.min_learning_rate / base.train.learning_rate;
     assert!((low / 1e-5 - ratio).abs() < 1e-12 && valid, "{low}");
     assert!(said.unwrap().ends_with("in place of 0.0002, which is above train.learning_rate = 1e-5"));
-    // Otherwise the end stays as it is, and one that was asked for is not touched.
+    // Otherwise the end keeps its value, and an end that was set explicitly is not changed.
     assert_eq!(changed(&["train.learning_rate=1e-3"]), (2e-4, None, true));
     assert_eq!(changed(&["train.learning_rate=1e-5", "train.min_learning_rate=1e-4"]), (1e-4, None, false));
     assert_eq!(changed(&["train.learning_rate=1e-5", "train.schedule=constant"]), (2e-4, None, true));

@@ -1,4 +1,4 @@
-//! Where the labels of a picture go: beside their marks, on nothing else, and crossed by no line.
+//! Places the labels of a picture: beside their marks, on nothing else, and crossed by no line.
 
 /// A box in pixels: left, top, right, bottom.
 pub type Frame = [i32; 4];
@@ -8,25 +8,25 @@ type Pixel = (i32, i32);
 /// A label to place.
 pub struct Label {
     pub mark: Pixel,
-    /// Of the mark.
+    /// Radius of the mark.
     pub radius: i32,
-    /// Of the text.
+    /// Width of the text.
     pub width: i32,
 }
 
-/// Where it went.
+/// The place of a label.
 pub struct Place {
-    /// Around the text, with a margin of [`MARGIN`] at its sides.
+    /// The box of the text, with a margin of [`MARGIN`] at its sides.
     pub frame: Frame,
-    /// A line from the mark, where the label is not beside it.
+    /// A line from the mark, if the label is not beside it.
     pub leader: Option<(Pixel, Pixel)>,
 }
 
 pub const MARGIN: i32 = 2;
 
-/// Places each label at the nearest place around its mark that is free: within `inside`, on none of `taken`, on no text (`written` is there
-/// already), on no leader, and reached by a leader that crosses no text. A mark that texts surround gets a leader that runs below them; where
-/// nothing is free at all, a label lies beside its mark.
+/// Places each label at the nearest free place around its mark: within `inside`, on none of `taken`, on no text (`written` holds earlier
+/// ones), on no leader, and with a leader that crosses no text. A mark surrounded by texts gets a leader that is drawn below them; if no
+/// place is free at all, the label lies beside its mark.
 pub fn place(labels: &[Label], height: i32, inside: Frame, taken: &[Frame], mut written: Vec<Frame>) -> Vec<Place> {
     let (mut placed, mut leaders): (Vec<Place>, Vec<Frame>) = (vec![], vec![]);
     for label in labels {
@@ -46,19 +46,19 @@ pub fn place(labels: &[Label], height: i32, inside: Frame, taken: &[Frame], mut 
     placed
 }
 
-/// Rings around a mark that are tried, each so much wider than the last.
+/// Number of rings around a mark that are tried, and how much wider than the last each one is.
 const RINGS: i32 = 80;
 const STEP: i32 = 6;
-/// Between a mark and its label.
+/// Distance between a mark and its label.
 const GAP: i32 = 5;
 
-/// Left ends of a text's middle line, so far away from a mark.
+/// Left ends of a text's middle line at this distance from a mark.
 fn around(label: &Label, far: i32) -> impl Iterator<Item = Pixel> {
     let (mark, width, away) = (label.mark, label.width, f64::from(label.radius + GAP + far));
     (0..24).map(move |turn| {
         let angle = f64::from(turn) * std::f64::consts::TAU / 24.0;
         let (dx, dy) = (away * angle.cos(), away * angle.sin());
-        // Left of the mark a label ends there, right of it it begins there.
+        // A label on the left ends at this point, a label on the right begins there.
         let left = match dx {
             _ if dx < -1.0 => width,
             _ if dx > 1.0 => 0,
@@ -68,7 +68,7 @@ fn around(label: &Label, far: i32) -> impl Iterator<Item = Pixel> {
     })
 }
 
-/// The place of a label whose middle line begins at a pixel.
+/// The place of a label whose middle line begins at this pixel.
 fn beside(label: &Label, (x, y): Pixel, height: i32) -> Place {
     let (mark, half) = (label.mark, height / 2 + 2);
     let frame = [x - MARGIN, y - half, x + label.width + MARGIN, y + half];
@@ -101,7 +101,7 @@ mod tests {
         })
     }
 
-    /// Kernels that are nearly the same, in one spot beside the roof; how many lines cross a text.
+    /// Nearly identical kernels in one spot beside the roof. Returns how many lines cross a text.
     fn crowd(count: i32) -> usize {
         let label = |i: i32| Label { mark: (500 + i % 7, 300 + i % 5), radius: 4 + i % 3, width: 120 + 5 * (i % 9) };
         let labels: Vec<Label> = (0..count).map(label).collect();
