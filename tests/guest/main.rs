@@ -1,4 +1,4 @@
-//! Training as a guest in an application that owns the device and draws on it: `Limits::default()`, no features, its own encoders.
+//! Training inside an application that owns the device and draws on it: `Limits::default()`, no features, its own encoders.
 
 #[path = "../host/mod.rs"]
 mod host;
@@ -21,7 +21,7 @@ use wgpt::model::{BACKWARD, FORWARD, ModelConfig, NORM, UPDATE};
 use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
 use wgpt::train::{Batch, RunConfig, StepReport, TrainConfig, Trainer};
 
-/// The one device of this process, lent by a host that asked for nothing.
+/// The only device of this process, from a host that requested no features.
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| pollster::block_on(host::bare_device()))
@@ -65,7 +65,7 @@ fn weights(trainer: &Trainer) -> Vec<Vec<u32>> {
 
 const STEPS: u64 = 5;
 
-/// The same steps run alone.
+/// The same steps without a host.
 fn alone(config: &RunConfig) -> (Vec<StepReport>, Vec<Vec<u32>>) {
     let mut trainer = trainer(config, &Options::default());
     (0..STEPS).for_each(|_| assert!(trainer.step(&corpus(), false, &|| false).unwrap()));
@@ -84,7 +84,7 @@ fn usage<T>(result: wgpt::Result<T>, part: &str) {
     }
 }
 
-/// One frame: a slice and a picture in one encoder. `keep` says whether it is submitted.
+/// One frame: a slice and a picture in one encoder, which is submitted if `keep`.
 fn frame(host: &Host, trainer: &mut Trainer, budget: Budget, keep: bool) -> usize {
     let mut encoder = encoder();
     let ticket = trainer.encode(&mut encoder, &corpus(), budget).unwrap();
@@ -97,7 +97,7 @@ fn frame(host: &Host, trainer: &mut Trainer, budget: Budget, keep: bool) -> usiz
     dispatches
 }
 
-/// Frames until a trainer has ended so many steps and reported them.
+/// Runs frames until a trainer has finished and reported this many steps.
 fn frames_until(host: &Host, trainer: &mut Trainer, steps: u64, mut next: impl FnMut() -> (Budget, bool)) -> Vec<StepReport> {
     let (mut reports, mut idle) = (vec![], 0);
     while reports.len() < steps as usize {
@@ -184,7 +184,7 @@ fn a_step_stops_at_the_seam_where_a_host_writes_gradients_and_weights() {
     assert_eq!((wte.shape.as_slice(), dwte.shape.as_slice()), (&[29, 16][..], &[29, 16][..]));
     let before = host.read(wte);
     assert!(host.read(dwte).iter().any(|&value| value != 0.0));
-    // The host's own pass: it doubles the weights and forgets their gradient.
+    // The host's own pass doubles the weights and zeroes their gradient.
     host.scale(wte, 2.0);
     host.scale(dwte, 0.0);
     assert!(trainer.finish().is_ok());
@@ -193,7 +193,7 @@ fn a_step_stops_at_the_seam_where_a_host_writes_gradients_and_weights() {
         trainer.poll().unwrap();
     }
     trainer.finish().unwrap();
-    // Without a gradient AdamW only decays.
+    // With a zero gradient AdamW only applies weight decay.
     let decay = 1.0 - config.train.learning_rate * config.train.weight_decay;
     for (after, before) in host.read(wte).iter().zip(&before) {
         let expected = 2.0 * f64::from(*before) * decay;
@@ -213,7 +213,7 @@ fn what_is_looked_at_is_kept_or_copied() {
     let [kept] = &trainer.view("h.1.attn.qkv").unwrap()[..] else { panic!("one tensor") };
     assert_eq!(kept.shape, [36, 48]);
     assert!(host.read(kept) == host.read(&tapped) && host.read(kept).iter().any(|&value| value != 0.0));
-    // Taken in front of the update, so not what the table holds now.
+    // The copy was made before the update, so it differs from what the table holds now.
     assert!(host.read(&weights) != host.read(&trainer.view("wte").unwrap()[0]));
     for (name, part) in
         [("h.0.attn.qkv", "name it in Options::keep"), ("h.0.atn.qkv", "the nearest is `h.0.attn.qkv"), ("grads.x", "no tensor")]
@@ -237,7 +237,7 @@ fn a_map_of_attention_is_causal_and_its_rows_sum_to_one() {
     let map = block_on(gpu(), trainer.show_attention(Some(at))).unwrap().unwrap();
     assert_eq!(map.shape, [12, 12]);
     frames_until(&host, &mut trainer, 1, || (Budget::dispatches(11), true));
-    // Read back from the texture that a fragment shader has drawn it into.
+    // Read back from the texture that a fragment shader rendered it into.
     let picture = host.picture(&map);
     for (row, values) in picture.chunks(12).enumerate() {
         assert!(values[row + 1..].iter().all(|&value| value == 0.0), "row {row} looks ahead: {values:?}");
@@ -288,7 +288,7 @@ fn a_model_that_does_not_fit_is_an_error_before_anything_is_allocated() {
     assert!(Trainer::memory(gpu(), &config(1), &fine()).unwrap().total > 0);
 }
 
-/// The same tokens, however the budget cuts the passes and whichever slices are thrown away, over more than one context.
+/// The tokens are the same however the budget cuts the passes and whichever slices are discarded, over more than one context.
 #[test]
 fn a_generator_in_slices_draws_what_it_draws_alone() {
     let host = Host::new(gpu());
@@ -325,7 +325,7 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
         assert_eq!(drawn, expected);
         assert!(sliced.is_idle() && sliced.slides() > 0 && sliced.slides() == alone.slides());
         assert!(sliced.last_slice().is_some_and(|took| !took.is_zero()));
-        // Another prompt begins while tokens of this one could still be on their way.
+        // Another prompt begins while tokens of this one may still be in flight.
         let logits = alone.logits(&[5, 6]).unwrap();
         let waits_of_alone = wait::waits() - waits;
         block_on(gpu(), sliced.begin_logits(&[5, 6])).unwrap();
@@ -341,8 +341,8 @@ fn a_generator_in_slices_draws_what_it_draws_alone() {
     host.check();
 }
 
-/// A token that a budget has cut is finished by a call that waits: it was not drawn yet. As many come as were asked for, at every cut, and
-/// those that had come too early are the next ones.
+/// A blocking call finishes a token that a budget has cut and that was not drawn yet. At every cut it returns as many tokens as requested;
+/// tokens that arrived too early are returned next.
 #[test]
 fn a_blocking_call_draws_exactly_what_is_asked_for() {
     let host = Host::new(gpu());
@@ -376,7 +376,7 @@ fn a_blocking_call_draws_exactly_what_is_asked_for() {
     host.check();
 }
 
-/// Where the device has timestamps slices are timed by them, which changes nothing else.
+/// If the device has timestamps, slices are timed by them, and nothing else changes.
 #[test]
 fn timestamps_around_slices_change_no_bit() {
     let host = Host::new(gpu());
@@ -405,7 +405,7 @@ fn timestamps_around_slices_change_no_bit() {
     host.check();
 }
 
-/// A lost device is an error of every call that says so, and no panic; where it was lost is no matter.
+/// On a lost device every call returns an error that says so, without a panic, wherever the device was lost.
 #[test]
 fn a_lost_device_is_an_error_value() {
     let host = Host::new(gpu());
@@ -421,7 +421,7 @@ fn a_lost_device_is_an_error_value() {
         Err(Error::Device(said)) => assert!(said.contains(" was lost (it no longer answers)"), "{said}"),
         other => panic!("{other:?}"),
     };
-    // The first call that finds out, in mid-flight, says what it is.
+    // The first call that notices, with work in flight, reports the loss.
     lost(block_on(&own, trainer.snapshot()).map(drop));
     lost(trainer.advance(&corpus(), Budget::dispatches(5)));
     lost(trainer.poll().map(drop));
@@ -435,7 +435,7 @@ fn a_lost_device_is_an_error_value() {
     host.check();
 }
 
-/// What only looks finds out too.
+/// A call that only polls notices too.
 #[test]
 fn polling_finds_a_lost_device() {
     let host = Host::new(gpu());

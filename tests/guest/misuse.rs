@@ -1,4 +1,4 @@
-//! What a host may do wrong, in every order: an error that says what, at once, and nothing lost, run twice or broken for others.
+//! Mistakes of a host, in every order: an immediate error that names the mistake, and nothing lost, run twice or broken for others.
 
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
@@ -7,7 +7,7 @@ use wgpt::train::evaluate;
 
 use super::*;
 
-/// Trains to the end: every report and bit is that of a run that nobody disturbed.
+/// Trains to the end: every report and bit equals that of an undisturbed run.
 fn goes_on(trainer: &mut Trainer, (expected, bits): &(Vec<StepReport>, Vec<Vec<u32>>)) {
     while trainer.step_count() < STEPS {
         assert!(trainer.step(&corpus(), false, &|| false).unwrap());
@@ -20,7 +20,7 @@ fn wait() {
     gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
 }
 
-/// Cuts at the begin of a step, where inputs go along, and in the middle of one; a slice may hold more than a step.
+/// Cuts at the beginning of a step, where inputs are uploaded, and in the middle of one; a slice may hold more than a step.
 const CUTS: [(usize, usize); 4] = [(0, 3), (0, usize::MAX), (5, 3), (5, usize::MAX)];
 
 fn cut(host: &Host, seed: u64, dispatches: usize) -> Trainer {
@@ -31,7 +31,7 @@ fn cut(host: &Host, seed: u64, dispatches: usize) -> Trainer {
     trainer
 }
 
-/// Every call that cannot go on with it, at once: none blocks or spins.
+/// Every call that cannot proceed returns an error at once: none blocks or spins.
 #[test]
 fn a_ticket_that_is_kept() {
     let host = Host::new(gpu());
@@ -60,7 +60,7 @@ fn a_ticket_that_is_kept() {
     host.check();
 }
 
-/// The commands have run, once: that is said once, and they count.
+/// The commands have run once: this is reported once, and they count.
 #[test]
 fn a_dropped_ticket_whose_encoder_is_submitted() {
     let host = Host::new(gpu());
@@ -82,7 +82,7 @@ fn a_dropped_ticket_whose_encoder_is_submitted() {
     host.check();
 }
 
-/// A step is missing a part: nothing goes on from there, but a snapshot does.
+/// A part of a step is missing: nothing continues from there, but a snapshot can be restored.
 #[test]
 fn a_submitted_ticket_whose_encoder_is_thrown_away() {
     let host = Host::new(gpu());
@@ -109,7 +109,8 @@ fn a_submitted_ticket_whose_encoder_is_thrown_away() {
     host.check();
 }
 
-/// For one wrong command of the host's the device refuses the whole encoder, and calls back as if it had run: a step is missing a part.
+/// If the host records one invalid command, the device refuses the whole encoder, but calls back as if it had run: a part of a step is
+/// missing.
 #[test]
 fn an_encoder_that_the_device_refuses() {
     let host = Host::new(gpu());
@@ -140,7 +141,7 @@ fn an_encoder_that_the_device_refuses() {
     host.check();
 }
 
-/// The device has nothing to do, and what is waited for will not come: a call that blocks says so.
+/// The device is idle, and what a blocking call waits for will not arrive: the call returns an error.
 #[test]
 fn a_submitted_ticket_whose_encoder_waits() {
     let host = Host::new(gpu());
@@ -154,14 +155,14 @@ fn a_submitted_ticket_whose_encoder_waits() {
     usage(trainer.step(&corpus(), false, &|| false), said);
     usage(evaluate(&mut trainer.session, &corpus(), 1, &|| false), "a step is under way");
     usage(block_on(gpu(), trainer.snapshot()), said);
-    // What does not block, does nothing.
+    // Calls that do not block do nothing.
     trainer.advance(&corpus(), Budget::default()).unwrap();
     gpu().queue().submit([first.finish()]);
     goes_on(&mut trainer, &whole);
     host.check();
 }
 
-/// A report is that of a step that has run: one that was asked for too early is asked for again.
+/// A report belongs to a step that has run: one that was requested too early is requested again.
 #[test]
 fn a_report_of_a_step_that_waits() {
     let host = Host::new(gpu());
@@ -173,7 +174,7 @@ fn a_report_of_a_step_that_waits() {
             let mut encoder = encoder();
             trainer.encode(&mut encoder, &corpus(), Budget::default().steps(1)).unwrap().submitted();
             for _ in 0..3 {
-                // Polled before the submit, and the device has nothing to do.
+                // Polled before the submit, while the device is idle.
                 reports.extend(trainer.poll().unwrap());
                 wait();
             }
@@ -191,7 +192,7 @@ fn a_report_of_a_step_that_waits() {
     host.check();
 }
 
-/// A snapshot cannot be written over while an encoder is on its way that would run behind it.
+/// A snapshot cannot be restored while an encoder is pending that would run after it.
 #[test]
 fn a_restore_before_a_submit() {
     let host = Host::new(gpu());
@@ -207,7 +208,7 @@ fn a_restore_before_a_submit() {
     host.check();
 }
 
-/// What one engine has done wrong is an error of its own.
+/// A mistake with one engine is an error of that engine only.
 #[test]
 fn others_do_not_suffer() {
     let host = Host::new(gpu());
@@ -246,7 +247,7 @@ fn tickets_of_a_generator() {
             let ticket = generator.encode(&mut encoder, budget).unwrap();
             (encoder, ticket)
         };
-        // Kept, then dropped with its encoder there.
+        // Kept, then dropped while its encoder exists.
         let (first, ticket) = slice(&mut generator);
         let mut ticket = Some(ticket);
         for said in ["the last slice is not settled", "its encoder is still there"] {
@@ -261,14 +262,14 @@ fn tickets_of_a_generator() {
         }
         drop((ticket, first));
         assert_eq!(generator.next_tokens(6).unwrap(), expected);
-        // Dropped, and submitted all the same.
+        // Dropped, but its encoder is submitted.
         let (first, ticket) = slice(&mut generator);
         drop(ticket);
         gpu().queue().submit([first.finish()]);
         wait();
         usage(generator.poll(), "although its ticket was dropped: it counts as submitted");
         assert_eq!(generator.next_tokens(6).unwrap(), expected);
-        // Said to be submitted, and thrown away: the next prompt is whole again.
+        // Marked as submitted, but its encoder is discarded: the next prompt is complete again.
         let (first, ticket) = slice(&mut generator);
         ticket.submitted();
         drop(first);
@@ -285,7 +286,7 @@ fn once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// The staging buffers of a plan serve one transfer at a time: others wait for their turn, whoever is dropped half way.
+/// The staging buffers of a plan serve one transfer at a time: others wait for their turn, even if one is dropped half way.
 #[test]
 fn transfers_at_the_same_time() {
     let host = Host::new(gpu());
@@ -303,7 +304,7 @@ fn transfers_at_the_same_time() {
         let mut d = std::pin::pin!(session.compiled.write(wte, &old));
         assert!(once(a.as_mut()).is_pending() && once(b.as_mut()).is_pending());
         assert!(once(c.as_mut()).is_pending() && once(d.as_mut()).is_pending());
-        // One is dropped while it has its turn, or waits for it, or after the device has answered.
+        // One is dropped during its turn, before its turn, or after the device has answered.
         if given_up == 2 {
             wait();
         }
@@ -329,7 +330,7 @@ fn transfers_at_the_same_time() {
     host.check();
 }
 
-/// An application's executor may move all of it between threads.
+/// An application's executor may move all of these between threads.
 #[test]
 fn what_is_made_or_awaited_is_send() {
     fn send<T: Send>(_: &T) {}
@@ -347,7 +348,7 @@ fn what_is_made_or_awaited_is_send() {
     send(&trainer.restore(&snapshot));
 }
 
-/// Where slices are timed by the device that takes buffers too: they are counted, and made when the engine is.
+/// Timing slices on the device needs buffers: they are counted in the memory plan, and allocated with the engine.
 #[test]
 fn timestamps_are_in_the_memory_plan() {
     let host = Host::new(gpu());

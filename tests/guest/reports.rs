@@ -1,8 +1,8 @@
-//! Where a trainer says that it stands, and what it reports: at any place of a slice, after a restore, and when a step goes wrong.
+//! Where a trainer says it is, and what it reports: at any point of a slice, after a restore, and when a step diverges.
 
 use super::*;
 
-/// One slice, submitted, of which nothing was polled yet.
+/// Submits one slice without polling.
 fn submit(trainer: &mut Trainer, budget: Budget) {
     let mut encoder = encoder();
     let ticket = trainer.encode(&mut encoder, &corpus(), budget).unwrap();
@@ -27,7 +27,7 @@ fn the_place_follows_a_submitted_ticket_at_once() {
     assert_eq!((trainer.step_count(), trainer.next_phase(), trainer.at_seam()), (1, None, false));
     let snapshot = block_on(gpu(), trainer.snapshot()).unwrap();
     assert_eq!(snapshot.step, 1);
-    // Another goes on from there, and nothing is done twice.
+    // Another trainer continues from there, and no step is repeated.
     let mut other = self::trainer(&config(1), &fine());
     block_on(gpu(), other.restore(&snapshot)).unwrap();
     (1..STEPS).for_each(|_| assert!(other.step(&corpus(), false, &|| false).unwrap()));
@@ -54,7 +54,7 @@ fn no_snapshot_while_a_host_may_submit() {
     host.check();
 }
 
-/// Where a slice may end between backward and the next step, and which of those places belong to one step.
+/// The points between backward and the next step at which a slice may end, and those at which all state belongs to one step.
 #[test]
 fn norm_and_update_are_seams_and_no_snapshot_is_taken_between_them() {
     let host = Host::new(gpu());
@@ -66,7 +66,7 @@ fn norm_and_update_are_seams_and_no_snapshot_is_taken_between_them() {
     assert_eq!((snapshot.step, snapshot.state.updates), (0, 0));
     submit(&mut trainer, Budget::default().steps(1).before(UPDATE));
     assert_eq!((trainer.step_count(), trainer.next_phase(), trainer.at_seam()), (0, Some(UPDATE), false));
-    // The state counts an update that the weights do not have.
+    // The state counts an update that the weights have not received.
     usage(block_on(gpu(), trainer.snapshot()), "the weights are half updated");
     submit(&mut trainer, Budget::default().steps(1));
     let snapshot = block_on(gpu(), trainer.snapshot()).unwrap();
@@ -77,18 +77,18 @@ fn norm_and_update_are_seams_and_no_snapshot_is_taken_between_them() {
     host.check();
 }
 
-/// Reports of steps that a restore has undone are neither handed out nor counted.
+/// Reports of steps that a restore has undone are neither returned nor counted.
 #[test]
 fn a_restore_forgets_what_is_on_its_way() {
     let host = Host::new(gpu());
     let (expected, bits) = alone(&config(3));
     let mut trainer = trainer(&config(3), &fine());
     let start = block_on(gpu(), trainer.snapshot()).unwrap();
-    // A report is on its way at each restore, at the last one for certain.
+    // At each restore a report may be in flight; at the last one it certainly is.
     for undone in [3, 2, 1] {
         (0..undone).for_each(|_| assert!(trainer.step(&corpus(), true, &|| false).unwrap()));
         if undone == 3 {
-            // Some have come and were not taken.
+            // Some have been read back and were not taken.
             gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
             assert_eq!(trainer.poll().unwrap().map(|report| report.step), Some(1));
         }
@@ -100,7 +100,7 @@ fn a_restore_forgets_what_is_on_its_way() {
     host.check();
 }
 
-/// A trainer whose third step has a loss that is not a number, and the reports of the two before it.
+/// A trainer whose third step has a NaN loss, and the reports of the two steps before it.
 fn diverging() -> (Trainer, Vec<StepReport>) {
     let mut whole = trainer(&plain(4), &fine());
     let mut trainer = trainer(&plain(4), &fine());
@@ -119,20 +119,20 @@ fn reports_in_front_of_an_error_are_not_lost() {
         Err(Error::Diverged(said)) => assert!(said.starts_with("step 3: the loss is NaN"), "{said}"),
         other => panic!("{other:?}"),
     };
-    // Waited for: the error comes at once, the rest can still be taken.
+    // By waiting: the error is returned at once, and the other reports can still be taken.
     let (mut trainer, expected) = diverging();
     trainer.step(&corpus(), false, &|| false).unwrap();
     third(trainer.finish().map(drop));
     assert_eq!(trainer.reports().unwrap(), expected);
     assert_eq!(trainer.finish().unwrap(), []);
-    // Taken by the list.
+    // As a list.
     let (mut trainer, expected) = diverging();
     trainer.step(&corpus(), true, &|| false).unwrap();
     gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     assert_eq!(trainer.reports().unwrap(), expected);
     third(trainer.reports().map(drop));
     assert_eq!(trainer.reports().unwrap(), []);
-    // Polled one by one, in order.
+    // By polling one at a time, in order.
     let (mut trainer, expected) = diverging();
     trainer.step(&corpus(), true, &|| false).unwrap();
     gpu().device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
@@ -143,7 +143,7 @@ fn reports_in_front_of_an_error_are_not_lost() {
     host.check();
 }
 
-/// The device keeps the records of 1,024 steps: what nobody asked for in time is counted, not passed over.
+/// The device keeps the records of 1,024 steps: those that were not read back in time are counted, not silently skipped.
 #[test]
 fn lost_reports_are_counted() {
     let host = Host::new(gpu());
@@ -157,7 +157,7 @@ fn lost_reports_are_counted() {
     host.check();
 }
 
-/// A rate that a host sets in the middle of a step counts from the next one on, in its weights and in its reports.
+/// A learning rate that a host sets in the middle of a step applies from the next step on, in its weights and in its reports.
 #[test]
 fn a_step_under_way_keeps_its_learning_rate() {
     let host = Host::new(gpu());
@@ -168,7 +168,7 @@ fn a_step_under_way_keeps_its_learning_rate() {
     assert!(whole.step(&corpus(), false, &|| false).unwrap());
     let expected = whole.finish().unwrap();
     let rates: Vec<f64> = expected.iter().map(|report| report.learning_rate).collect();
-    // The schedule takes a millionth off in the second step.
+    // The second step's rate is one millionth lower by schedule.
     assert!(rates[0] == first && (rates[1] * 2.0 / first - 1.0).abs() < 1e-3, "{rates:?}");
     let commands: usize = whole.session.compiled.len();
     for cut in [1, commands / 2, commands + 1, commands * 3 / 2] {
