@@ -1,7 +1,8 @@
-//! WGSL, buffers and time; nothing in here knows what a language model is.
+//! WGSL, buffers and time; this module knows nothing about language models.
 //!
-//! A [`Gpu`] is a device with what it allows, requested or lent by a host application. Kernels are read by naga ([`kernel`]), recorded
-//! into a [`plan`] over virtual tensors, laid out in memory ([`memory`]) before anything is allocated, compiled and replayed ([`run`]).
+//! A [`Gpu`] is a device with its features and limits, opened here or borrowed from a host application. naga parses the kernels
+//! ([`kernel`]); dispatches are recorded into a [`plan`] over virtual tensors, laid out in memory ([`memory`]) before anything is
+//! allocated, compiled, and replayed ([`run`]).
 
 pub mod adapter;
 mod clock;
@@ -33,19 +34,19 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::{Error, Result, bytes};
 
-/// What variants are chosen by.
+/// The properties of a device that decide which kernel variants it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Traits {
-    /// The "GPU" is a CPU: barriers and per-lane loads are dear, registers and scalar loads cheap.
+    /// The "GPU" is a CPU: barriers and per-lane loads are expensive, registers and scalar loads are cheap.
     pub software: bool,
     /// The subgroup size, when the device has subgroups of one fixed size.
     pub subgroup: Option<u32>,
-    /// Whether it multiplies 16 x 16 by 16 x 16 cooperative matrices of f16 with sums of f32.
+    /// Whether the device multiplies 16 x 16 by 16 x 16 cooperative matrices of f16 and accumulates in f32.
     pub cooperative: bool,
     pub limits: wgpu::Limits,
 }
 
-/// A device, its queue and what they allow. Cheap to clone; all clones share one failure state.
+/// A device with its queue, features and limits. Cheap to clone; all clones share one failure state.
 #[derive(Clone)]
 pub struct Gpu(Arc<Inner>);
 
@@ -61,10 +62,10 @@ struct Inner {
     pipelines: pipelines::Made,
 }
 
-/// What comes of mapping a buffer.
+/// The result of mapping a buffer.
 pub(crate) type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
 
-/// Buffers made through [`Gpu::create_buffer`], the only place that makes any.
+/// Counts of the buffers created by [`Gpu::create_buffer`], the only place that creates any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Created {
     pub buffers: u64,
@@ -75,7 +76,7 @@ impl Gpu {
     /// Opens the adapter that fits `request` best (see [`adapter::choose`]).
     ///
     /// # Errors
-    /// [`Error::Adapter`] when there is none or it is too small, with what to do about it.
+    /// [`Error::Adapter`] when there is no adapter or it is too small; the message says what to do about it.
     pub async fn request(request: &adapter::Request) -> Result<Gpu> {
         let adapters = adapter::list(request).await;
         let chosen = adapter::choose(&adapters, request)?;
@@ -106,13 +107,13 @@ impl Gpu {
 
     /// Borrows a host application's device; needs no feature and no more than `wgpu::Limits::default()`.
     ///
-    /// The host keeps its own error handlers: what fails in here is caught by error scopes.
+    /// The host keeps its own error handlers: error scopes catch the failures of this crate's calls.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
         Gpu::new(device, queue, false)
     }
 
-    /// The same for a device that was opened with [`adapter::COOPERATIVE`] on an adapter that [`adapter::is_cooperative`]: a device by
-    /// itself does not tell the shapes of its matrices.
+    /// As [`Gpu::from_wgpu`], for a device that was opened with [`adapter::COOPERATIVE`] on an adapter for which
+    /// [`adapter::is_cooperative`] is true: a device alone does not report its matrix shapes.
     pub fn from_wgpu_cooperative(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
         Gpu::new(device, queue, true)
     }
@@ -132,7 +133,7 @@ impl Gpu {
         Gpu(Arc::new(Inner { device, queue, info, traits, failure, created, pipeline_cache, pipelines }))
     }
 
-    /// Keeps errors of a device of our own from panicking; they come out of [`Gpu::check`].
+    /// Installs error handlers on a device of our own, so that errors do not panic; [`Gpu::check`] returns them.
     fn listen(&self) {
         let failure = self.0.failure.clone();
         self.0.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -152,14 +153,14 @@ impl Gpu {
         });
     }
 
-    /// `Err` once the device was lost or reported an error that nothing else caught.
+    /// `Err` once the device was lost or reported an error that no error scope caught.
     pub fn check(&self) -> Result<()> {
         let slot = self.0.failure.lock().unwrap_or_else(|e| e.into_inner());
         slot.clone().map_or(Ok(()), Err)
     }
 
-    /// For a host's `set_device_lost_callback`: says that the lent device was lost, and every call that needs it is an error from then on.
-    /// It holds nothing of the device, which a callback that did would keep for ever.
+    /// For a host's `set_device_lost_callback`: records that the borrowed device was lost; every later call that needs it returns an error.
+    /// The closure holds no reference to the device: a callback that did would keep it alive for ever.
     pub fn on_lost(&self) -> impl Fn(wgpu::DeviceLostReason, String) + Send + Sync + 'static {
         let (failure, name) = (self.0.failure.clone(), self.0.info.name.clone());
         move |reason, message| {
@@ -168,13 +169,13 @@ impl Gpu {
         }
     }
 
-    /// The error of a driver call that failed: that the device is lost, if it is, which every later call then tells too; else `what`, which
-    /// is the caller's alone. A lost device first shows as a buffer that cannot be mapped.
+    /// The error for a failed driver call: the loss of the device if it is lost, which every later call then also returns; otherwise
+    /// `what`, which only this caller gets. A lost device first shows as a buffer that cannot be mapped.
     pub(crate) fn failed(&self, what: impl std::fmt::Display) -> Error {
         self.ask().err().unwrap_or_else(|| Error::Device(what.to_string()))
     }
 
-    /// Asks the device whether it is there: a lost one gives no memory any more.
+    /// Checks that the device still works: a lost one cannot map a new buffer.
     pub(crate) fn ask(&self) -> Result<()> {
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let descriptor = wgpu::BufferDescriptor { label: Some("are you there"), size: 16, usage, mapped_at_creation: true };
@@ -187,20 +188,20 @@ impl Gpu {
         self.check()
     }
 
-    /// Has the first bytes of a buffer mapped, and the signal told. On a lost device wgpu also reports that to whoever listens for errors,
-    /// and panics where nobody does: the signal says it already.
+    /// Maps the first `bytes` bytes of a buffer and sends the result to `mapped`. On a lost device wgpu also raises a validation error, and
+    /// panics if there is no handler for it; the scope drops that error, because the signal already carries it.
     pub(crate) fn map(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode, bytes: u64, mapped: wait::Signal<Mapped>) {
         let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
         buffer.map_async(mode, ..bytes, move |result| mapped.send(result));
         drop(scope.pop());
     }
 
-    /// Whether both are clones of one. Devices themselves compare equal where two instances number theirs alike.
+    /// Whether both are clones of one [`Gpu`]. `wgpu::Device`s of two instances can compare equal: each instance numbers its own.
     pub(crate) fn is(&self, other: &Gpu) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// What was compiled on this device.
+    /// The pipelines that were compiled on this device.
     pub(crate) fn pipelines(&self) -> &pipelines::Made {
         &self.0.pipelines
     }
@@ -225,7 +226,7 @@ impl Gpu {
         &self.0.traits.limits
     }
 
-    /// Makes a buffer and counts it. Memory plans are checked against this count.
+    /// Creates a buffer and counts it. Tests compare memory plans with this count.
     pub fn create_buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         let mut created = self.0.created.lock().unwrap_or_else(|e| e.into_inner());
         created.buffers += 1;
@@ -234,23 +235,23 @@ impl Gpu {
         self.0.device.create_buffer(&descriptor)
     }
 
-    /// Buffers made so far.
+    /// Buffers created so far.
     pub fn created(&self) -> Created {
         *self.0.created.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Has pipelines compiled from now on kept in a cache of the driver's, which begins with `data`: what [`Gpu::pipeline_cache_data`] gave
-    /// for this adapter, or nothing. Does nothing without `wgpu::Features::PIPELINE_CACHE`, and once there is a cache.
+    /// Compiles later pipelines through a driver cache that starts with `data`: the result of [`Gpu::pipeline_cache_data`] on this adapter,
+    /// or nothing. Does nothing without `wgpu::Features::PIPELINE_CACHE`, or if there is a cache already.
     ///
     /// # Safety
-    /// wgpu and the driver check the header of `data` only: it must have come, unchanged, from [`Gpu::pipeline_cache_data`].
+    /// wgpu and the driver check only the header of `data`: it must be the unchanged result of [`Gpu::pipeline_cache_data`].
     #[allow(unsafe_code)]
     pub unsafe fn keep_pipelines(&self, data: Option<&[u8]>) {
         if !self.0.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return;
         }
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("wgpt"), data, fallback: true };
-        // SAFETY: the caller's promise; with `fallback` data of another driver is ignored.
+        // SAFETY: the caller promises it; with `fallback` the driver ignores data of another driver.
         self.0.pipeline_cache.get_or_init(|| unsafe { self.0.device.create_pipeline_cache(&descriptor) });
     }
 
@@ -258,14 +259,14 @@ impl Gpu {
         self.0.pipeline_cache.get()
     }
 
-    /// What the driver's cache of pipelines holds, to be kept for the next process.
+    /// The contents of the driver's pipeline cache, to be stored for the next process.
     pub fn pipeline_cache_data(&self) -> Option<Vec<u8>> {
         self.0.pipeline_cache.get()?.get_data()
     }
 
-    /// Runs `make` between error scopes, so that a failed allocation or pipeline is an `Err` and not a panic.
+    /// Runs `make` inside error scopes, so that a failed allocation or pipeline is an `Err` and not a panic.
     pub(crate) async fn guarded<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
-        // A lost device refuses nothing: it gives what cannot be used.
+        // On a lost device creation does not fail: it returns objects that cannot be used.
         self.check()?;
         let memory = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -284,7 +285,7 @@ impl Gpu {
     }
 }
 
-/// That a device was lost, with what the driver says of it, which is often nothing.
+/// The message for a lost device, with the driver's reason, which is often empty.
 fn lost(name: &str, reason: wgpu::DeviceLostReason, message: &str) -> String {
     match (message.trim().trim_end_matches('.'), reason) {
         ("", wgpu::DeviceLostReason::Destroyed) => format!("the device {name} was destroyed"),
@@ -293,10 +294,10 @@ fn lost(name: &str, reason: wgpu::DeviceLostReason, message: &str) -> String {
     }
 }
 
-/// The token that wgpu asks for before it opens a device with experimental features.
+/// The token that wgpu requires to open a device with experimental features.
 #[allow(unsafe_code)]
 fn experimental_features() -> wgpu::ExperimentalFeatures {
-    // SAFETY: asked for by the caller of [`Gpu::request`], who is told that wgpu promises less of them; kernel tests run what uses them.
+    // SAFETY: the caller of [`Gpu::request`] opted in, knowing that wgpu promises less of these; the kernel tests run them.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 

@@ -1,24 +1,24 @@
-//! Adapters: which there are, which one is taken, and why.
+//! Lists adapters, chooses one, and says what is missing if none fits.
 
 use crate::error::{Error, Result, excerpt};
 
-/// Which adapter a caller wants; the default is the best one with all it has.
+/// The adapter that a caller wants; the default is the best one with all its features.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// An index into [`list`], or a part of an adapter's name, in any case.
+    /// An index into [`list`], or a part of the adapter's name, ignoring case.
     pub adapter: Option<String>,
     /// Only adapters of this backend.
     pub backend: Option<wgpu::Backend>,
     /// Use only what every WebGPU device has: `wgpu::Limits::default()` and no features.
     pub baseline: bool,
-    /// Use features too that wgpu calls experimental, whose checks it does not promise to be complete: cooperative matrices.
+    /// Also use features that wgpu calls experimental, whose validation may be incomplete: cooperative matrices.
     pub experimental: bool,
-    /// Ask for pass timestamps where the adapter has them, for [`super::profile`]; not with `baseline`.
+    /// Enable pass timestamps if the adapter has them, for [`super::profile`]; not with `baseline`.
     pub timestamps: bool,
 }
 
-/// All adapters of the wanted backend, in the order in which [`choose`] would take them. GL is asked only by name or when nothing else
-/// is there: looking for it starts a second driver, which may complain on stderr.
+/// All adapters of the wanted backend, in the order of preference of [`choose`]. GL is tried only if it is named or nothing else is found:
+/// probing it starts a second driver, which may print warnings to stderr.
 pub async fn list(request: &Request) -> Vec<wgpu::Adapter> {
     let wanted = request.backend.map_or(wgpu::Backends::PRIMARY, wgpu::Backends::from);
     let adapters = list_of(wanted).await;
@@ -43,10 +43,10 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
     }
 }
 
-/// The index of the adapter to take: the one named, else the first that is large enough.
+/// The index of the adapter to use: the one that is named, else the first that is large enough.
 ///
 /// # Errors
-/// [`Error::Adapter`] without any adapter (how to get one), [`Error::Usage`] for a name or index that none has.
+/// [`Error::Adapter`] without any adapter (with advice how to get one), [`Error::Usage`] for a name or index that no adapter has.
 pub fn choose(adapters: &[wgpu::Adapter], request: &Request) -> Result<usize> {
     if adapters.is_empty() {
         let vulkan = matches!(request.backend, None | Some(wgpu::Backend::Vulkan));
@@ -78,10 +78,10 @@ fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
     })
 }
 
-/// What kernels by cooperative matrices need.
+/// The features that kernels with cooperative matrices need.
 pub const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
 
-/// Whether an adapter multiplies 16 x 16 by 16 x 16 matrices of f16 with sums of f32.
+/// Whether an adapter multiplies 16 x 16 by 16 x 16 matrices of f16 and accumulates in f32.
 pub fn is_cooperative(adapter: &wgpu::Adapter) -> bool {
     let fits = |p: &wgpu::CooperativeMatrixProperties| {
         let types = (p.ab_type, p.cr_type) == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
@@ -90,7 +90,7 @@ pub fn is_cooperative(adapter: &wgpu::Adapter) -> bool {
     adapter.features().contains(COOPERATIVE) && adapter.cooperative_matrix_properties().iter().any(fits)
 }
 
-/// What an adapter lacks of the baseline, if anything.
+/// What an adapter lacks of the baseline limits, if anything.
 pub fn shortfall(adapter: &wgpu::Adapter) -> Option<String> {
     let name = adapter.get_info().name;
     if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
@@ -124,7 +124,7 @@ pub fn shortfall(adapter: &wgpu::Adapter) -> Option<String> {
     Some(format!("the adapter {name} has {has} {what}, {needs} are needed: {}", how_to_get_one()))
 }
 
-/// The manifest of a Vulkan driver that is installed, where manifests are files: without an adapter it has failed to start.
+/// The manifest of an installed Vulkan driver, on systems where manifests are files: if there is no adapter, that driver failed to start.
 fn silent_driver() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return None;
@@ -140,7 +140,7 @@ fn silent_driver() -> Option<String> {
             files
         }
     };
-    // A card's driver is silent where there is no such card; the software driver, which is called lvp, has no such excuse.
+    // A hardware driver reports nothing if its card is absent; the software driver, lvp, always has an adapter, so it comes first.
     let software = |file: &&std::path::PathBuf| file.to_string_lossy().contains("lvp");
     let there: Vec<_> = files.iter().filter(|file| file.is_file()).collect();
     there.iter().copied().find(software).or(there.first().copied()).map(|file| file.display().to_string())

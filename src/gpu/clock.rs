@@ -1,13 +1,13 @@
-//! Timestamps around slices, on devices that have them: the time a slice took and nothing of the host's own work.
+//! Timestamps around slices, on devices that have them: they measure the slice on the device, without the host's own work.
 
 use super::Gpu;
 use super::wait::Signal;
 
-/// A pair of timestamps for each slice that may be in flight, and one to fill.
+/// A pair of timestamps for each slice that may be in flight, and one for the next.
 pub(crate) struct Clock {
     pairs: Vec<Pair>,
     next: usize,
-    /// Seconds of a tick.
+    /// Seconds per tick.
     period: f64,
 }
 
@@ -38,23 +38,23 @@ impl Clock {
         Some(Clock { pairs: (0..pairs).map(pair).collect(), next: 0, period })
     }
 
-    /// Bytes and number of the buffers of so many pairs.
+    /// Bytes and number of the buffers for this many pairs.
     pub fn needs(gpu: &Gpu, pairs: usize) -> (u64, u64) {
         let buffers = if gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) { 2 * pairs as u64 } else { 0 };
         (buffers * BYTES, buffers)
     }
 
-    /// The pair for the next slice, which may be taken again if that slice is dropped.
+    /// The pair for the next slice; it is used again if that slice is dropped.
     pub fn next(&self) -> usize {
         self.next
     }
 
-    /// Notes the time before everything that is encoded from now on.
+    /// Writes a timestamp before everything that is encoded from now on.
     pub fn begin(&self, encoder: &mut wgpu::CommandEncoder, pair: usize) {
         self.stamp(encoder, pair, Some(0), None);
     }
 
-    /// Notes the time behind everything encoded so far, and has both brought back.
+    /// Writes a timestamp after everything encoded so far, and reads both back.
     pub fn end(&self, encoder: &mut wgpu::CommandEncoder, pair: usize) {
         self.stamp(encoder, pair, None, Some(1));
         let Pair { queries, resolved, mapped, ready } = &self.pairs[pair];
@@ -74,12 +74,12 @@ impl Clock {
         drop(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("slice time"), timestamp_writes: Some(writes) }));
     }
 
-    /// The slice that has this pair was submitted.
+    /// Advances to the next pair, because the slice with this one was submitted.
     pub fn commit(&mut self) {
         self.next = (self.next + 1) % self.pairs.len();
     }
 
-    /// Seconds between the two timestamps of a pair, once they have come; it can then be used again. NaN if they could not be read.
+    /// Seconds between the two timestamps of a pair once they have arrived, which frees the pair. NaN if they could not be read.
     pub fn take(&self, pair: usize) -> Option<f64> {
         let Pair { mapped, ready, .. } = &self.pairs[pair];
         if ready.take()?.is_err() {

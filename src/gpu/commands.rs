@@ -1,4 +1,4 @@
-//! From recorded works to what is replayed: bind groups, `Dims` blocks and grids cut into launches.
+//! Turns recorded works into commands to replay: bind groups, `Dims` blocks, and grids cut into launches.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::plan::{Action, Dispatch, Phase, Plan, Work};
 
 /// One launch or clear.
 pub(crate) struct Command {
-    /// Predicted work: FLOPs plus moved bytes, a unit that [`super::run::Runner`] learns the pace of.
+    /// Predicted cost: FLOPs plus priced bytes, see [`Dispatch::cost`]. [`super::run::Runner`] learns how many seconds a unit takes.
     pub cost: f64,
-    /// Index of the recorded work it is a part of.
+    /// Index of the recorded work that it belongs to.
     pub work: usize,
     pub kind: CommandKind,
 }
@@ -25,22 +25,22 @@ pub(crate) enum CommandKind {
     Clear { buffer: usize },
 }
 
-/// What is known of a recorded work once its variant is chosen.
+/// The properties of a recorded work after its variant was chosen.
 #[derive(Debug, Clone)]
 pub struct WorkInfo {
     /// `h.0.attn layer_norm.forward`: scope and kernel, the label on the device.
     pub label: String,
     /// `layer_norm.forward`, or `clear`.
     pub kernel: String,
-    /// Where in the model it stands: `h.0.attn`.
+    /// Its place in the model: `h.0.attn`.
     pub scope: Arc<str>,
     /// Empty for a clear.
     pub variant: &'static str,
     pub phase: Phase,
     pub flops: u64,
-    /// Bytes of everything bound, each counted once.
+    /// Bytes that memory must move at least, see [`Dispatch::bytes`]; for a clear, the size of the buffer.
     pub bytes: u64,
-    /// Nothing that it writes is read by it, so that running it again changes nothing.
+    /// Whether it reads none of its outputs, so that running it again changes nothing.
     pub repeatable: bool,
 }
 
@@ -59,7 +59,7 @@ impl WorkInfo {
     }
 }
 
-/// Where a plan's tensors lie.
+/// The layout and buffers of a plan's tensors.
 #[derive(Clone, Copy)]
 pub(crate) struct Places<'a> {
     pub layout: &'a Layout,
@@ -67,7 +67,7 @@ pub(crate) struct Places<'a> {
     pub dims: &'a wgpu::Buffer,
 }
 
-/// Everything to replay, and what the dims buffer must hold.
+/// The commands to replay, and the contents of the dims buffer.
 #[derive(Default)]
 pub(crate) struct Built {
     pub commands: Vec<Command>,
@@ -76,7 +76,7 @@ pub(crate) struct Built {
     pub blocks: Vec<u8>,
 }
 
-/// Makes the commands of a plan whose pipelines are there.
+/// Builds the commands of a plan whose pipelines have been created.
 pub(crate) fn build(plan: &Plan, gpu: &Gpu, options: &Options, pipelines: &Pipelines, places: Places) -> Built {
     let mut built = Built::default();
     for (index, work) in plan.works.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A plan made ready for one adapter: variants chosen, grids fixed, buffers, bind groups and pipelines made once.
+//! A plan compiled for one adapter: chosen variants, fixed grids, and buffers, bind groups and pipelines that are created once.
 
 use std::ops::Range;
 
@@ -24,9 +24,9 @@ pub struct Compiled {
     pub(crate) buffers: Vec<wgpu::Buffer>,
     pub layout: Layout,
     pub transfer: Transfer,
-    /// The variants taken, by kernel and shape class, in the order of recording; kernels with a single form are left out.
+    /// The chosen variants, by kernel and shape class, in the order of recording; kernels with only one variant are left out.
     pub variants: Vec<Choice>,
-    /// Whether launches of one work may go as one, of at most so many workgroups.
+    /// Whether consecutive launches of one work may be merged, up to this many workgroups.
     merges: bool,
     most_groups: u32,
     keep: Vec<String>,
@@ -52,7 +52,7 @@ impl Needs {
 }
 
 impl Plan {
-    /// What [`Plan::compile`] will allocate, exactly, without allocating.
+    /// The exact sizes that [`Plan::compile`] will allocate. Allocates nothing.
     ///
     /// # Errors
     /// [`Error::Limit`] when something is larger than the adapter allows; [`Error::Usage`] for a chosen variant that does not run there.
@@ -61,7 +61,7 @@ impl Plan {
         let mut layout = memory::layout(self, gpu.limits(), &options.keep)?;
         let mut buffers = layout.buffers.len() as u64 + 1 + Transfer::BUFFERS;
         for (label, size) in layout.labels.iter().zip(layout.buffers.iter_mut()) {
-            // What another plan lends costs nothing here.
+            // Buffers borrowed from another plan cost nothing here.
             if options.existing.iter().any(|(name, _)| name == label) {
                 *size = 0;
                 buffers -= 1;
@@ -76,7 +76,7 @@ impl Plan {
         Ok(Needs { layout, dims_bytes, transfer_bytes: Transfer::BYTES, buffers, bind_groups })
     }
 
-    /// Chooses variants, makes buffers, pipelines and bind groups.
+    /// Chooses variants and creates buffers, pipelines and bind groups.
     ///
     /// # Errors
     /// [`Error::Limit`] and [`Error::Usage`] as [`Plan::needs`], before anything is allocated; [`Error::Device`] when the driver refuses an allocation or a shader.
@@ -156,12 +156,12 @@ impl Compiled {
         &self.works[self.commands[index].work].label
     }
 
-    /// What was recorded, in order. A dispatch may be cut into several commands.
+    /// The recorded works, in order. A dispatch may be cut into several commands.
     pub fn works(&self) -> &[WorkInfo] {
         &self.works
     }
 
-    /// The index in [`Compiled::works`] of what a command belongs to.
+    /// The index in [`Compiled::works`] of the work that a command belongs to.
     pub fn work_of(&self, command: usize) -> usize {
         self.commands[command].work
     }
@@ -175,12 +175,12 @@ impl Compiled {
         self.commands.is_empty()
     }
 
-    /// Encodes a stretch of commands into a caller's encoder. Any cut of a phase into stretches gives the same bits.
+    /// Encodes a range of commands into the caller's encoder. However a phase is cut into ranges, the results have the same bits.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>) {
         self.encode_all(encoder, &[range]);
     }
 
-    /// Encodes several stretches, the same one perhaps many times, in as few passes as can be: a pass costs more than a dispatch.
+    /// Encodes several ranges, which may repeat, in as few passes as possible: a pass costs more than a dispatch.
     pub fn encode_all(&self, encoder: &mut wgpu::CommandEncoder, ranges: &[Range<usize>]) {
         let mut pass: Option<wgpu::ComputePass> = None;
         for range in ranges {
@@ -203,8 +203,8 @@ impl Compiled {
         }
     }
 
-    /// The workgroups of the launches at the front of `range` that can go as one, and where the next begins: groups of one work are
-    /// numbered through, so that the first launch can take those of the next along.
+    /// The number of workgroups of the launches at the start of `range` that can be merged, and the index of the next command. The
+    /// workgroups of one work are numbered across its launches, so the first launch can run the groups of the next ones too.
     fn merged(&self, range: Range<usize>) -> (u32, usize) {
         let work = self.commands[range.start].work;
         let (mut total, mut end) = (0, range.start);
@@ -219,7 +219,7 @@ impl Compiled {
         (total, end)
     }
 
-    /// Encodes one command `times` times over, in a pass of its own that writes timestamps.
+    /// Encodes one command `times` times in a pass of its own that writes timestamps.
     pub(crate) fn encode_timed(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -235,7 +235,7 @@ impl Compiled {
                 return (0..times).for_each(|_| self.launch(&mut pass, command, *groups));
             }
         };
-        // A clear stands between passes: an empty one in front takes the first time, an empty one behind it the last.
+        // A clear cannot be in a pass: an empty pass before it writes the first timestamp, an empty pass after it the last.
         if let Some(writes) = &timestamps {
             drop(begin(encoder, Some(wgpu::ComputePassTimestampWrites { end_of_pass_write_index: None, ..writes.clone() })));
         }
@@ -254,17 +254,17 @@ impl Compiled {
         pass.pop_debug_group();
     }
 
-    /// The buffer that a tensor lies in, and its byte offset there. Step tensors share theirs with others.
+    /// The buffer of a tensor, and its byte offset in it. Step tensors share buffers.
     pub fn place(&self, tensor: &Tensor) -> (&wgpu::Buffer, u64) {
         (&self.buffers[self.layout.of_storage[tensor.storage]], tensor.offset)
     }
 
-    /// Whether [`Options::keep`] named this storage.
+    /// Whether [`Options::keep`] names this storage.
     pub fn keeps(&self, name: &str) -> bool {
         self.keep.iter().any(|kept| kept == name)
     }
 
-    /// All buffers that storages lie in.
+    /// The buffers of all storages.
     pub fn buffers(&self) -> &[wgpu::Buffer] {
         &self.buffers
     }
@@ -275,10 +275,10 @@ impl Compiled {
         Some(&self.buffers[index])
     }
 
-    /// Writes a tensor; `data` is as long as the tensor.
+    /// Writes a tensor.
     ///
     /// # Panics
-    /// When it is not, or when one's elements or the other's are no words of 4 bytes.
+    /// When `data` does not have the tensor's length, or the elements of either are not 4 bytes long.
     pub async fn write<T: bytemuck::Pod>(&self, tensor: &Tensor, data: &[T]) -> Result<()> {
         check_words::<T>(tensor);
         assert_eq!(data.len(), tensor.len(), "`{}` has shape {:?}", tensor.name, tensor.shape);
@@ -289,15 +289,15 @@ impl Compiled {
     /// Reads a tensor back.
     ///
     /// # Panics
-    /// When `T` or the tensor's elements are no words of 4 bytes.
+    /// When the elements of `T` or of the tensor are not 4 bytes long.
     pub async fn read<T: bytemuck::Pod>(&self, tensor: &Tensor) -> Result<Vec<T>> {
         self.read_part(tensor, 0..tensor.len()).await
     }
 
-    /// Reads a stretch of a tensor's elements back.
+    /// Reads a range of a tensor's elements back.
     ///
     /// # Panics
-    /// As [`Compiled::read`], and when the stretch reaches past the end.
+    /// As [`Compiled::read`], and when the range is out of bounds.
     pub async fn read_part<T: bytemuck::Pod>(&self, tensor: &Tensor, elements: Range<usize>) -> Result<Vec<T>> {
         check_words::<T>(tensor);
         assert!(elements.end <= tensor.len(), "`{}` has shape {:?}, not {elements:?}", tensor.name, tensor.shape);
@@ -309,7 +309,7 @@ impl Compiled {
 }
 
 /// # Panics
-/// When elements of either side are not of 4 bytes: as many of the other size would reach into what lies behind the tensor.
+/// When the elements of either side are not 4 bytes long: the same number of elements of another size would reach beyond the tensor.
 fn check_words<T>(tensor: &Tensor) {
     let sizes = [size_of::<T>() as u64, tensor.dtype.size()];
     assert!(sizes == [4, 4], "{tensor:?} and the host's list have elements of {sizes:?} bytes, and both must have 4");

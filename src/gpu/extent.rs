@@ -1,17 +1,17 @@
 //! The logical size of a dispatch, before a variant is chosen.
 
-/// The logical size of a dispatch's output; the variant's tile makes it a grid.
+/// The logical size of a dispatch's output; the tile of the variant turns it into a grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     pub rows: u64,
     pub cols: u64,
     pub batch: u64,
-    /// False where the kernel maps workgroups to work by itself: `rows` is then their number.
+    /// False if the kernel maps workgroups to work itself: `rows` is then the number of workgroups.
     pub tiled: bool,
 }
 
 impl Extent {
-    /// `rows` outputs of a kernel that walks the other axis itself, or `rows` elements of an elementwise kernel.
+    /// `rows` outputs of a kernel that loops over the other axis, or `rows` elements of an elementwise kernel.
     pub fn rows(rows: usize) -> Extent {
         Extent { rows: rows as u64, cols: 1, batch: 1, tiled: true }
     }
@@ -21,7 +21,7 @@ impl Extent {
         Extent { rows: rows as u64, cols: cols as u64, batch: 1, tiled: true }
     }
 
-    /// Workgroups that cover the extent with tiles of so many rows and columns; without columns a kernel walks that axis itself.
+    /// The number of workgroups that cover the extent with such tiles; without a tile size for columns the kernel loops over them.
     pub(crate) fn workgroups(&self, tile: [Option<u32>; 2]) -> u64 {
         if !self.tiled {
             return self.rows;

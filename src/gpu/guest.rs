@@ -1,19 +1,19 @@
-//! One engine on a device that it may share: passes over a compiled plan, encoded in slices and settled later.
+//! One engine on a device that it may share: it encodes passes over a compiled plan in slices, and settles each slice later.
 //!
-//! A trainer, an evaluation and a generator all run passes: each takes new inputs along or none, and runs some phases of the plan. What
-//! the next pass is they say as [`Passes`]; here is when its commands go, and where the engine stands then. A host encodes slices into its
-//! own encoders ([`Guest::encode`]) and answers later:
+//! A trainer, an evaluation and a generator all run passes: each pass may upload new inputs, and runs some phases of the plan. They
+//! describe their passes as [`Passes`]; this module decides when the commands are encoded and tracks the place that the engine has reached.
+//! A host encodes slices into its own encoders ([`Guest::encode`]) and says later whether it submitted them:
 //!
 //! ```text
 //!           encode               Ticket::submitted
-//!   settled ───────> open slice ────────────────────> settled, at the place behind the slice
+//!   settled ───────> open slice ────────────────────> settled, at the place after the slice
 //!      ^                 │ ticket dropped
 //!      │                 v
-//!      └────────── dropped slice, until its encoder is gone: then the place is the old one, and the commands come again
+//!      └────────── dropped slice; when its encoder is gone: the old place, the same commands are encoded again
 //! ```
 //!
-//! Nothing else of the engine is encoded while a slice is open or dropped. A blocking call ([`Guest::run`]) submits slices of its own,
-//! which need no answer.
+//! While a slice is open or dropped, nothing else of the engine is encoded. A blocking call ([`Guest::run`]) submits its slices itself, so
+//! they need no ticket.
 
 mod blocking;
 
@@ -34,50 +34,50 @@ use super::tensor::Tensor;
 use super::wait;
 use crate::error::{Error, Result};
 
-/// A place with what is left of the pass under way.
+/// A place, with the rest of the current pass.
 #[derive(Clone)]
 struct At<P> {
     place: P,
     rest: VecDeque<(Phase, Range<usize>)>,
 }
 
-/// The slice that a host was given last, until it is settled.
+/// The slice that was encoded last for a host, until it is settled.
 struct Last<P> {
     flight: Flight,
-    /// Where the engine stands behind it, and how many slots of inputs went with it.
+    /// The place of the engine after it, and how many slots of inputs it contains.
     at: At<P>,
     slots: usize,
 }
 
-/// What became of the slice that a host was given last.
+/// The state of the slice that was encoded last for a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// The place counts: there is no slice that the host could still submit.
+    /// The place is final: there is no slice that the host could still submit.
     Yes,
-    /// It has the ticket.
+    /// The host still has the ticket.
     Open,
-    /// The ticket was dropped, and the encoder is still there.
+    /// The ticket was dropped, and the encoder still exists.
     Dropped,
 }
 
-/// The state of one engine: what runs its commands, the inputs on their way, and its place.
+/// The state of one engine: its runner, the inputs in flight, and its place.
 pub struct Guest<P> {
     gpu: Gpu,
     pub runner: Runner,
     slots: Slots,
-    /// Where inputs go.
+    /// The tensor that inputs are copied to.
     inputs: Tensor,
     at: At<P>,
     last: Option<Last<P>>,
-    /// Slices that a host was given: every fourth is cut short where there are no timestamps.
+    /// Number of slices encoded for a host. Without timestamps every fourth gets half the time, see [`Guest::encode`].
     slices: u64,
 }
 
-/// How often to wait for the work that was submitted before a slice counts as not submitted.
+/// How often [`Guest::check_ran`] waits for the submitted work before it reports a slice as not submitted.
 const FENCES: usize = 3;
 
 impl<P: Place> Guest<P> {
-    /// An engine at `place`, whose passes take along so many bytes of inputs, to the start of the storage of `inputs`.
+    /// An engine at `place`. Each pass with inputs uploads `bytes` bytes to the start of the storage of `inputs`.
     ///
     /// # Errors
     /// [`Error::Device`] when the driver refuses an allocation.
@@ -87,13 +87,13 @@ impl<P: Place> Guest<P> {
         Ok(Guest { gpu: gpu.clone(), runner, slots, inputs: inputs.clone(), at, last: None, slices: 0 })
     }
 
-    /// Bytes and number of the buffers that [`Guest::new`] makes.
+    /// Bytes and number of the buffers that [`Guest::new`] creates.
     pub fn needs(gpu: &Gpu, bytes: u64) -> (u64, u64) {
         let (clock_bytes, clocks) = Runner::needs(gpu);
         (Slots::needs(bytes) + clock_bytes, Slots::COUNT + clocks)
     }
 
-    /// Where the engine stands, as far as commands were submitted; a slice counts as soon as its ticket says so.
+    /// The place of the engine after all submitted commands; a slice counts as soon as [`Ticket::submitted`] was called.
     pub fn place(&self) -> &P {
         &self.now().place
     }
@@ -105,25 +105,25 @@ impl<P: Place> Guest<P> {
         }
     }
 
-    /// The place, to be changed between two passes of a settled engine.
+    /// The place, for changes between two passes of a settled engine.
     pub fn place_mut(&mut self) -> &mut P {
         &mut self.at.place
     }
 
-    /// The phase of the next command of the pass under way, and whether the phase has begun.
+    /// The phase of the next command of the current pass, and whether part of the phase was encoded.
     pub fn next_phase(&self, compiled: &Compiled) -> Option<(Phase, bool)> {
         let (phase, range) = self.now().rest.iter().find(|(_, range)| !range.is_empty())?;
         Some((*phase, range.start > compiled.phase(*phase).start))
     }
 
-    /// Whether a pass, or the work that it is a part of, has begun and not ended.
+    /// Whether a pass, or the unit of work that it belongs to, has begun and not ended.
     pub fn under_way(&self) -> bool {
         let at = self.now();
         !at.rest.is_empty() || at.place.under_way()
     }
 
     /// # Errors
-    /// [`Error::Usage`] while a host has a slice that it may still submit.
+    /// [`Error::Usage`] while a host holds a slice that it may still submit.
     pub fn check_settled(&self) -> Result<()> {
         let Some(last) = &self.last else { return Ok(()) };
         match last.flight.outcome.fate() {
@@ -136,13 +136,13 @@ impl<P: Place> Guest<P> {
         }
     }
 
-    /// Waits until the slices have run that a host says it has submitted, so that what is read or written next comes behind them.
+    /// Waits until all slices with a submitted ticket have run, so that later reads and writes come after them.
     ///
     /// # Errors
-    /// [`Error::Usage`] while a host has a slice that it may still submit, or did not submit one that it said it has.
+    /// [`Error::Usage`] while a host holds a slice that it may still submit, or never submitted one that it reported as submitted.
     pub async fn check_ran(&self) -> Result<()> {
         self.check_settled()?;
-        // Once is enough, but for a thread that has just taken the callbacks of another's poll.
+        // One wait is enough, unless another thread polled and is still running the callbacks.
         for _ in 0..FENCES {
             let told = self.last.as_ref().is_some_and(|last| last.flight.outcome.may_run());
             if !told && !self.runner.takes_a_hosts_word() {
@@ -154,7 +154,7 @@ impl<P: Place> Guest<P> {
     }
 
     /// # Errors
-    /// [`Error::Usage`] when a slice never was submitted although its ticket says so: what it would have done is missing.
+    /// [`Error::Usage`] when [`Ticket::submitted`] was called for a slice that never ran: its part of the work is missing.
     pub fn check_whole(&self) -> Result<()> {
         self.runner.check_abandoned()?;
         match &self.last {
@@ -165,7 +165,7 @@ impl<P: Place> Guest<P> {
         }
     }
 
-    /// Has the start of `source` copied behind everything that was submitted so far, unless a copy is on its way; `tag` comes back with it.
+    /// Submits a copy of the start of `source`, to run after all earlier submits, unless one is in flight; `fetched` returns `tag` with it.
     ///
     /// # Errors
     /// [`Error::Device`] when the device is lost.
@@ -173,8 +173,8 @@ impl<P: Place> Guest<P> {
         readback.fetch(source, tag, self.runner.taken_off())
     }
 
-    /// What [`Guest::fetch`] has brought back, if it has come and is what it should be: a copy that was made before a slice which a host
-    /// said it had submitted is dropped.
+    /// The result of [`Guest::fetch`], if it has arrived and is current. A copy is discarded if it ran before a slice that the host had
+    /// reported as submitted.
     ///
     /// # Errors
     /// [`Error::Device`] when the device is lost.
@@ -183,10 +183,10 @@ impl<P: Place> Guest<P> {
         Ok(readback.poll()?.filter(|_| self.runner.ended(behind)))
     }
 
-    /// Takes note of what the host did with its last slice.
+    /// Updates the state from the ticket and encoder of the last slice.
     ///
     /// # Errors
-    /// [`Error::Usage`] when it submitted a slice whose ticket it has dropped; the slice counts as submitted.
+    /// [`Error::Usage`] when the host submitted a slice after dropping its ticket; the slice then counts as submitted.
     pub fn settle(&mut self) -> Result<Settled> {
         let Some(last) = self.last.take() else { return Ok(Settled::Yes) };
         let outcome = &last.flight.outcome;
@@ -211,17 +211,17 @@ impl<P: Place> Guest<P> {
         Ok(Settled::Yes)
     }
 
-    /// The last slice was submitted: its place is that of the engine.
+    /// Makes the place after the last slice, which was submitted, the place of the engine.
     fn take_over(&mut self, last: Last<P>, submitted: Instant) {
         self.runner.took_off(last.flight, submitted);
         self.slots.commit(last.slots);
         self.at = last.at;
     }
 
-    /// Settles, for what cannot go on with a slice that a host has.
+    /// As [`Guest::settle`], for calls that need a settled engine.
     ///
     /// # Errors
-    /// [`Error::Usage`] while a host has a slice that it may still submit, [`Error::Device`] when the device is lost.
+    /// [`Error::Usage`] while a host holds a slice that it may still submit, [`Error::Device`] when the device is lost.
     pub fn settled(&mut self) -> Result<()> {
         self.gpu.check()?;
         match self.settle()? {
@@ -230,10 +230,10 @@ impl<P: Place> Guest<P> {
         }
     }
 
-    /// Takes note of slices that have ended, without blocking.
+    /// Polls the device without blocking and updates the state of slices that have ended.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost, [`Error::Usage`] when the host did not do what its tickets say.
+    /// [`Error::Device`] when the device is lost, [`Error::Usage`] when the host's submits do not match its tickets.
     pub fn poll(&mut self) -> Result<()> {
         wait::look(&self.gpu)?;
         self.settle()?;
@@ -241,7 +241,7 @@ impl<P: Place> Guest<P> {
         self.runner.check()
     }
 
-    /// Gives up the pass under way, and slices that a host has thrown away although it said that they were submitted.
+    /// Abandons the current pass, and forgets slices whose encoder was dropped although [`Ticket::submitted`] was called.
     ///
     /// # Errors
     /// As [`Guest::settled`].
@@ -253,17 +253,17 @@ impl<P: Place> Guest<P> {
         Ok(())
     }
 
-    /// Goes on from another place, after [`Guest::give_up`].
+    /// Continues from another place, after [`Guest::give_up`].
     pub fn begin_at(&mut self, place: P) {
         self.at.place = place;
     }
 
-    /// Encodes the next commands, as the budget allows, into a host's encoder. Never blocks: while two slices are still running nothing is
-    /// encoded.
+    /// Encodes the next commands into a host's encoder, within the budget. Never blocks: it encodes nothing while two slices are still
+    /// running.
     ///
     /// # Errors
-    /// [`Error::Usage`] while the last slice is not settled, and those of the work's data; [`Error::Device`] when the device is lost. Throw
-    /// the encoder away then.
+    /// [`Error::Usage`] while the last slice is not settled, and errors of the pass's data; [`Error::Device`] when the device is lost. Drop
+    /// the encoder after an error.
     pub fn encode(
         &mut self,
         compiled: &Compiled,
@@ -277,7 +277,7 @@ impl<P: Place> Guest<P> {
             return Ok(Ticket::empty());
         }
         self.slices += 1;
-        // Slices of two lengths tell the pace of the device from that of the host's looks.
+        // Slices of two lengths let `Pace` separate the speed of the device from the host's polling interval.
         let halved = !self.runner.has_clock() && self.slices.is_multiple_of(4) && budget.time < Duration::MAX;
         let time = if halved { budget.time / 2 } else { budget.time };
         let mut slice = self.runner.begin(encoder, Budget { time, ..budget });
@@ -285,7 +285,7 @@ impl<P: Place> Guest<P> {
         let at = self.fill(work, &mut slice, &mut into)?;
         let slots = into.slots;
         if slice.is_empty() && slots == 0 {
-            // Passes of no commands, if any.
+            // There were only passes without commands, if any.
             self.at = at;
             return Ok(Ticket::empty());
         }
@@ -296,8 +296,8 @@ impl<P: Place> Guest<P> {
         Ok(ticket)
     }
 
-    /// The same into an encoder of its own, which is submitted at once. Never blocks: while a slice that a host has submitted is still
-    /// running nothing is encoded.
+    /// As [`Guest::encode`], into an encoder of its own that is submitted at once. Never blocks: it encodes nothing while a slice that the
+    /// host submitted is still running.
     ///
     /// # Errors
     /// As [`Guest::encode`].
@@ -320,7 +320,7 @@ impl<P: Place> Guest<P> {
         self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgpt") })
     }
 
-    /// Encodes until the slice is full, the work has no next pass, or no slot is free for its inputs; the place behind that.
+    /// Encodes until the slice is full, there is no next pass, or no slot is free for its inputs; returns the place after that.
     fn fill(&mut self, work: &mut impl Passes<Place = P>, slice: &mut Slice, into: &mut Filling<'_>) -> Result<At<P>> {
         let mut at = self.at.clone();
         while !slice.is_full() {
@@ -328,7 +328,7 @@ impl<P: Place> Guest<P> {
                 match self.begin(work, &mut at, Some(slice), into) {
                     Ok(true) => {}
                     Err(error) if slice.is_empty() => return Err(error),
-                    // What is encoded already is good; the error comes again with the next slice.
+                    // The commands encoded so far are valid; the next slice reports the error again.
                     Ok(false) | Err(_) => break,
                 }
             }
@@ -353,11 +353,11 @@ impl<P: Place> Guest<P> {
         Ok(at)
     }
 
-    /// Begins the next pass; false if there is none, no slot is free for its inputs, or the slice ends in front of it.
+    /// Begins the next pass; false if there is none, no slot is free for its inputs, or the slice must end before it.
     fn begin(&mut self, work: &mut impl Passes<Place = P>, at: &mut At<P>, slice: Option<&Slice>, into: &mut Filling<'_>) -> Result<bool> {
         let Some(Pass { inputs, phases }) = work.next(&at.place) else { return Ok(false) };
         let rest: VecDeque<_> = phases.into_iter().map(|phase| (phase, into.compiled.phase(phase))).collect();
-        // A phase without commands is passed over with the next one that has some.
+        // Phases without commands belong to the next phase that has some, so look ahead to that one.
         let first = rest.iter().take_while(|(_, range)| range.is_empty()).count();
         let ends = slice.is_some_and(|slice| rest.iter().take(first + 1).any(|(phase, _)| slice.ends_before(*phase)));
         if ends || inputs && (into.slots == into.most_slots || !self.slots.ready(into.slots)?) {
@@ -377,16 +377,16 @@ impl<P: Place> Guest<P> {
     }
 }
 
-/// The encoder that a slice goes into.
+/// The encoder of a slice, and what was added to it.
 struct Filling<'a> {
     compiled: &'a Compiled,
     encoder: &'a mut wgpu::CommandEncoder,
-    /// Commands of the slice that are not encoded yet: as many as can be go into one pass of the encoder.
+    /// Commands of the slice that are not encoded yet; they are collected so that they share one compute pass.
     taken: Vec<Range<usize>>,
-    /// Slots of inputs that it takes along, and the most that it may.
+    /// Number of slots of inputs in the slice, and the limit.
     slots: usize,
     most_slots: usize,
-    /// The time that the inputs took.
+    /// The time spent on drawing inputs.
     drawing: Duration,
 }
 

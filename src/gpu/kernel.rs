@@ -1,8 +1,8 @@
-//! WGSL files, what naga reads in them, and the variants an adapter may run.
+//! WGSL files, their interfaces as naga reads them, and their variants.
 //!
-//! A kernel is one entry point of one WGSL file. A *variant* of the file is its text with other files appended: WGSL's module scope
-//! is order-free, so that is a complete import system and the kernel's own line numbers stay true. Bindings, the `Dims` struct, the
-//! workgroup size and the tile constants are read by naga from the very text that is compiled, and bound by name.
+//! A kernel is one entry point of one WGSL file. A *variant* of the file is its text with other files appended: WGSL's module scope is
+//! order-free, so appending is a complete import system and the kernel keeps its line numbers. naga reads the bindings, the `Dims` struct,
+//! the workgroup size and the tile constants from the same text that is compiled, and tensors are bound by name.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub struct Source {
     pub text: &'static str,
     /// Appended to every variant.
     pub shared: &'static [&'static str],
-    /// At least one; the last one runs on every adapter.
+    /// The variants, at least one; the last one runs on every adapter.
     pub variants: &'static [Variant],
 }
 
@@ -33,7 +33,7 @@ pub struct Variant {
     pub text: &'static str,
     /// Whether an adapter can run this variant at all.
     pub runs: fn(&Traits) -> bool,
-    /// Whether it is the default there for a dispatch of that extent; the first such variant that runs is taken.
+    /// Whether it is the default on such an adapter for a dispatch of this extent; the first variant that runs and suits is chosen.
     pub suits: fn(&Traits, &Extent) -> bool,
 }
 
@@ -44,11 +44,11 @@ pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| tr
 pub struct KernelFile {
     pub name: &'static str,
     variants: Vec<Arc<Module>>,
-    /// Of each variant. It is megabytes in all and goes with the file: kernels keep the texts.
+    /// The parsed modules, one per variant. They take megabytes and are dropped with the file: kernels keep only the texts.
     parsed: Vec<Parsed>,
 }
 
-/// What naga makes of a text.
+/// The result of parsing and validating a text.
 pub struct Parsed {
     pub naga: naga::Module,
     pub info: naga::valid::ModuleInfo,
@@ -59,7 +59,7 @@ pub struct Module {
     pub label: String,
     pub text: String,
     pub variant: &'static Variant,
-    /// Multiplies by cooperative matrices of 16 x 16: SPIR-V has them, Metal has 8 x 8, Direct3D and OpenGL none.
+    /// Whether it uses cooperative matrices of 16 x 16: SPIR-V has them, Metal has only 8 x 8, Direct3D and OpenGL have none.
     pub cooperative: bool,
 }
 
@@ -74,7 +74,7 @@ struct KernelInner {
     interfaces: Vec<Interface>,
 }
 
-/// What one entry point of one variant declares.
+/// The interface of one entry point in one variant.
 pub struct Interface {
     pub module: Arc<Module>,
     /// The tensors it binds, without `dims`.
@@ -85,7 +85,7 @@ pub struct Interface {
     pub dims: Vec<Field>,
     /// Size of `Dims` in bytes.
     pub dims_size: u64,
-    /// Output rows and columns that one workgroup computes; `None`: the kernel walks the whole axis.
+    /// Output rows and columns that one workgroup computes; `None` if the kernel loops over the whole axis.
     pub tile: [Option<u32>; 2],
     pub workgroup_size: [u32; 3],
 }
@@ -96,13 +96,13 @@ pub struct Binding {
     pub name: String,
     pub index: u32,
     pub access: Access,
-    /// What a tensor bound to it must hold.
+    /// The element type of a tensor bound to it.
     pub dtype: Dtype,
-    /// Bytes of one array element (or of the whole struct), to which bindings are padded.
+    /// Bytes of one array element, or of the whole struct; bindings are at least this long.
     pub stride: u64,
 }
 
-/// How a kernel touches a binding; `Write` never reads, `ReadWrite` does.
+/// How a kernel accesses a binding; `Write` never reads, `ReadWrite` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Uniform,
@@ -133,7 +133,7 @@ impl From<u32> for Value {
 }
 
 impl From<usize> for Value {
-    /// Sizes are checked against `u32` when the model is planned.
+    /// Planning a model checks its sizes against `u32`.
     fn from(value: usize) -> Value {
         Value::U32(u32::try_from(value).expect("a size of more than 32 bits reached a kernel"))
     }
@@ -155,12 +155,12 @@ impl KernelFile {
     /// Parses and validates every variant.
     ///
     /// # Panics
-    /// With naga's own message when the WGSL is wrong: that is a mistake of this crate, not of its user.
+    /// With naga's message when the WGSL is invalid: a mistake of this crate, not of its user.
     pub fn load(source: &'static Source) -> KernelFile {
         KernelFile::with_constants(source, "")
     }
 
-    /// The same with a line of constants that size registers, say `const HEAD_SIZE: u32 = 32u;`.
+    /// As [`KernelFile::load`], with a line of constants that size registers, for example `const HEAD_SIZE: u32 = 32u;`.
     pub fn with_constants(source: &'static Source, constants: &str) -> KernelFile {
         let variants: Vec<_> = source.variants.iter().map(|variant| Arc::new(Module::new(source, variant, constants))).collect();
         let parsed = variants.iter().map(|module| module.parse()).collect();
@@ -183,7 +183,7 @@ impl KernelFile {
         Kernel(Arc::new(KernelInner { name: format!("{}.{entry}", self.name), entry, file: self.name, interfaces }))
     }
 
-    /// Names of all entry points, in the file's order.
+    /// Names of all entry points, in the order of the file.
     pub fn entries(&self) -> Vec<String> {
         self.parsed[0].naga.entry_points.iter().map(|e| e.name.clone()).collect()
     }
@@ -194,7 +194,7 @@ impl KernelFile {
 }
 
 impl Kernel {
-    /// `<file>.<entry point>`, the one name of this kernel in labels, tests, benches and profiles.
+    /// `<file>.<entry point>`: the name of this kernel in labels, tests, benches and profiles.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -207,15 +207,15 @@ impl Kernel {
         self.0.entry
     }
 
-    /// One interface a variant; they differ in tile and workgroup size only.
+    /// One interface per variant; they differ only in tile and workgroup size.
     pub fn interfaces(&self) -> &[Interface] {
         &self.0.interfaces
     }
 
-    /// The binding of a name.
+    /// The binding with this name.
     ///
     /// # Panics
-    /// When the kernel has no such binding, naming those it has.
+    /// When the kernel has no such binding; the message lists those it has.
     pub fn binding(&self, name: &str) -> &Binding {
         let bindings = &self.0.interfaces[0].bindings;
         bindings.iter().find(|b| b.name == name).unwrap_or_else(|| {
@@ -224,7 +224,7 @@ impl Kernel {
         })
     }
 
-    /// The variant an adapter runs for a dispatch: `wanted` by name if given, else the first that suits.
+    /// The index of the variant for a dispatch: the one named `wanted` if it runs, else the first that runs and suits.
     pub fn choose(&self, traits: &Traits, extent: &Extent, wanted: Option<&str>) -> usize {
         let able = |i: &usize| (self.0.interfaces[*i].module.variant.runs)(traits);
         let all = 0..self.0.interfaces.len();
@@ -247,10 +247,10 @@ impl Module {
         Module { label, text, variant, cooperative }
     }
 
-    /// Parses and validates the text, each time anew.
+    /// Parses and validates the text; the result is not cached.
     ///
     /// # Panics
-    /// With naga's own message when the WGSL is wrong.
+    /// With naga's message when the WGSL is invalid.
     pub fn parse(&self) -> Parsed {
         let Module { label, text, cooperative, .. } = self;
         let mut capabilities = Capabilities::SUBGROUP;
@@ -264,11 +264,11 @@ impl Module {
         Parsed { naga, info }
     }
 
-    /// One entry point with what it uses and nothing else, as text that is equal for equal code.
+    /// One entry point with only what it uses, as text: two variants whose texts are equal compile to the same code.
     pub fn code(&self, entry: &str) -> String {
         let mut naga = self.parse().naga;
         naga.entry_points.retain(|e| e.name == entry);
-        // A named constant would stay though nothing uses it.
+        // Compaction keeps named constants even if they are unused.
         naga.constants.iter_mut().for_each(|(_, constant)| constant.name = None);
         naga::compact::compact(&mut naga, naga::compact::KeepUnused::No);
         format!("{:?}", (naga.types, naga.constants, naga.global_expressions, naga.global_variables, naga.functions, naga.entry_points))
@@ -312,8 +312,7 @@ impl Parsed {
 
 const COOPERATIVE: &str = "enable wgpu_cooperative_matrix;";
 
-/// The text with its `enable` directives, which WGSL wants before anything else, moved to the front of the first line: no line gets
-/// another number.
+/// Moves the `enable` directives, which must precede all other WGSL, to the front of the first line: every line keeps its number.
 fn enables_first(text: &str) -> String {
     let is_enable = |line: &&str| line.starts_with("enable ");
     let enables: String = text.lines().filter(is_enable).collect();
@@ -362,13 +361,13 @@ impl Interface {
     }
 }
 
-/// What a tensor must hold whose elements a shader declares so; a new storage of quads is one row here. `Quad` is the alias of
-/// shaders/shared/store_*.wgsl, whose name tells packed numbers from plain words.
+/// Maps a shader's element type to a tensor's; another packed type adds one row here. `Quad` is the alias in shaders/shared/store_*.wgsl,
+/// whose name distinguishes packed numbers from plain words.
 fn dtype(element: &naga::Type) -> Option<Dtype> {
     use naga::{ScalarKind as Kind, TypeInner};
     let scalar = match element.inner {
         TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar,
-        // A block that the host fills word by word.
+        // A block that the host writes word by word.
         TypeInner::Struct { .. } => return Some(Dtype::U32),
         _ => return None,
     };

@@ -1,4 +1,4 @@
-//! What a dispatch becomes on an adapter: the variant that it takes, and the launches that its grid is cut into.
+//! A dispatch on an adapter: its variant, and the launches that its grid is cut into.
 
 use super::Gpu;
 use super::kernel::Interface;
@@ -6,10 +6,10 @@ use super::options::Options;
 use super::plan::Dispatch;
 use super::variants;
 
-/// Offsets of `Dims` blocks and of pool slices: the largest alignment that any WebGPU device asks for.
+/// Alignment of `Dims` blocks: the largest that any WebGPU device requires of an offset.
 pub(crate) const ALIGNMENT: u64 = 256;
 
-/// Launches that a dispatch is cut into at most, unless the adapter allows no larger ones: each takes 256 bytes.
+/// The most launches of a dispatch, unless the adapter's grid limit requires more: each takes 256 bytes.
 const MOST_LAUNCHES: f64 = 256.0;
 
 /// A grid cut into launches.
@@ -18,7 +18,7 @@ pub(crate) struct Grid {
     pub per_launch: u64,
 }
 
-/// The variant that a dispatch takes.
+/// The interface of the variant that a dispatch uses.
 pub(crate) fn interface<'d>(dispatch: &'d Dispatch, gpu: &Gpu, options: &Options) -> &'d Interface {
     let wanted = variants::wanted(&options.variants, dispatch);
     &dispatch.kernel.interfaces()[dispatch.kernel.choose(gpu.traits(), &dispatch.extent, wanted)]
@@ -31,7 +31,7 @@ impl Grid {
 }
 
 impl Dispatch {
-    /// FLOPs plus bytes: one byte moved is priced as two operations.
+    /// FLOPs plus bytes: one byte moved costs as much as two operations.
     pub(crate) fn cost(&self) -> f64 {
         self.flops as f64 + 2.0 * self.bytes() as f64
     }
@@ -40,8 +40,8 @@ impl Dispatch {
         let interface = interface(self, gpu, options);
         let groups = self.extent.workgroups(interface.tile).max(1);
         let allowed = u64::from(gpu.limits().max_compute_workgroups_per_dimension);
-        // A launch cannot be cut once it is submitted, so that none may be long: a quarter of a second on a slow adapter of its kind.
-        // For slices of a frame it is a millisecond or two.
+        // A submitted launch cannot be interrupted, so it must be short: at most a quarter of a second on a slow adapter of its kind, and a
+        // millisecond or two if slices must fit into a frame.
         let longest = match (gpu.traits().software, options.fine) {
             (true, false) => 5e8,
             (true, true) => 4e6,

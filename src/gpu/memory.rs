@@ -1,20 +1,20 @@
-//! From a plan's reads and writes to lifetimes, and from lifetimes to buffers, before anything is allocated.
+//! Derives lifetimes from a plan's reads and writes, and buffers from lifetimes, before anything is allocated.
 //!
-//! Storages that live for one step share whole buffers when their lifetimes do not meet; never ranges of one buffer, because wgpu refuses
-//! a buffer that is bound read-only and read-write in the same dispatch.
+//! Step storages share whole buffers if their lifetimes do not overlap. They never share ranges of one buffer, because wgpu refuses a
+//! buffer that is bound read-only and read-write in the same dispatch.
 
 use super::kernel::Access;
 use super::plan::{Keep, Plan};
 use crate::error::{Error, Result, bytes};
 
-/// Which buffer each storage lies in, and what all buffers take.
+/// The buffer of each storage, and the sizes of all buffers.
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// Bytes of each buffer.
     pub buffers: Vec<u64>,
-    /// Label of each buffer: the first storage that was put there.
+    /// Label of each buffer: the name of its first storage.
     pub labels: Vec<String>,
-    /// Buffer of each storage; `usize::MAX` for a step storage that nothing uses.
+    /// Buffer of each storage; `usize::MAX` for an unused step storage.
     pub of_storage: Vec<usize>,
     /// Bytes by class, in order of first appearance: `parameters`, `activations`.
     pub classes: Vec<(&'static str, u64)>,
@@ -26,13 +26,14 @@ impl Layout {
     }
 }
 
-/// The first and last work that touches a storage; `None` if none does.
+/// The first and last work that uses a storage; `None` if none does.
 type Life = Option<(usize, usize)>;
 
-/// Lays a plan out; storages that `kept` names get a buffer of their own, as those that are kept anyway.
+/// Lays a plan out; storages named in `kept` get a buffer of their own, like those with [`Keep::Always`].
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that no storage has; [`Error::Limit`] when a storage is larger than a buffer may be or a tensor larger than one binding, with both numbers.
+/// [`Error::Usage`] for a name that no storage has; [`Error::Limit`], with both sizes, when a storage is larger than the largest buffer or
+/// a tensor larger than the largest binding.
 pub fn layout(plan: &Plan, limits: &wgpu::Limits, kept: &[String]) -> Result<Layout> {
     check_limits(plan, limits)?;
     if let Some(name) = kept.iter().find(|name| plan.storages.iter().all(|storage| *storage.name != ***name)) {
@@ -44,10 +45,10 @@ pub fn layout(plan: &Plan, limits: &wgpu::Limits, kept: &[String]) -> Result<Lay
     };
     let lives = lifetimes(plan);
     let mut layout = Layout { buffers: vec![], labels: vec![], of_storage: vec![usize::MAX; plan.storages.len()], classes: vec![] };
-    // Occupied stretches of each shared buffer; buffers of kept storages are never candidates.
+    // Lifetimes of the storages in each shared buffer; empty for a kept storage, whose buffer is never shared.
     let mut occupied: Vec<Vec<(usize, usize)>> = vec![];
     let mut order: Vec<usize> = (0..plan.storages.len()).collect();
-    // Largest first: a later, smaller storage then fits into any buffer that is free at its time. The sort is stable.
+    // Largest first: a later, smaller storage then fits into any buffer that is free during its lifetime. The sort is stable.
     order.sort_by_key(|&s| (keep(s) == Keep::Step, std::cmp::Reverse(plan.storages[s].bytes)));
     for storage in order {
         let info = &plan.storages[storage];
@@ -80,7 +81,7 @@ pub fn layout(plan: &Plan, limits: &wgpu::Limits, kept: &[String]) -> Result<Lay
 /// First and last use of every storage, in the order of recording.
 ///
 /// # Panics
-/// When a step storage is read before anything wrote it, naming dispatch and storage.
+/// When a step storage is read before it is written; the message names the dispatch and the storage.
 fn lifetimes(plan: &Plan) -> Vec<Life> {
     let mut lives: Vec<Life> = vec![None; plan.storages.len()];
     for (time, work) in plan.works.iter().enumerate() {

@@ -2,22 +2,22 @@
 
 use super::variants::Choice;
 
-/// How to compile.
+/// Options of [`Plan::compile`](super::plan::Plan::compile).
 #[derive(Clone, Default)]
 pub struct Options {
     /// Keep wgpu's bounds checks and loop guards in the shaders.
     pub checked: bool,
-    /// Variants by kernel and shape class; dispatches that no choice fits take their default.
+    /// Variants by kernel and shape class; a dispatch that matches no choice uses its default.
     pub variants: Vec<Choice>,
-    /// Cut every dispatch into launches of at most this many workgroups; 0: as the price asks.
+    /// Cut every dispatch into launches of at most this many workgroups; 0 cuts by predicted cost.
     pub max_groups: u32,
-    /// Cut dispatches so small that a slice of a few milliseconds can end within one. A cut that no slice needs costs nothing but the 256
-    /// bytes that describe it: launches that follow each other in a slice are one.
+    /// Cut dispatches so small that a slice of a few milliseconds can end inside one. A cut costs only the 256 bytes of its `Dims` block:
+    /// consecutive launches of one dispatch in a slice are merged again.
     pub fine: bool,
-    /// Threads that compile pipelines, the calling one among them; by default there is no other. A browser has none.
+    /// Number of threads that compile pipelines, including the caller's; 0 and 1 both mean only that one. A browser always uses one.
     pub threads: usize,
-    /// Activations, by name, that get a buffer of their own and keep their contents between steps, for others to look at.
+    /// Names of activations that get a buffer of their own and keep their contents between steps, so that others can read them.
     pub keep: Vec<String>,
-    /// Buffers to use for storages of these names instead of new ones, say the parameters of another plan.
+    /// Buffers to use for storages of these names instead of new ones, for example the parameters of another plan.
     pub existing: Vec<(String, wgpu::Buffer)>,
 }

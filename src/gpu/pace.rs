@@ -1,4 +1,4 @@
-//! How long commands take on this device, learned from the slices that have ended.
+//! Predicts how long commands take on this device from the measured times of earlier slices.
 
 use std::collections::VecDeque;
 
@@ -10,27 +10,27 @@ pub(crate) struct Part {
     pub cost: f64,
 }
 
-/// Predicts seconds from costs, for each recorded work by itself: kernels differ tenfold in what they make of a device.
+/// Predicts seconds from costs. Each recorded work has its own rate, because kernels differ tenfold in efficiency.
 pub(crate) struct Pace {
-    /// Seconds per unit of cost of works that were not measured yet.
+    /// Seconds per unit of cost for works that were not measured yet.
     guess: f64,
     works: Vec<Work>,
-    /// The driver compiles a kernel when it first runs.
+    /// The driver compiles a kernel only when it first runs.
     lazy: bool,
-    /// The recent slices that were seen to end, and how long after their begin.
+    /// The recent slices without timestamps, with the seconds from the begin of each until its end was noticed.
     sights: VecDeque<(Vec<Part>, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Work {
     ran: bool,
-    /// Seconds per unit of cost; 0 as long as it is not known.
+    /// Seconds per unit of cost; 0 while unknown.
     pace: f64,
 }
 
-/// Slices below this cost are over before anything can be measured.
+/// Slices below this cost are too short to measure.
 const SMALL: f64 = 1e5;
-/// Slices that are looked back upon.
+/// The number of recent slices that the latency is estimated from.
 const SIGHTS: usize = 24;
 
 impl Pace {
@@ -38,13 +38,13 @@ impl Pace {
         Pace { guess: if software { 1e-9 } else { 1e-11 }, works: vec![], lazy: software, sights: VecDeque::new() }
     }
 
-    /// Predicted seconds of commands that cost so much.
+    /// Predicted seconds of commands with this cost.
     pub fn seconds(&self, part: Part) -> f64 {
         let known = self.works.get(part.work).map_or(0.0, |work| work.pace);
         part.cost * if known > 0.0 { known } else { self.guess }
     }
 
-    /// Takes note that a slice took `seconds`.
+    /// Records that a slice took `seconds`.
     pub fn learn(&mut self, parts: &[Part], seconds: f64) {
         let cost: f64 = parts.iter().map(|part| part.cost).sum();
         let most = parts.iter().map(|part| part.work + 1).max().unwrap_or(0);
@@ -56,8 +56,8 @@ impl Pace {
         }
         let measured = seconds / cost;
         self.guess = if measured > self.guess { measured } else { self.guess + 0.25 * (measured - self.guess) };
-        // What the whole slice missed by is shared out by the square of each part's share, so that a second look at the same slice would
-        // be right. Slower than thought counts at once, because a slice must not overrun twice; faster is believed by and by.
+        // Distributes the error of the whole slice over its parts by the square of each part's share, so that the same slice would now be
+        // predicted exactly. A slower measurement counts in full, because a slice must not overrun twice; a faster one counts by half.
         let predicted: f64 = parts.iter().map(|&part| self.seconds(part)).sum();
         let squares: f64 = parts.iter().map(|&part| (self.seconds(part) / predicted).powi(2)).sum();
         let missed = seconds / predicted - 1.0;
@@ -73,8 +73,8 @@ impl Pace {
         }
     }
 
-    /// How long a host takes to look: where the time until a slice is seen to have ended does not follow its work, it is the time between
-    /// two looks and not that of the slice. A straight line through the recent slices; 0 unless work explains next to nothing.
+    /// The polling interval of the host, in seconds: what the time until a slice is seen to have ended measures if it does not depend on
+    /// the work. Fits a straight line through the recent slices; 0 unless work explains almost nothing of the time.
     fn latency(&self) -> f64 {
         let work = |parts: &[Part]| parts.iter().map(|&part| self.seconds(part)).sum::<f64>();
         let points: Vec<(f64, f64)> = self.sights.iter().map(|(parts, seen)| (work(parts), *seen)).collect();
@@ -88,7 +88,7 @@ impl Pace {
         if slope < 0.25 { (y - slope.max(0.0) * x).max(0.0) } else { 0.0 }
     }
 
-    /// The same without timestamps: the end of a slice was seen `seconds` after its begin, which may be long after it.
+    /// As [`Pace::learn`], without timestamps: the host noticed the end `seconds` after the begin, possibly long after the real end.
     pub fn learn_seen(&mut self, parts: &[Part], seconds: f64) {
         self.sights.push_back((parts.to_vec(), seconds));
         if self.sights.len() > SIGHTS {
@@ -130,7 +130,7 @@ mod tests {
         assert!((pace.seconds(part(0, 1e7)) - 5e-2).abs() < 1e-9);
     }
 
-    /// A host that looks once a frame sees every slice end at a frame's length: slices must not shrink to nothing for that.
+    /// A host that polls once a frame sees every slice end after a whole frame: slices must not shrink to nothing because of that.
     #[test]
     fn the_time_between_two_looks_is_not_taken_for_work() {
         let (frame, truth) = (16e-3, 1e-10);

@@ -1,4 +1,4 @@
-//! The pipelines of a plan: one for each kernel and variant that it uses. A device keeps what was made on it, for the next plan.
+//! The pipelines of a plan: one for each kernel and variant that it uses. The device keeps them for the next plan.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -18,16 +18,16 @@ pub(crate) struct Pipeline {
     pub layout: wgpu::BindGroupLayout,
 }
 
-/// By entry point, and by the address of the text that it is an entry point of: a pointer could not move between threads.
+/// Entry point, and the address of its module's text as a number, because a raw pointer is not `Send`.
 type Key = (&'static str, usize);
 
 pub(crate) struct Pipelines(HashMap<Key, Pipeline>);
 
-/// All pipelines that were made on a device: engines of one kind compile once. They live as long as the device is used.
+/// All pipelines created on a device, for as long as the [`Gpu`] lives: a second engine of the same kind compiles nothing.
 #[derive(Default)]
 pub(crate) struct Made(Mutex<HashMap<Content, Pipeline>>);
 
-/// What makes a pipeline what it is: the same in two plans if the texts are equal, though each plan has its own.
+/// The identity of a pipeline: two plans share one if their texts are equal, though each plan has its own copy.
 #[derive(Clone)]
 struct Content {
     entry: &'static str,
@@ -66,7 +66,7 @@ impl Made {
 }
 
 impl Pipelines {
-    /// Makes what is wanted and not yet made on this device, each once; entry points of one text share its module.
+    /// Creates the wanted pipelines that this device does not have yet, each once; entry points of the same text share a module.
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] when the driver refuses a shader.
@@ -98,19 +98,19 @@ impl Pipelines {
     }
 
     /// # Panics
-    /// For a kernel that [`Pipelines::build`] was not asked for.
+    /// For a kernel that was not passed to [`Pipelines::build`].
     pub fn of(&self, kernel: &Kernel, interface: &Interface) -> &Pipeline {
         self.0.get(&key(kernel, interface)).unwrap_or_else(|| panic!("no pipeline was built for `{}`", kernel.name()))
     }
 }
 
-/// Makes something of each, in order: in a browser, which has no threads, on this one.
+/// Calls `make` on each item, in order and on this thread: a browser has no others.
 #[cfg(target_arch = "wasm32")]
 async fn each<T, R>(gpu: &Gpu, _threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R) -> Result<Vec<R>> {
     gpu.guarded(what, || items.iter().map(&make).collect()).await
 }
 
-/// Makes something of each, in order.
+/// Calls `make` on each item; the results are in order.
 #[cfg(not(target_arch = "wasm32"))]
 async fn each<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
     match threads.min(items.len()) {
@@ -119,14 +119,14 @@ async fn each<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &[
     }
 }
 
-/// The same on several threads, this one among them. Error scopes belong to threads, so each has its own.
+/// As [`each`], on several threads including this one. Error scopes belong to threads, so each thread has its own.
 #[cfg(not(target_arch = "wasm32"))]
 fn in_parallel<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &[T], make: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let work = || {
         let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < items.len());
         let make_all = || std::iter::from_fn(take).map(|index| (index, make(&items[index]))).collect::<Vec<_>>();
-        // Error scopes of native backends are ready when they are popped: nothing waits here.
+        // On native backends a popped error scope is ready at once: this does not block.
         pollster::block_on(gpu.guarded(what, make_all))
     };
     let made: Vec<Result<Vec<(usize, R)>>> = std::thread::scope(|scope| {
@@ -152,14 +152,14 @@ fn pipeline(gpu: &Gpu, kernel: &Kernel, interface: &Interface, module: &wgpu::Sh
         layout: Some(&device.create_pipeline_layout(&descriptor)),
         module,
         entry_point: Some(kernel.entry()),
-        // Every kernel writes workgroup memory before it reads it; the kernel tests poison it through their first run.
+        // Every kernel writes workgroup memory before it reads it; the kernel tests poison that memory in a first run.
         compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
         cache: gpu.pipeline_cache(),
     });
     Pipeline { pipeline, layout }
 }
 
-/// The module of a variant, with or without wgpu's run-time checks.
+/// The shader module of a variant, with or without wgpu's run-time checks.
 #[allow(unsafe_code)]
 fn shader_module(gpu: &Gpu, interface: &Interface, checked: bool) -> wgpu::ShaderModule {
     let label = Some(interface.module.label.as_str());
@@ -167,8 +167,8 @@ fn shader_module(gpu: &Gpu, interface: &Interface, checked: bool) -> wgpu::Shade
     if checked {
         return gpu.device().create_shader_module(descriptor);
     }
-    // SAFETY: the text is this crate's own. Every kernel bounds its indices by `Dims` and its loops by 65,536; tests/kernels runs each
-    // of them unchecked between poisoned guard zones, at odd sizes, and compares with a checked run.
+    // SAFETY: the text is this crate's own. Every kernel bounds its indices by `Dims` and its loops by 65,536; tests/kernels runs each of
+    // them unchecked between poisoned guard zones, at odd sizes, and compares with a checked run.
     unsafe { gpu.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 

@@ -1,7 +1,7 @@
 //! A recorded plan: an ordered list of dispatches over virtual tensors, in named phases.
 //!
-//! Recording allocates nothing and knows no adapter. Because a plan is data it can be listed, priced in bytes and FLOPs, laid out in
-//! memory, cut into slices, and compiled for one adapter ([`super::compile`]).
+//! Recording allocates nothing and does not depend on an adapter. Because a plan is data it can be listed, its bytes and FLOPs counted,
+//! laid out in memory, cut into slices, and compiled for one adapter ([`super::compile`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::extent::Extent;
 use super::kernel::{Access, Binding, Kernel, Value};
 use super::tensor::{Dtype, Tensor, padded};
 
-/// A named stretch of a plan that is run as one: `forward`, `apply`.
+/// A named range of a plan that is run as a unit: `forward`, `update`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Phase(pub &'static str);
 
@@ -19,24 +19,24 @@ pub struct Phase(pub &'static str);
 pub enum Keep {
     /// From its first write to its last read within one run of the plan; others may use the buffer before and after.
     Step,
-    /// For ever: parameters, moments, inputs, results.
+    /// Always: parameters, moments, inputs, results.
     Always,
 }
 
-/// Memory that tensors lie in: a buffer of its own (`Keep::Always`) or a share of one.
+/// Memory for tensors: a buffer of its own (`Keep::Always`) or a share of one.
 #[derive(Debug, Clone)]
 pub struct Storage {
     pub name: Arc<str>,
     pub bytes: u64,
     pub keep: Keep,
-    /// What it counts as in the memory table: `parameters`, `activations`.
+    /// Its row in the memory table: `parameters`, `activations`.
     pub class: &'static str,
 }
 
 /// One recorded dispatch or clear.
 pub struct Work {
     pub phase: Phase,
-    /// Where in the model it stands: `h.0.attn`.
+    /// Its place in the model: `h.0.attn`.
     pub scope: Arc<str>,
     pub action: Action,
 }
@@ -47,7 +47,7 @@ pub enum Action {
     Clear(usize),
 }
 
-/// One kernel over bound tensors.
+/// One kernel with its bound tensors.
 pub struct Dispatch {
     pub kernel: Kernel,
     pub extent: Extent,
@@ -74,7 +74,7 @@ impl Plan {
         Plan::default()
     }
 
-    /// What is pushed from now on belongs to this phase.
+    /// Starts a phase: everything recorded from now on belongs to it.
     pub fn begin(&mut self, phase: Phase) {
         self.phase = Some(phase);
     }
@@ -92,7 +92,7 @@ impl Plan {
         self.add(name, shape, dtype, Keep::Step, "activations")
     }
 
-    /// The same for sums, moments and losses, which are f32 whatever the storage of activations: they would lose too much.
+    /// As [`Plan::activation`] for sums, moments and losses, which are always f32: bf16 would lose too much precision.
     pub fn statistic(&mut self, name: &str, shape: &[usize]) -> Tensor {
         self.add(name, shape, Dtype::F32, Keep::Step, "statistics")
     }
@@ -107,7 +107,7 @@ impl Plan {
         self.view(storage, name, shape, dtype, 0)
     }
 
-    /// Four numbers to bind where a kernel has a binding for numbers that a dispatch does not use; nothing reads or writes them.
+    /// Four numbers to bind where a dispatch does not use a binding of its kernel; nothing reads or writes them.
     pub fn stand_in(&mut self) -> Tensor {
         if self.stand_in.is_none() {
             self.stand_in = Some(self.kept("stand_in", &[4], Dtype::F32, "inputs"));
@@ -115,7 +115,7 @@ impl Plan {
         self.stand_in.clone().expect("it was just made")
     }
 
-    /// A storage that several tensors are cut from with [`Plan::view`].
+    /// A storage for several tensors, which [`Plan::view`] makes.
     pub fn storage(&mut self, name: &str, bytes: u64, keep: Keep, class: &'static str) -> usize {
         self.storages.push(Storage { name: name.into(), bytes, keep, class });
         self.storages.len() - 1
@@ -124,7 +124,7 @@ impl Plan {
     /// A tensor at a byte offset of a storage.
     ///
     /// # Panics
-    /// When the offset is not a multiple of 256 or the tensor reaches past the end.
+    /// When the offset is not a multiple of 256 or the tensor does not fit into the storage.
     pub fn view(&self, storage: usize, name: &str, shape: &[usize], dtype: Dtype, offset: u64) -> Tensor {
         let tensor = Tensor { name: name.into(), shape: shape.to_vec(), dtype, storage, offset };
         let end = offset + tensor.bytes();
@@ -133,11 +133,11 @@ impl Plan {
         tensor
     }
 
-    /// Records one dispatch. `bindings` are by name, in any order.
+    /// Records one dispatch. `bindings` are matched by name, in any order.
     ///
     /// # Panics
-    /// When a name of `dims` or `bindings` is missing, unknown or of the wrong type, or when one range is bound twice and written: a mistake
-    /// of the calling operation.
+    /// When a name in `dims` or `bindings` is missing, unknown or of the wrong type, or when memory that is written is bound twice: a
+    /// mistake in the calling operation.
     pub fn push(&mut self, kernel: &Kernel, extent: Extent, flops: u64, dims: &[(&str, Value)], bindings: &[(&str, &Tensor)]) {
         let dims = ordered_dims(kernel, dims);
         let tensors = ordered_tensors(kernel, bindings);
@@ -151,7 +151,7 @@ impl Plan {
         self.add_work(Action::Dispatch(dispatch));
     }
 
-    /// Records that a whole storage is set to zero.
+    /// Records the zeroing of a whole storage.
     pub fn clear(&mut self, storage: usize) {
         self.add_work(Action::Clear(storage));
     }
@@ -165,7 +165,7 @@ impl Plan {
         &self.works
     }
 
-    /// Every tensor that a dispatch binds, in order; one that several bind comes several times.
+    /// The tensors of all dispatches, in order; a tensor that several dispatches bind appears several times.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.dispatches().flat_map(|dispatch| &dispatch.tensors)
     }
@@ -197,12 +197,12 @@ impl Work {
         if self.scope.is_empty() { what.to_owned() } else { format!("{} {what}", self.scope) }
     }
 
-    /// Storages written.
+    /// Storages that it writes.
     pub(crate) fn writes(&self) -> impl Iterator<Item = usize> {
         self.touches().into_iter().filter(|(_, access)| matches!(access, Access::Write | Access::ReadWrite)).map(|(storage, _)| storage)
     }
 
-    /// Storages touched, and how.
+    /// Storages that it uses, with the access.
     pub(crate) fn touches(&self) -> Vec<(usize, Access)> {
         match &self.action {
             Action::Dispatch(d) => {
@@ -220,7 +220,7 @@ impl Dispatch {
     }
 
     /// # Panics
-    /// When a tensor is not of the type that the shader declares.
+    /// When a tensor does not have the element type that the shader declares.
     fn check_types(&self) {
         for (binding, tensor) in self.bound() {
             let (declared, name) = (binding.dtype, self.kernel.name());
@@ -229,8 +229,8 @@ impl Dispatch {
     }
 
     /// # Panics
-    /// When it binds what WebGPU refuses, native wgpu only in part: a storage both to be read and to be written, or a range to be written
-    /// twice. A browser drops the whole command buffer.
+    /// When it binds what WebGPU refuses, and native wgpu refuses only in part: a storage for both reading and writing, or a range twice
+    /// for writing. A browser would drop the whole command buffer.
     fn check_overlaps(&self) {
         let bound: Vec<_> = self.bound().collect();
         for (i, (a, x)) in bound.iter().enumerate() {
@@ -243,8 +243,8 @@ impl Dispatch {
         }
     }
 
-    /// Bytes that memory must move at least, as a copy counts them: what is read, and what is written. A tensor that is bound twice is moved
-    /// once; one that is added to is read and written.
+    /// Bytes that memory must move at least, counted as for a copy: bytes read plus bytes written. A tensor that is bound twice counts
+    /// once; a tensor that is added to counts as read and as written.
     pub fn bytes(&self) -> u64 {
         let moved = |skipped: &[Access]| {
             let bound = self.bound().filter(|(binding, _)| !skipped.contains(&binding.access));
@@ -325,7 +325,7 @@ mod tests {
         variants: SINGLE,
     };
 
-    /// What a dispatch over these tensors is refused with.
+    /// The panic message for a dispatch over these tensors.
     fn refusal(plan: &mut Plan, tensors: [&Tensor; 5]) -> String {
         let kernel = KernelFile::load(&PACKED).kernel("forward");
         plan.begin(Phase("test"));
@@ -365,14 +365,14 @@ mod tests {
     fn memory_that_is_bound_twice_and_written_is_refused_by_name() {
         let mut plan = Plan::new();
         let [x, pairs, block, y, z] = &tensors(&mut plan);
-        // Twice read is fine.
+        // Reading twice is fine.
         assert_eq!(refusal(&mut plan, [x, pairs, &Tensor { shape: vec![2], ..pairs.clone() }, y, z]), "");
         let found = refusal(&mut plan, [x, pairs, block, y, &Tensor { shape: vec![2], ..y.clone() }]);
         assert_eq!(found, "`packed.forward` writes `y` and `z` in the same memory: the_y F32 [64], the_y F32 [2]");
         let storage = plan.storage("shared", 1024, Keep::Always, "test");
         let view = |name: &str, dtype, offset| plan.view(storage, name, &[64], dtype, offset);
         let (first, second, words) = (view("first", Dtype::F32, 0), view("second", Dtype::F32, 256), view("words", Dtype::U32, 512));
-        // Two ranges of one storage may be written, but a storage that is written may not be read.
+        // Two ranges of one storage may be written, but a storage that is written must not be read.
         assert_eq!(refusal(&mut plan, [x, pairs, block, &first, &second]), "");
         let found = refusal(&mut plan, [x, &words, block, &first, z]);
         assert_eq!(found, "`packed.forward` writes `pairs` and `y` in the same memory: words U32 [64], first F32 [64]");

@@ -1,4 +1,4 @@
-//! What an adapter can do at best: bytes moved and multiply-adds computed per second, measured by two probes.
+//! The peak rates of an adapter: bytes moved and multiply-adds computed per second, measured by two probes.
 
 use super::Gpu;
 use super::extent::Extent;
@@ -11,9 +11,9 @@ use crate::error::Result;
 
 pub const SOURCE: Source = Source { file: "probe", text: include_str!("../../shaders/probe.wgsl"), shared: &[], variants: SINGLE };
 
-/// Steps of a chain in one trip of the shader's loop.
+/// Steps of a chain in one iteration of the shader's loop.
 const STEPS: usize = 8;
-/// Chains of each number.
+/// Chains per element.
 const CHAINS: usize = 3;
 
 pub struct Probe {
@@ -21,7 +21,7 @@ pub struct Probe {
     multiply_add: Kernel,
 }
 
-/// v ← v · a + b, `STEPS` times a round.
+/// v ← v · a + b, `STEPS` times per round.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain {
     pub rounds: usize,
@@ -30,7 +30,7 @@ pub struct Chain {
 }
 
 impl Probe {
-    #[allow(clippy::new_without_default)] // parses shaders: nothing that a `Default` should do unseen
+    #[allow(clippy::new_without_default)] // parses shaders, which a `Default` should not do
     pub fn new() -> Probe {
         let file = KernelFile::load(&SOURCE);
         Probe { copy: file.kernel("copy"), multiply_add: file.kernel("multiply_add") }
@@ -55,13 +55,13 @@ impl Probe {
     }
 }
 
-/// Blocks while both probes run; the best of a few runs counts, as other work on the machine only ever takes away.
+/// Runs both probes; blocks. The best of several runs counts, because other work on the machine can only slow them down.
 ///
 /// # Errors
-/// [`crate::error::Error::Device`] when there is no memory for two buffers of 128 MiB (2 MiB on software adapters).
+/// [`crate::error::Error::Device`] when two buffers of 128 MiB (2 MiB on software adapters) cannot be allocated.
 pub fn roof(gpu: &Gpu, method: Method) -> Result<Roof> {
-    // Long enough to be timed well on adapters of either kind. On a graphics card the copy is larger than any cache; a software adapter is
-    // held against its caches, where the tensors of models small enough for it lie, as its memory is not what limits it.
+    // Long enough for precise timing on either kind of adapter. On a graphics card the copy is larger than any cache. A software adapter is
+    // compared with its caches, which hold the tensors of the small models it can run: its main memory is not the limit.
     let (copied, computed, rounds) = if gpu.traits().software { (1 << 19, 1 << 17, 96) } else { (32 << 20, 1 << 20, 2048) };
     let (probe, mut plan) = (Probe::new(), Plan::new());
     plan.begin(Phase("probe"));
@@ -87,5 +87,5 @@ pub fn roof(gpu: &Gpu, method: Method) -> Result<Roof> {
     Ok(roof)
 }
 
-/// The first one pays for compilation and first touches of memory.
+/// The first run includes compilation and the first access to memory.
 const RUNS: usize = 10;

@@ -1,9 +1,9 @@
-//! Where the time of a compiled plan goes: every recorded work timed while real steps run.
+//! Times every recorded work of a compiled plan while real steps run.
 //!
-//! With pass timestamps each command gets a compute pass of its own, whose begin and end the device notes. Without that feature each
-//! command is submitted alone and waited for, and what an empty submit takes is subtracted; a work that reads nothing of what it writes
-//! is then repeated, which makes the time of short ones readable and changes no result. Either way the numbers that a step computes are
-//! those of a step that nobody times.
+//! With pass timestamps each command runs in a compute pass of its own, and the device writes a timestamp at its begin and end. Without
+//! that feature each command is submitted alone, the host waits for it, and the time of an empty submit is subtracted; a work that reads
+//! none of its outputs is then repeated, which makes short times measurable and changes no result. Either way a timed step computes the
+//! same numbers as an untimed one.
 //!
 //! A guest application may time its own plans on its own device:
 //!
@@ -39,17 +39,17 @@ use super::slice::Slice;
 use super::wait;
 use crate::error::Result;
 
-/// How times are taken.
+/// How times are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// By the device, at the begin and end of a pass for each command.
+    /// The device writes timestamps at the begin and end of a pass for each command.
     Timestamps,
-    /// By the host, around a submit for each command.
+    /// The host measures the time around a submit for each command.
     Repetition,
 }
 
-/// What one recorded work took.
+/// The time of one recorded work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     /// `h.0.attn layer_norm.forward`.
@@ -60,38 +60,39 @@ pub struct Row {
     pub scope: String,
     pub variant: &'static str,
     pub phase: &'static str,
-    /// Times that a step runs it; more than once with gradient accumulation.
+    /// How often one step runs it; more than once with gradient accumulation.
     pub calls: u32,
-    /// Of all its calls in a step: the mean over the middle half of the steps, by their length, so that rows add up to a step.
+    /// Seconds of all its calls in a step: the mean over the steps whose total lies between the quartiles. All rows use the same steps, so
+    /// that they add up to a step.
     pub seconds: f64,
-    /// Of all its calls in a step.
+    /// FLOPs of all its calls in a step.
     pub flops: u64,
-    /// Of all its calls in a step: what each call must read and write at least.
+    /// Bytes of all its calls in a step; each call counts what it must read and write at least.
     pub bytes: u64,
-    /// When its first call of the last step began, in seconds from that step's first.
+    /// When its first call of the last step began, in seconds after the first call of that step.
     pub begin: f64,
-    /// What its calls took in the last step, seconds.
+    /// Seconds of its calls in the last step.
     pub last: f64,
 }
 
-/// Commands that one submit times: two queries each, well below the 4,096 that a query set may have.
+/// The most commands in a timed submit: two queries each, well below the limit of 4,096 in a query set.
 const COMMANDS: usize = 512;
-/// Repetitions go on for about so long, and no more often.
+/// A command is repeated for about this many seconds, at most `MOST_REPETITIONS` times.
 const LONG_ENOUGH: f64 = 2e-3;
 const MOST_REPETITIONS: u32 = 16;
 
-/// Times the works of one compiled plan.
+/// Times the recorded works of one compiled plan.
 pub struct Profiler {
     gpu: Gpu,
     runner: Runner,
     clock: Clock,
     works: Vec<Samples>,
-    /// Device or host time at which the step began.
+    /// Device or host time at which the step began, seconds.
     origin: Option<f64>,
     steps: u32,
 }
 
-/// How times are taken, with what that needs.
+/// The method of measurement with its resources.
 enum Clock {
     Timestamps { queries: wgpu::QuerySet, resolved: wgpu::Buffer },
     Repetition { empty: f64, begun: Instant },
@@ -100,7 +101,7 @@ enum Clock {
 #[derive(Debug, Clone, Default)]
 struct Samples {
     calls: u32,
-    /// Seconds in this step so far.
+    /// Seconds in the current step so far.
     now: f64,
     begin: Option<f64>,
     /// Seconds of each step.
@@ -110,7 +111,7 @@ struct Samples {
 }
 
 impl Profiler {
-    /// A profiler of `compiled`; without a `method` it takes timestamps where the device has them.
+    /// A profiler of `compiled`; without a `method` it uses timestamps if the device has them.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] for timestamps on a device without `wgpu::Features::TIMESTAMP_QUERY`.
@@ -138,7 +139,7 @@ impl Profiler {
         Ok(Profiler { gpu: gpu.clone(), runner, clock, works, origin: None, steps: 0 })
     }
 
-    /// How times are taken.
+    /// How times are measured.
     pub fn method(&self) -> Method {
         match self.clock {
             Clock::Timestamps { .. } => Method::Timestamps,
@@ -151,7 +152,7 @@ impl Profiler {
         self.steps
     }
 
-    /// Blocks while a stretch of commands runs and is timed.
+    /// Runs and times a range of commands; blocks until they have run.
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] when the device is lost.
@@ -223,7 +224,7 @@ impl Profiler {
         samples.calls += u32::from(self.steps == 0 && first);
     }
 
-    /// Says that a step is over: what was run since the last one counts as one sample.
+    /// Ends a step: everything that ran since the last call is one sample.
     pub fn end_step(&mut self) {
         for samples in &mut self.works {
             samples.steps.push(samples.now);
@@ -267,7 +268,7 @@ impl Clock {
     }
 }
 
-/// Seconds that a submit with nothing in it takes, waited for.
+/// Seconds of an empty submit, with the wait for it.
 fn empty_submit(gpu: &Gpu, runner: &mut Runner) -> Result<f64> {
     let mut samples = vec![];
     for _ in 0..21 {
@@ -280,8 +281,7 @@ fn empty_submit(gpu: &Gpu, runner: &mut Runner) -> Result<f64> {
     Ok(middle_mean(&samples))
 }
 
-/// Indices of the middle half of some samples, those between the quartiles: a burst of other work on the machine falls out, and unlike
-/// medians what is left still adds up.
+/// Indices of the samples between the quartiles. A burst of other work is left out, and unlike medians the means still add up.
 fn middle_half(samples: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..samples.len()).collect();
     order.sort_by(|&a, &b| samples[a].total_cmp(&samples[b]));
@@ -323,7 +323,7 @@ mod tests {
         variants: SINGLE,
     };
 
-    /// As the copy counts, which is the roof: 4 bytes of an element read and 4 written.
+    /// As in the copy that measures the roof: 4 bytes per element read and 4 per element written.
     #[test]
     fn bytes_are_what_must_be_moved() {
         let kernel = KernelFile::load(&SUMS).kernel("add");
@@ -337,7 +337,7 @@ mod tests {
             let bytes: u64 = plan.dispatches().map(|dispatch| dispatch.bytes()).sum();
             bytes / 1000
         };
-        // Weight and sum are read, y and sum are written; a bias only where there is one.
+        // Weight and sum are read, y and sum are written; a bias only if it is bound.
         assert_eq!((moved(false), moved(true)), (16, 20));
     }
 

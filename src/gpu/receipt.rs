@@ -1,15 +1,15 @@
-//! Receipts: proof that a device ran what a host submitted to it.
+//! Receipts: proof that the device ran the commands that a host submitted.
 //!
-//! A device that finds one command of an encoder invalid, which may be one of the host's own, refuses all of them: a browser drops the
-//! command buffer and tells the device's error handler. What waits for the submit to end is called all the same. An error scope would have
-//! to stay open from the encoding of a slice to the host's submit, across scopes of the host's own, so a slice ends in the copy of a
-//! number instead, which must come back.
+//! A device that finds one command of an encoder invalid, possibly one of the host's own, rejects the whole encoder: a browser drops the
+//! command buffer and reports that to the device's error handler, yet the callbacks for the end of the submit still run. An error scope
+//! would have to stay open from the encoding of a slice to the host's submit, across the host's own scopes. So each slice ends with the
+//! copy of a number, which is then read back and compared.
 
 use std::sync::{Arc, Mutex};
 
 use super::Gpu;
 
-/// A buffer that brings a number back, and the number that it holds: 0 when it is new.
+/// A read-back buffer, and the number in it: 0 when it is new.
 struct Slip {
     buffer: wgpu::Buffer,
     holds: u32,
@@ -17,15 +17,15 @@ struct Slip {
 
 type Free = Arc<Mutex<Vec<Slip>>>;
 
-/// A slip that went with an encoder; it comes back when that has run, or is dropped.
+/// A slip that was encoded; it returns to `free` when the encoder has run or was dropped.
 struct Away {
     slip: Option<Slip>,
     free: Free,
 }
 
-/// Slips for the slices that may be in flight, and one to encode.
+/// Slips for the slices in flight, and one for the next.
 pub(crate) struct Receipts {
-    /// 1 and 2, to copy from.
+    /// 1 and 2, the sources of the copies.
     numbers: wgpu::Buffer,
     free: Free,
 }
@@ -40,15 +40,15 @@ impl Receipts {
         Receipts { numbers, free: Arc::new(Mutex::new((0..slips).map(|_| Slip::new(gpu)).collect())) }
     }
 
-    /// Bytes and number of the buffers for so many slips.
+    /// Bytes and number of the buffers for this many slips.
     pub fn needs(slips: usize) -> (u64, u64) {
         ((slips as u64 + 2) * BYTES, slips as u64 + 1)
     }
 
-    /// Encodes a receipt: `done` is called once everything encoded so far has run, and dropped if it was refused.
+    /// Encodes a receipt: `done` is called once everything encoded so far has run, and dropped if the device rejected it.
     pub fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, done: impl FnOnce() + Send + 'static) {
         let slip = self.free.lock().unwrap_or_else(|e| e.into_inner()).pop().unwrap_or_else(|| Slip::new(gpu));
-        // Never the number that the slip holds: that would come back without a copy.
+        // Not the number already in the slip: that would be read back even if the copy never ran.
         let number = if slip.holds == 1 { 2 } else { 1 };
         let buffer = slip.buffer.clone();
         encoder.copy_buffer_to_buffer(&self.numbers, u64::from(number - 1) * BYTES, &buffer, 0, BYTES);
@@ -56,7 +56,7 @@ impl Receipts {
         encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., move |mapped| {
             let ran = match mapped {
                 Ok(()) => away.slip.as_mut().and_then(Slip::read) == Some(number),
-                // A device that is lost maps nothing: what reads next meets that.
+                // A lost device maps nothing: the next read reports that.
                 Err(_) => true,
             };
             drop(away);
@@ -73,7 +73,7 @@ impl Slip {
         Slip { buffer: gpu.create_buffer("receipt", BYTES, usage), holds: 0 }
     }
 
-    /// Takes the number out of the mapped buffer.
+    /// Reads the number from the mapped buffer and unmaps it.
     fn read(&mut self) -> Option<u32> {
         let number = bytemuck::pod_read_unaligned(&self.buffer.get_mapped_range(..).ok()?);
         self.buffer.unmap();

@@ -1,7 +1,7 @@
-//! Replaying compiled plans: submits cut by measured time, a bounded number in flight, completion by callback.
+//! Replays compiled plans: submits of bounded time, a bounded number of them in flight, completion by callback.
 //!
-//! Everything goes in slices ([`super::slice`]). [`Runner::run`] submits them itself and blocks for room; engines that a host may drive take
-//! theirs from [`super::guest`].
+//! All commands are submitted in slices ([`super::slice`]). [`Runner::run`] submits its own and blocks until another may be in flight;
+//! engines that a host may drive use [`super::guest`].
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,28 +19,28 @@ use super::slice::{Budget, Outcome, Slice};
 use super::wait;
 use crate::error::{Error, Result};
 
-/// Submits work of compiled plans in pieces of bounded time.
+/// Submits commands of compiled plans in slices of bounded time.
 ///
-/// How long a piece will take is predicted from its cost and the pace of the submits that have ended.
+/// The time of a slice is predicted from its cost and the measured times of earlier submits.
 pub struct Runner {
     gpu: Gpu,
-    /// The longest a submit of its own should take.
+    /// The longest that one of its own submits should take.
     limit: Duration,
     pace: Pace,
     in_flight: VecDeque<Flight>,
     last_done: Option<Instant>,
     last_slice: Option<Duration>,
-    /// When the device was last asked whether it is there.
+    /// When the device was last checked for loss.
     asked: Option<Instant>,
     /// Times the slices that a host submits.
     clock: Option<Clock>,
-    /// Tells which of those have run.
+    /// Detects which of those slices have run.
     receipts: Option<Receipts>,
-    /// Slices that took off.
+    /// Number of submitted slices so far.
     serial: u64,
-    /// The most commands of a submit.
+    /// The most commands in a submit.
     pub(crate) most_commands: usize,
-    /// What this runner has done so far.
+    /// Totals of this runner.
     pub done: Done,
 }
 
@@ -50,17 +50,17 @@ pub struct Done {
     pub submits: u64,
     /// Launches and clears.
     pub commands: u64,
-    /// The time this thread took to encode and submit them.
+    /// Time that this thread spent encoding and submitting.
     pub host: Duration,
 }
 
-/// A slice that is with the device, or will be once a host submits it.
+/// A slice that was submitted, or that a host will submit.
 pub(super) struct Flight {
-    /// Slices that took off before it.
+    /// Number of slices that were submitted before it.
     serial: u64,
-    /// None where a host says that it has submitted it.
+    /// `None` if the host submitted it, so that only its ticket says so.
     index: Option<wgpu::SubmissionIndex>,
-    /// Whether its end is waited for, and therefore seen when it comes.
+    /// Whether the host blocks until its end, so that the end is noticed at once.
     waited: bool,
     parts: Vec<Part>,
     commands: usize,
@@ -83,29 +83,29 @@ impl Flight {
         }
     }
 
-    /// What is to be called when its commands have run, and dropped when they never will.
+    /// The callback for the end of its commands; it is dropped if they never run.
     fn done(&self) -> impl FnOnce() + Send + 'static {
         let outcome = self.outcome.clone();
         move || outcome.done.send(Instant::now())
     }
 
-    /// Takes note of its submit.
+    /// Records the index of its submit.
     pub fn submitted_as(&mut self, index: wgpu::SubmissionIndex) {
         self.index = Some(index);
     }
 }
 
-/// Submits that may be in flight. Each holds at most one step, so memory, Ctrl-C and a host's frame stay bounded.
+/// The most submits in flight. The runner's limit or a host's budget bounds each, and so memory, Ctrl-C and frame times.
 const IN_FLIGHT: usize = 2;
-/// Pairs of timestamps, and receipts: one for each submit in flight, and one for the next.
+/// Pairs of timestamps, and receipts: one per submit in flight, and one for the next.
 const CLOCKS: usize = IN_FLIGHT + 1;
-/// A slice that runs so long is a reason to ask whether the device is there.
+/// A slice that runs longer than this is a reason to check the device for loss.
 const STUCK: Duration = Duration::from_secs(1);
-/// How long a blocking call waits for a slice that its ticket says was submitted, while the device has nothing to do.
+/// While the device is idle, a blocking call waits this long for a slice that was reported as submitted.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Runner {
-    /// Submits of at most 100 ms on GPUs and 1 s on software adapters, which have no watchdog.
+    /// Limits submits to 100 ms on GPUs, and to 1 s on software adapters, which have no watchdog.
     pub fn new(gpu: &Gpu) -> Runner {
         let software = gpu.traits().software;
         Runner {
@@ -124,50 +124,50 @@ impl Runner {
         }
     }
 
-    /// The same, with receipts for what a host submits, and with timestamps around it where the device has them.
+    /// As [`Runner::new`], with receipts for the slices that a host submits, and with timestamps around them if the device has them.
     ///
     /// # Errors
-    /// [`Error::Device`] when the driver refuses their buffers.
+    /// [`Error::Device`] when the driver refuses to allocate their buffers.
     pub(super) async fn timed(gpu: &Gpu) -> Result<Runner> {
         let make = || (Clock::new(gpu, CLOCKS), Receipts::new(gpu, CLOCKS));
         let (clock, receipts) = gpu.guarded("allocating timestamps and receipts", make).await?;
         Ok(Runner { clock, receipts: Some(receipts), ..Runner::new(gpu) })
     }
 
-    /// Bytes and number of the buffers that [`Runner::timed`] makes.
+    /// Bytes and number of the buffers that [`Runner::timed`] creates.
     pub(super) fn needs(gpu: &Gpu) -> (u64, u64) {
         let (clocks, receipts) = (Clock::needs(gpu, CLOCKS), Receipts::needs(CLOCKS));
         (clocks.0 + receipts.0, clocks.1 + receipts.1)
     }
 
-    /// The longest time of a submit of its own.
+    /// The longest that one of its own submits should take.
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Changes the longest time of a submit.
+    /// Sets [`Runner::limit`].
     pub fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
     }
 
-    /// When the last submit that [`Runner::poll`] took note of had ended.
+    /// When the last submit that [`Runner::poll`] found finished had ended.
     pub fn last_done(&self) -> Option<Instant> {
         self.last_done
     }
 
-    /// What the last slice that has ended took, as far as this can tell.
+    /// Duration of the last finished slice; without timestamps an estimate.
     pub fn last_slice(&self) -> Option<Duration> {
         self.last_slice
     }
 
-    /// How many times all of these commands are predicted to run in `time`.
+    /// How often these commands can run in `time`, as predicted.
     pub fn fitting(&self, compiled: &Compiled, ranges: &[Range<usize>], time: Duration) -> usize {
         let commands = ranges.iter().flat_map(|range| &compiled.commands[range.clone()]);
         let seconds: f64 = commands.map(|command| self.pace.seconds(Part { work: command.work, cost: command.cost })).sum();
         (time.as_secs_f64() / seconds) as usize
     }
 
-    /// Takes from the front of `ranges` as many commands as are predicted to stay within the limit; at least one if there is any.
+    /// Takes commands from the front of `ranges` as long as they are predicted to stay within the limit, but at least one.
     pub(crate) fn take_piece(&self, compiled: &Compiled, ranges: &mut VecDeque<Range<usize>>) -> (Slice, Vec<Range<usize>>) {
         let mut slice = Slice::new(Budget { dispatches: self.most_commands, time: self.limit, ..Budget::default() }, None);
         let mut taken = vec![];
@@ -192,7 +192,7 @@ impl Runner {
         self.gpu.check()
     }
 
-    /// Whether slices of a host are timed by the device.
+    /// Whether the device times the slices of a host.
     pub(super) fn has_clock(&self) -> bool {
         self.clock.is_some()
     }
@@ -206,7 +206,7 @@ impl Runner {
         Slice::new(budget, pair)
     }
 
-    /// Moves commands from the front of `range` into the slice, as its budget allows, and says which.
+    /// Moves as many commands as the budget allows from the front of `range` into the slice; returns their range.
     pub(super) fn take(&self, compiled: &Compiled, slice: &mut Slice, range: &mut Range<usize>) -> Range<usize> {
         slice.take(compiled, &self.pace, range)
     }
@@ -224,7 +224,7 @@ impl Runner {
         flight
     }
 
-    /// Takes note that a slice was submitted.
+    /// Adds a submitted slice to those in flight.
     pub(super) fn took_off(&mut self, flight: Flight, submitted: Instant) {
         if let Some(clock) = self.clock.as_mut().filter(|_| flight.clock.is_some()) {
             clock.commit();
@@ -235,22 +235,22 @@ impl Runner {
         self.serial += 1;
     }
 
-    /// How many slices have taken off.
+    /// Number of submitted slices so far.
     pub(super) fn taken_off(&self) -> u64 {
         self.serial
     }
 
-    /// Whether the first so many slices that took off have ended.
+    /// Whether the first `count` submitted slices have ended.
     pub(super) fn ended(&self, count: u64) -> bool {
         self.in_flight.iter().all(|flight| flight.serial >= count || flight.outcome.done.peek().is_some())
     }
 
-    /// Whether a slice is in flight that only its ticket says was submitted.
+    /// Whether a slice is in flight whose submit is known only from its ticket.
     pub(super) fn takes_a_hosts_word(&self) -> bool {
         self.in_flight.iter().any(|flight| flight.index.is_none() && flight.outcome.may_run())
     }
 
-    /// Takes note of submits that have ended; true if another may be submitted.
+    /// Removes finished submits from those in flight and learns from their times; true if another may be submitted.
     pub fn poll(&mut self) -> bool {
         while let Some(flight) = self.in_flight.front() {
             let timed = flight.clock.and_then(|pair| self.clock.as_ref().map(|clock| (clock, pair)));
@@ -275,14 +275,14 @@ impl Runner {
         self.in_flight.len() < IN_FLIGHT
     }
 
-    /// What a host has to be told: a device that no longer answers, or a slice that never was submitted.
+    /// Reports what a host must know: that the device is lost, or that a slice was never submitted.
     ///
     /// # Errors
     /// [`Error::Device`] and [`Error::Usage`].
     pub fn check(&mut self) -> Result<()> {
         self.gpu.check()?;
         self.check_abandoned()?;
-        // A lent device does not tell that it was lost, its host's callback does. Work that takes very long is reason to ask.
+        // A borrowed device reports its loss only to the host's callback, so check it when a slice takes very long.
         let stuck =
             self.in_flight.front().is_some_and(|flight| flight.submitted.max(self.asked.unwrap_or(flight.submitted)).elapsed() > STUCK);
         if stuck {
@@ -292,7 +292,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Blocks until another submit may go.
+    /// Blocks until another submit may be in flight.
     ///
     /// # Errors
     /// [`Error::Device`] when the device is lost; [`Error::Usage`] when a slice was not submitted although its ticket says so.
@@ -330,8 +330,8 @@ impl Runner {
             if self.in_flight.len() < before {
                 return Ok(());
             }
-            // The device has nothing left to do. A thread of the host's that polls it may be calling the callbacks just now. What the
-            // engine submitted itself is submitted, however long that takes.
+            // The device is idle, but another thread of the host may be running the callbacks at this moment. What the engine submitted
+            // itself will end, however long it takes.
             let idle = *idle.get_or_insert_with(Instant::now);
             if own.is_none() && idle.elapsed() > PATIENCE {
                 return Err(not_submitted());
@@ -340,7 +340,7 @@ impl Runner {
         }
     }
 
-    /// Blocks until what hosts say that they have submitted has run: nothing else of the engine may go before it.
+    /// Blocks until all slices that a host reported as submitted have run: nothing else of the engine may run before them.
     ///
     /// # Errors
     /// As [`Runner::wait_for_room`].
@@ -353,7 +353,7 @@ impl Runner {
     }
 
     /// # Errors
-    /// [`Error::Usage`] when a slice that was said to be submitted never was: its encoder is gone, and nothing has run.
+    /// [`Error::Usage`] when a slice was reported as submitted, but its encoder was dropped or rejected.
     pub(super) fn check_abandoned(&self) -> Result<()> {
         if self.in_flight.iter().any(|flight| flight.outcome.is_gone()) {
             return Err(self.gone());
@@ -361,12 +361,12 @@ impl Runner {
         Ok(())
     }
 
-    /// Why a slice never ran that was said to be submitted: a device that is lost may drop what it was given.
+    /// Why a slice that was reported as submitted never ran: a lost device may drop submitted commands.
     pub(super) fn gone(&self) -> Error {
         self.gpu.ask().err().unwrap_or_else(thrown_away)
     }
 
-    /// Forgets the slices that never were submitted although their tickets say so.
+    /// Forgets the slices that never ran although their tickets say that they were submitted.
     pub(super) fn forget_abandoned(&mut self) {
         self.in_flight.retain(|flight| !flight.outcome.is_gone());
     }
@@ -392,11 +392,11 @@ impl Runner {
 
 fn thrown_away() -> Error {
     Error::usage(
-        "an encoder was thrown away, or refused as the device's error handler was told, although its ticket was told `submitted`: \
-         part of a step is missing, begin anew from a snapshot or a prompt",
+        "an encoder was dropped, or the device rejected it and told its error handler, although `Ticket::submitted` was called: \
+         part of a step is missing, restore a snapshot or begin a new prompt",
     )
 }
 
 pub(super) fn not_submitted() -> Error {
-    Error::usage("a ticket was told `submitted`, but its encoder was not submitted: submit it first")
+    Error::usage("`Ticket::submitted` was called, but its encoder was not submitted: submit it first")
 }

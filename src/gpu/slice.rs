@@ -1,4 +1,4 @@
-//! Slices: a part of a plan's commands that fits into a frame, and what becomes of it once a host has its commands.
+//! Slices: a part of a plan's commands that fits into a frame, and its state after a host has encoded it.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,17 @@ use super::pace::{Pace, Part};
 use super::plan::Phase;
 use super::wait::Signal;
 
-/// How much of its work an engine may encode at once. The default has no bound: all that may be in flight.
+/// How much work an engine may encode in one call. The default has no bound except the number of inputs that may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// At most so many dispatches, 0 for none at all; one that was cut when its plan was compiled counts once a part.
+    /// The most dispatches; 0 encodes nothing. A dispatch that was cut when its plan was compiled counts once for each part.
     pub dispatches: usize,
-    /// At most what is predicted to take so long on the device, learned from the slices before. One dispatch, or one part of a cut one,
-    /// is always encoded, however long it takes: [`super::options::Options::fine`] cuts them small.
+    /// The longest predicted device time, learned from earlier slices. At least one dispatch, or one part of a cut one, is always encoded,
+    /// however long it takes: [`super::options::Options::fine`] cuts them small.
     pub time: Duration,
-    /// At most the rest of the step under way and so many steps behind it, less one: 1 ends a slice where its step ends.
+    /// The most steps that may end in the slice: 1 ends it at the end of the current step.
     pub steps: u64,
-    /// Nothing of this phase of a step, nor behind it: a host that has work of its own to do at that place lets all before it go first.
+    /// Ends the slice before this phase of a step, for a host that has work of its own to encode there.
     pub before: Option<Phase>,
 }
 
@@ -40,21 +40,21 @@ impl Budget {
         Budget { time: most, ..Budget::default() }
     }
 
-    /// The same, but not beyond so many ends of steps.
+    /// The same, with at most this many step ends.
     pub fn steps(self, most: u64) -> Budget {
         Budget { steps: most, ..self }
     }
 
-    /// The same, but nothing of this phase.
+    /// The same, ending before this phase.
     pub fn before(self, phase: Phase) -> Budget {
         Budget { before: Some(phase), ..self }
     }
 }
 
-/// What a host holds of commands that were encoded into its encoder.
+/// A host's handle on the commands that were encoded into its encoder.
 ///
-/// Call [`Ticket::submitted`] once the encoder's commands were given to the queue. A ticket that is dropped instead takes the slice back:
-/// drop the encoder too, and the next call encodes the same commands again.
+/// Call [`Ticket::submitted`] after submitting the encoder. Dropping the ticket instead cancels the slice: drop the encoder too, and the
+/// next call encodes the same commands again.
 #[must_use = "a ticket that is dropped takes its slice back: call `submitted` once the encoder was submitted"]
 #[derive(Debug)]
 pub struct Ticket {
@@ -63,7 +63,7 @@ pub struct Ticket {
     predicted: Duration,
 }
 
-/// What became of a slice, shared by its ticket, its encoder's callback and its engine.
+/// The state of a slice, shared by its ticket, the encoder's callback and its engine.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     fate: Mutex<Fate>,
@@ -72,7 +72,7 @@ pub(crate) struct Outcome {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// The ticket is there.
+    /// The ticket is neither submitted nor dropped.
     #[default]
     Open,
     Submitted(Instant),
@@ -84,14 +84,13 @@ impl Outcome {
         *self.fate.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Whether the encoder was dropped and nothing of it has run. Ask its engine only, which holds no more than one of these, once the
-    /// ticket is gone.
+    /// Whether the encoder was dropped and never ran. Only for the engine, which holds exactly one reference, once the ticket is gone.
     pub fn is_gone(self: &Arc<Self>) -> bool {
-        // In this order: a callback notes the end first and is dropped then.
+        // This order matters: a callback first sends `done`, then drops its reference.
         Arc::strong_count(self) == 1 && self.done.peek().is_none()
     }
 
-    /// Whether it has not run, and its encoder is still there or with the device.
+    /// Whether it has not run, and its encoder still exists or is with the device.
     pub fn may_run(self: &Arc<Self>) -> bool {
         self.done.peek().is_none() && !self.is_gone()
     }
@@ -109,22 +108,22 @@ impl Ticket {
         Ticket { outcome, dispatches, predicted: Duration::from_secs_f64(seconds) }
     }
 
-    /// Of nothing.
+    /// A ticket for no commands.
     pub(crate) fn empty() -> Ticket {
         Ticket { outcome: Arc::default(), dispatches: 0, predicted: Duration::ZERO }
     }
 
-    /// The encoder was submitted, or will be before anything else of this engine is.
+    /// Says that the encoder was submitted, or will be before anything else of this engine is.
     pub fn submitted(self) {
         self.outcome.decide(Fate::Submitted(Instant::now()));
     }
 
-    /// Dispatches encoded; 0 while two slices are still running.
+    /// Number of dispatches encoded; 0 if there was nothing to do or two slices were still running.
     pub fn dispatches(&self) -> usize {
         self.dispatches
     }
 
-    /// What they are predicted to take on the device.
+    /// Predicted device time of these dispatches.
     pub fn predicted(&self) -> Duration {
         self.predicted
     }
@@ -136,7 +135,7 @@ impl Drop for Ticket {
     }
 }
 
-/// Commands on their way into one submit.
+/// Commands that are collected for one submit.
 #[derive(Debug, Default)]
 pub struct Slice {
     seconds_left: f64,
@@ -148,13 +147,13 @@ pub struct Slice {
     /// Predicted seconds.
     pub seconds: f64,
     full: bool,
-    /// The pair of timestamps around it.
+    /// The pair of timestamps around the slice.
     pub(crate) clock: Option<usize>,
 }
 
 impl Slice {
     pub(crate) fn new(budget: Budget, clock: Option<usize>) -> Slice {
-        // A budget below a nanosecond or above a week is as good as that.
+        // Clamped to 1 ns and 11 days: any budget beyond these is equivalent.
         let seconds_left = budget.time.as_secs_f64().clamp(1e-9, 1e6);
         Slice {
             seconds_left,
@@ -175,17 +174,17 @@ impl Slice {
         self.commands == 0
     }
 
-    /// Ends the slice here.
+    /// Ends the slice.
     pub fn close(&mut self) {
         self.full = true;
     }
 
-    /// Whether the budget ends in front of this phase.
+    /// Whether the budget ends the slice before this phase.
     pub fn ends_before(&self, phase: Phase) -> bool {
         self.before == Some(phase)
     }
 
-    /// Moves what fits from the front of `range` into the slice and says which commands those are. The first one of a slice always fits.
+    /// Moves the commands that fit from the front of `range` into the slice; returns their range. A slice's first command always fits.
     pub(crate) fn take(&mut self, compiled: &Compiled, pace: &Pace, range: &mut Range<usize>) -> Range<usize> {
         let start = range.start;
         while !self.full && range.start < range.end {

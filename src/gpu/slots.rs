@@ -1,7 +1,7 @@
-//! Staging in the steady state: a ring of mapped buffers that feeds each run of a plan its inputs, and one that brings results back.
+//! Staging in the steady state: a ring of mapped buffers uploads the inputs of each run of a plan, and a buffer reads results back.
 //!
-//! A plain queue write would land before the whole submit and make a staging buffer each time; a slot is filled while it is mapped,
-//! copied into place by the encoder, and maps itself again when that submit has run.
+//! `Queue::write_buffer` would take effect before the whole submit and allocate a staging buffer each time; a slot is filled while it is
+//! mapped, copied by the encoder, and mapped again when that submit has run.
 
 use web_time::Instant;
 
@@ -19,7 +19,7 @@ pub struct Slots {
 
 struct Slot {
     buffer: wgpu::Buffer,
-    /// Set once the slot is mapped; `None` while it is on its way.
+    /// Receives the result of mapping the slot; empty while the slot is in flight.
     mapped: Signal<Result<(), wgpu::BufferAsyncError>>,
     state: State,
 }
@@ -30,19 +30,19 @@ enum State {
     Away,
     /// Mapped: it can be filled.
     Ready,
-    /// It holds data that no submit has taken along.
+    /// It holds data that was not submitted yet.
     Filled,
 }
 
 impl Slot {
-    /// Whether it went with an encoder that was dropped: nothing is left that would send.
+    /// Whether the slot was encoded and its encoder was dropped: then no callback is left that could send.
     fn is_lost(&self) -> bool {
         self.state == State::Away && self.mapped.is_alone()
     }
 }
 
 impl Slots {
-    /// As many as may be in flight, and one to fill.
+    /// One for each submit that may be in flight, and one to fill.
     pub const COUNT: u64 = 3;
 
     /// Bytes that [`Slots::new`] allocates.
@@ -66,7 +66,7 @@ impl Slots {
         (self.next + ahead) % self.slots.len()
     }
 
-    /// Whether a slot can be filled now: the next one, or one `ahead` of it.
+    /// Whether the slot that is `ahead` places after the next one can be filled now.
     pub fn ready(&mut self, ahead: usize) -> Result<bool> {
         let (index, there) = (self.at(ahead), ahead < self.slots.len());
         let slot = &mut self.slots[index];
@@ -77,7 +77,7 @@ impl Slots {
         Ok(there && slot.state == State::Ready)
     }
 
-    /// Maps the slots again whose data no submit has taken along, and none will: the encoders that they were copied by are gone.
+    /// Maps again the slots whose data was never submitted because their encoders were dropped.
     pub fn recall(&mut self) {
         for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Filled || slot.is_lost()) {
             slot.state = State::Away;
@@ -104,7 +104,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Copies a filled slot to `target` and lets it map itself again once the encoder's submit has run.
+    /// Copies a filled slot to `target`, and maps the slot again when the encoder's submit has run.
     pub fn encode(&self, ahead: usize, encoder: &mut wgpu::CommandEncoder, target: &wgpu::Buffer) {
         let slot = &self.slots[self.at(ahead)];
         assert!(slot.state == State::Filled, "the slot is {:?}", slot.state);
@@ -113,7 +113,7 @@ impl Slots {
         encoder.map_buffer_on_submit(&slot.buffer, wgpu::MapMode::Write, .., move |result| sender.send(result));
     }
 
-    /// So many slots went with a submit.
+    /// Advances the ring past `count` slots that were submitted.
     pub fn commit(&mut self, count: usize) {
         for _ in 0..count {
             self.slots[self.next].state = State::Away;
@@ -122,7 +122,7 @@ impl Slots {
     }
 }
 
-/// One staging buffer that results come back through, without a wait.
+/// One staging buffer that reads results back without blocking.
 pub struct Readback {
     gpu: Gpu,
     buffer: wgpu::Buffer,
@@ -135,9 +135,9 @@ pub struct Readback {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     None,
-    /// On its way, under the name that the caller gave it.
+    /// In flight, with the caller's tag.
     Asked(u64),
-    /// On its way, and no longer wanted.
+    /// In flight, and the result is no longer wanted.
     Forgotten,
 }
 
@@ -153,7 +153,7 @@ impl Readback {
         self.request == Request::None
     }
 
-    /// Copies the start of `source` when this encoder's submit has run; `tag` comes back with the bytes.
+    /// Encodes a copy of the start of `source`, and maps it when the encoder's submit has run; `poll` returns `tag` with the bytes.
     ///
     /// # Panics
     /// When a request is in flight.
@@ -165,8 +165,8 @@ impl Readback {
         encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| sender.send((Instant::now(), result)));
     }
 
-    /// Has the start of `source` copied behind everything submitted so far; `tag` comes back with the bytes. Nothing happens while a request
-    /// is in flight. How many slices it is asked behind is kept, see [`Readback::behind`].
+    /// Submits a copy of the start of `source`, which runs after everything submitted so far; `poll` returns `tag` with the bytes. Does
+    /// nothing while a request is in flight. `behind` is the number of slices that were submitted before it, see [`Readback::behind`].
     ///
     /// # Errors
     /// [`crate::error::Error::Device`] when the device is lost.
@@ -180,24 +180,24 @@ impl Readback {
         self.gpu.check()
     }
 
-    /// How many slices the last [`Readback::fetch`] was asked behind.
+    /// The number of slices that were submitted before the last [`Readback::fetch`].
     pub fn behind(&self) -> u64 {
         self.behind
     }
 
-    /// Drops what a request in flight brings: the place that it was asked at is no more. The next one waits until it has come.
+    /// Discards the result of the request in flight as outdated. The next request must wait until it has arrived.
     pub fn forget(&mut self) {
         if !self.idle() {
             self.request = Request::Forgotten;
         }
     }
 
-    /// When the last bytes that [`Readback::poll`] gave had come, however long they then waited for it.
+    /// When the bytes that [`Readback::poll`] returned last arrived, which may be long before that poll.
     pub fn came(&self) -> Option<Instant> {
         self.came
     }
 
-    /// The bytes of the request in flight, with its tag, once they have come.
+    /// The bytes and the tag of the request in flight, once they have arrived.
     pub fn poll(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
         let Some((came, result)) = self.mapped.take() else { return Ok(None) };
         self.came = Some(came);

@@ -1,14 +1,14 @@
-//! Virtual tensors: named, shaped, typed views of storage that a plan will lay out.
+//! Virtual tensors: named, shaped, typed views of storages that a plan will lay out.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// What a tensor's elements are.
+/// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     F32,
     U32,
-    /// The upper half of an f32, two in a word.
+    /// bfloat16, the upper half of an f32; two elements in a word.
     Bf16,
 }
 
@@ -22,13 +22,13 @@ impl Dtype {
     }
 }
 
-/// A view of one storage of a [`super::plan::Plan`]: a name, a shape, and where it begins.
+/// A view of one storage of a [`super::plan::Plan`]: name, shape, element type and offset.
 #[derive(Clone)]
 pub struct Tensor {
     pub name: Arc<str>,
     pub shape: Vec<usize>,
     pub dtype: Dtype,
-    /// Index of the storage it lies in.
+    /// Index of its storage.
     pub(crate) storage: usize,
     /// Byte offset in the storage, a multiple of 256.
     pub(crate) offset: u64,
@@ -49,7 +49,7 @@ impl Tensor {
         padded(self.len(), self.dtype)
     }
 
-    /// The byte of its storage behind it.
+    /// Byte offset of its end in the storage.
     pub(crate) fn end(&self) -> u64 {
         self.offset + self.bytes()
     }
@@ -71,7 +71,7 @@ impl fmt::Debug for Tensor {
     }
 }
 
-/// Bytes of so many elements, padded to a multiple of 16.
+/// Bytes of this many elements, padded to a multiple of 16.
 pub fn padded(elements: usize, dtype: Dtype) -> u64 {
     (elements as u64 * dtype.size()).next_multiple_of(16)
 }

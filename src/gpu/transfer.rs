@@ -1,4 +1,4 @@
-//! Bytes between host and device through two staging buffers, made once and counted in the memory plan.
+//! Transfers between host and device through two staging buffers, which are created once and counted in the memory plan.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -9,7 +9,7 @@ use super::Gpu;
 use super::wait::Signal;
 use crate::error::Result;
 
-/// The staging buffers of a compiled plan. Each serves one transfer at a time, later ones wait for their turn.
+/// The staging buffers of a compiled plan. Each serves one transfer at a time; later transfers wait.
 pub struct Transfer {
     up: Staging,
     down: Staging,
@@ -21,14 +21,14 @@ struct Staging {
     turn: Mutex<Turn>,
 }
 
-/// Whether a transfer has the buffer, and who waits for it.
+/// Whether a transfer uses the buffer, and the wakers of those that wait.
 #[derive(Default)]
 struct Turn {
     taken: bool,
     waiting: VecDeque<Waker>,
 }
 
-/// The turn of one transfer; a future that is dropped half way leaves the buffer as it found it.
+/// The exclusive use of a staging buffer by one transfer; dropping it, as with a cancelled future, unmaps and releases the buffer.
 struct Taken<'s> {
     staging: &'s Staging,
     mapping: Mapping,
@@ -42,13 +42,13 @@ enum Mapping {
     Mapped,
 }
 
-/// Longer transfers go in pieces of this many bytes.
+/// Longer transfers are split into pieces of this many bytes.
 pub(crate) const PIECE: u64 = 1 << 20;
 
 impl Transfer {
-    /// Staging buffers of a compiled plan.
+    /// Number of staging buffers of a compiled plan.
     pub const BUFFERS: u64 = 2;
-    /// Their bytes.
+    /// Their size in bytes.
     pub const BYTES: u64 = 2 * PIECE;
 
     pub(crate) fn new(gpu: &Gpu) -> Transfer {
@@ -102,7 +102,7 @@ impl Staging {
         self.turn.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Waits until no other transfer has the buffer.
+    /// Waits until no other transfer uses the buffer.
     async fn take(&self) -> Taken<'_> {
         poll_fn(|context| {
             let mut turn = self.turn();
@@ -132,7 +132,7 @@ impl Taken<'_> {
     fn unmap(&mut self) {
         match std::mem::take(&mut self.mapping) {
             Mapping::None => {}
-            // One that failed is not mapped, and wgpu finds fault with an unmap then.
+            // If mapping failed the buffer is not mapped, and unmapping it would be a validation error.
             Mapping::Asked(mapped) if matches!(mapped.take(), Some(Err(_))) => {}
             Mapping::Asked(_) | Mapping::Mapped => self.staging.buffer.unmap(),
         }
@@ -144,7 +144,7 @@ impl Drop for Taken<'_> {
         self.unmap();
         let mut turn = self.staging.turn();
         turn.taken = false;
-        // All of them: one that was woken may have been dropped since.
+        // Wakes all of them: a single one might belong to a future that was dropped meanwhile.
         turn.waiting.drain(..).for_each(Waker::wake);
     }
 }

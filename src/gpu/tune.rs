@@ -1,8 +1,8 @@
-//! Which variant of each kernel is fastest on this adapter, measured on the very dispatches of a plan.
+//! Finds the fastest variant of each kernel on this adapter, by timing the dispatches of a plan.
 //!
-//! Dispatches are grouped by kernel and shape class; of each group the costliest is timed alone, on scratch buffers of its sizes, never on
-//! a run's own. Every variant that the adapter runs is a candidate; its result must agree with the default's, and to be taken it must beat
-//! the default by [`MARGIN`]. Nothing in here happens by itself: timing noise may not change a result.
+//! Dispatches are grouped by kernel and shape class; the most expensive of each group is timed alone, on scratch buffers of the same sizes,
+//! never on a run's own buffers. Every variant that runs on the adapter is a candidate; it is chosen if its result agrees with the
+//! default's and it is faster by [`MARGIN`]. Only an explicit call tunes: timing noise must not change a run's results.
 
 mod data;
 #[cfg(feature = "files")]
@@ -23,61 +23,61 @@ use super::variants::{Choice, Class};
 use super::wait::{self, block_on};
 use crate::error::Result;
 
-/// By how much a variant must be faster than the default to be taken.
+/// A variant is chosen only if it is faster than the default by this fraction.
 pub const MARGIN: f64 = 0.03;
 
-/// A candidate whose best time so far is so many times the fastest's is not timed any further.
+/// A candidate whose best time so far is this many times the fastest's is not timed any further.
 const HOPELESS: f64 = 2.0;
 
-/// How many times slower than the fastest a variant must have been in the kernel that another continues to be left out there unseen.
+/// A variant is not timed in a kernel if it was this many times slower than the fastest in the kernel that this one extends.
 const FAR: f64 = 3.0;
 
-/// Shapes are near each other up to this distance.
+/// Shapes up to this distance count as near.
 const NEAR: u64 = 32;
 
-/// How long one measurement should take: long beside a submit, short beside a user's patience.
+/// How long one measurement should take: long compared with a submit, short for a user who waits.
 const LONG_ENOUGH: Duration = Duration::from_millis(10);
 
 const PHASE: Phase = Phase("tune");
 
 /// The dispatches of one kernel and shape class.
 pub struct Group<'p> {
-    /// The costliest of them.
+    /// The most expensive of them.
     dispatch: &'p Dispatch,
     pub class: Class,
-    /// Dispatches in all plans.
+    /// Number of dispatches in all plans.
     pub calls: usize,
 }
 
-/// What was found for one kernel and shape class.
+/// The timings of one kernel and shape class.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub kernel: String,
     pub class: Class,
     pub calls: usize,
     pub candidates: Vec<Candidate>,
-    /// Index of the candidate that the adapter takes without tuning.
+    /// Index of the candidate that is used without tuning.
     pub default: usize,
-    /// Index of the one to take.
+    /// Index of the candidate to use.
     pub chosen: usize,
 }
 
-/// One variant and what came of it.
+/// One variant with its timing.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     pub variant: &'static str,
-    /// Median seconds of one dispatch, or why it is out of the question.
+    /// Median seconds of one dispatch, or why it was not timed.
     pub seconds: Result<f64, String>,
 }
 
 impl Row {
-    /// The choice to write down.
+    /// The choice to store.
     pub fn choice(&self) -> Choice {
         let variant = self.candidates[self.chosen].variant.to_owned();
         Choice { kernel: self.kernel.clone(), class: Some(self.class), variant }
     }
 
-    /// Seconds of one dispatch by a variant, if it was timed.
+    /// Seconds of one dispatch with a variant, if it was timed.
     fn timed(&self, variant: &str) -> Option<f64> {
         self.candidates.iter().find(|candidate| candidate.variant == variant)?.seconds.clone().ok()
     }
@@ -86,13 +86,13 @@ impl Row {
         self.candidates.iter().filter_map(|candidate| candidate.seconds.clone().ok()).fold(f64::INFINITY, f64::min)
     }
 
-    /// Seconds of one dispatch by default and as chosen.
+    /// Seconds of one dispatch with the default and with the chosen variant.
     pub fn seconds(&self) -> [f64; 2] {
         [self.default, self.chosen].map(|index| self.candidates[index].seconds.clone().unwrap_or(f64::INFINITY))
     }
 }
 
-/// The groups of several plans that have more than one variant to choose from on this adapter, kernel by kernel.
+/// The groups of several plans for which this adapter has more than one variant, ordered by kernel.
 pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<Group<'p>> {
     let mut groups: Vec<Group> = vec![];
     for dispatch in plans.iter().flat_map(|plan| plan.dispatches()) {
@@ -118,12 +118,12 @@ impl Group<'_> {
         self.dispatch.kernel.name()
     }
 
-    /// Whether `wanted` names its kernel, or the file of it.
+    /// Whether `wanted` names its kernel or the kernel's file.
     pub fn is_of(&self, wanted: &str) -> bool {
         wanted == self.dispatch.kernel.name() || wanted == self.dispatch.kernel.file()
     }
 
-    /// Variants that the adapter runs, the default first; of those that are the same code for this kernel the first.
+    /// The variants that run on the adapter, the default first; of variants with equal code for this kernel only the first.
     fn candidates(&self, gpu: &Gpu) -> Vec<&'static str> {
         let Dispatch { kernel, extent, .. } = self.dispatch;
         let default = kernel.choose(gpu.traits(), extent, None);
@@ -140,13 +140,13 @@ impl Group<'_> {
         found.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Blocks while the candidates are timed, in `rounds` rounds that alternate between them. `known` gives the contents of bindings that
-    /// noise would not do for, by name; `before` is what was measured for groups before this one; `next` is called with each variant before
-    /// it is compiled.
+    /// Times the candidates in `rounds` rounds, in which they take turns; blocks. `known` returns the contents of bindings, by name, for
+    /// which noise would not be valid; `before` holds the rows of the groups that were measured before this one; `next` is called with each
+    /// variant before it is compiled.
     ///
     /// # Errors
-    /// [`crate::error::Error::Limit`] and [`crate::error::Error::Device`] as [`Plan::compile`] of the default; what goes wrong with
-    /// another candidate is told in its row.
+    /// [`crate::error::Error::Limit`] and [`crate::error::Error::Device`] as [`Plan::compile`] for the default; the error of another
+    /// candidate is stored in its row.
     pub fn measure(
         &self,
         gpu: &Gpu,
@@ -195,13 +195,12 @@ impl Group<'_> {
     }
 }
 
-/// Why a variant is not worth the time that a software driver takes to compile it, which is seconds where a dispatch takes microseconds: in
-/// the kernel that this one continues, as `matmul.forward_bias` does `matmul.forward`, it was far from the fastest at every shape near
-/// this one. Graphics cards compile soon, and leave some of their width idle at small shapes, which says nothing of larger ones: there
-/// nothing is left out.
+/// Why a variant is not worth compiling on a software driver, where that takes seconds and a dispatch microseconds: it was far from the
+/// fastest at every near shape in the kernel that this one extends, as `matmul.forward_bias` extends `matmul.forward`. Graphics cards
+/// compile quickly and are not full at small shapes, whose times then say nothing about larger ones: on them no variant is left out.
 fn far_behind((kernel, class): (&str, Class), variant: &str, before: &[Row]) -> Option<String> {
     if before.iter().any(|row| row.kernel == kernel && row.timed(variant).is_some()) {
-        return None; // it is compiled
+        return None; // it is already compiled
     }
     let continues = |stem: &str| kernel.strip_prefix(stem).is_some_and(|rest| rest.starts_with('_'));
     let near = before.iter().filter(|row| continues(&row.kernel) && class.distance(row.class) <= NEAR);
@@ -210,14 +209,14 @@ fn far_behind((kernel, class): (&str, Class), variant: &str, before: &[Row]) -> 
     (ratio >= FAR).then(|| format!("{ratio:.0} times the fastest in {} {}", row.kernel, row.class))
 }
 
-/// The fastest candidate, or the default, which comes first, unless it is beaten by [`MARGIN`].
+/// The fastest candidate if it beats the default, which comes first, by [`MARGIN`]; else the default.
 fn fastest(candidates: &[Candidate]) -> usize {
     let seconds = |index: usize| candidates[index].seconds.clone().unwrap_or(f64::INFINITY);
     let best = (0..candidates.len()).min_by(|&a, &b| seconds(a).total_cmp(&seconds(b))).unwrap_or(0);
     if seconds(best) < seconds(0) * (1.0 - MARGIN) { best } else { 0 }
 }
 
-/// A candidate that may be timed, or why it may not.
+/// A candidate that can be timed, or the reason why not.
 fn challenger(
     gpu: &Gpu,
     plan: &Plan,
@@ -242,7 +241,7 @@ fn challenger(
     Ok(contender)
 }
 
-/// A plan of this dispatch alone, each binding in a buffer of its own.
+/// A plan with this dispatch only, each binding in a buffer of its own.
 fn isolated(dispatch: &Dispatch) -> Plan {
     let mut plan = Plan::new();
     plan.begin(PHASE);
@@ -256,14 +255,14 @@ fn isolated(dispatch: &Dispatch) -> Plan {
     plan
 }
 
-/// One variant, compiled, with its times.
+/// One variant with its compiled plan and its times.
 struct Contender {
     gpu: Gpu,
     compiled: Compiled,
     runner: Runner,
     bindings: Vec<Binding>,
     tensors: Vec<Tensor>,
-    /// Dispatches of one measurement.
+    /// Dispatches in one measurement.
     repeats: usize,
     /// Seconds of the fastest of a few single dispatches.
     estimate: f64,
@@ -299,7 +298,7 @@ impl Contender {
         self.bindings.iter().zip(&self.tensors).filter(written).map(|(_, tensor)| tensor)
     }
 
-    /// Fills the bindings of some accesses with what is known, or with noise.
+    /// Fills the bindings whose access is selected with their known contents, or with noise.
     fn fill(&mut self, known: &dyn Fn(&str) -> Option<Vec<u32>>, which: &dyn Fn(Access) -> bool) -> Result<()> {
         for (seed, (binding, tensor)) in self.bindings.iter().zip(&self.tensors).enumerate().filter(|(_, (b, _))| which(b.access)) {
             let (buffer, _) = self.compiled.place(tensor);
@@ -311,7 +310,7 @@ impl Contender {
         Ok(())
     }
 
-    /// Runs once, which also has the driver compile, and reads what was written.
+    /// Runs once, which also makes the driver compile, and reads the outputs back.
     fn result(&mut self) -> Result<Vec<Vec<u32>>> {
         self.run(1)?;
         let read = |tensor: &Tensor| {
@@ -322,9 +321,9 @@ impl Contender {
         self.written().map(read).collect()
     }
 
-    /// Finds out how many dispatches make a measurement.
+    /// Determines how many dispatches a measurement needs.
     fn calibrate(&mut self) -> Result<()> {
-        // One is enough where it takes long by itself.
+        // One sample is enough if a dispatch takes long.
         while self.seconds.len() < 3 && self.seconds.iter().sum::<f64>() < 5.0 * LONG_ENOUGH.as_secs_f64() {
             self.time()?;
         }
@@ -348,12 +347,12 @@ impl Contender {
         self.runner.wait_for_all()
     }
 
-    /// The best time so far, single dispatches included.
+    /// The best time so far, including single dispatches.
     fn least(&self) -> f64 {
         self.seconds.iter().copied().fold(self.estimate, f64::min)
     }
 
-    /// Median of the rounds; of a hopeless candidate the estimate.
+    /// The median of the rounds; the estimate for a candidate that was not timed in any.
     fn median(&self) -> f64 {
         let mut seconds = self.seconds.clone();
         seconds.sort_by(f64::total_cmp);
@@ -391,16 +390,16 @@ mod tests {
         let (far, near) = ([row("a.forward", "8x8x8", 4.0)], row("a.forward", "16x8x8", 2.9));
         assert_eq!(left_out("a.forward_bias", "8x8x8", &far).unwrap(), "4 times the fastest in a.forward 8x8x8");
         assert_eq!(left_out("a.forward_bias", "32x32x16", &far).unwrap(), "4 times the fastest in a.forward 8x8x8");
-        // One shape where it was not far behind is enough, a shape far away is none; another type of storage is far away.
+        // One near shape where it was fast enough is a reason to time it; distant shapes and other element types say nothing.
         assert_eq!(left_out("a.forward_bias", "8x8x8", &[far[0].clone(), near]), None);
         assert_eq!(left_out("a.forward_bias", "32x32x32", &far), None);
         assert_eq!(left_out("a.forward_bias", "8x8x8xbf16", &far), None);
-        // Other kernels say nothing of it, and once it is compiled it is timed.
+        // Other kernels say nothing about it, and a variant that is already compiled is timed.
         assert_eq!(left_out("a.forwards", "8x8x8", &far), None);
         assert_eq!(left_out("a.backward_bias", "8x8x8", &far), None);
         assert_eq!(left_out("a.forward", "16x8x8", &far), None);
         assert_eq!(left_out("a.forward_bias", "8x8x8", &[far[0].clone(), row("a.forward_bias", "8x16x8", 9.0)]), None);
-        // One that failed was not timed.
+        // A candidate that failed was not timed.
         let failed = Row { candidates: candidates(&[Ok(1.0), Err("disagrees".into())]), ..far[0].clone() };
         assert_eq!(left_out("a.forward_bias", "8x8x8", &[failed]), None);
     }

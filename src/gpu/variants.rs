@@ -1,8 +1,8 @@
-//! Which variant each dispatch takes: choices by kernel and shape class, made by hand, by tuning, or taken over from a checkpoint.
+//! Chooses the variant of each dispatch, from choices by kernel and shape class: given by hand, by tuning, or by a checkpoint.
 //!
 //! A choice reads `matmul=tile_shared` (every kernel of a file), `matmul.forward=tile_shared` (one kernel), or
-//! `matmul.forward@1024x512x128=tile_shared` (one kernel in one shape class). The most specific one that fits a dispatch wins, of equals
-//! the last; a dispatch that none fits takes the default of its adapter.
+//! `matmul.forward@1024x512x128=tile_shared` (one kernel in one shape class). The most specific choice that matches a dispatch wins; among
+//! equals the last. A dispatch without a match uses the default of its adapter.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,17 +15,17 @@ use super::plan::Dispatch;
 use super::tensor::Dtype;
 use crate::error::{Error, Result, excerpt};
 
-/// The shape class of a dispatch: what is the same for shapes that one tile suits alike. Powers of two, `1024x512x128`.
+/// The shape class of a dispatch: shapes for which the same tile is best share a class. Powers of two, `1024x512x128`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Class {
-    /// At or above the output's rows, of the whole batch.
+    /// The output's rows over the whole batch, rounded up.
     pub rows: u64,
-    /// At or above the output's columns.
+    /// The output's columns, rounded up.
     pub cols: u64,
-    /// At or above half the FLOPs of one output: the multiply-adds of a sum.
+    /// Half the FLOPs per output element, which is the length of the sum, rounded up.
     pub inner: u64,
-    /// Whether a tensor is stored in bf16, which halves the traffic; printed as `1024x512x128xbf16`.
+    /// Whether a tensor is stored as bf16, which halves the traffic; printed as `1024x512x128xbf16`.
     pub bf16: bool,
 }
 
@@ -38,7 +38,7 @@ impl Class {
         Class { rows, cols, inner, bf16: dispatch.tensors.iter().any(|tensor| tensor.dtype == Dtype::Bf16) }
     }
 
-    /// How many times larger or smaller than another, direction by direction and multiplied; without end between types of storage.
+    /// The ratio of two classes: the product over the axes of larger divided by smaller; `u64::MAX` between element types.
     pub fn distance(self, other: Class) -> u64 {
         if self.bf16 != other.bf16 {
             return u64::MAX;
@@ -87,13 +87,13 @@ impl From<Class> for String {
 pub struct Choice {
     /// A kernel file (`matmul`) or one kernel of it (`matmul.forward`).
     pub kernel: String,
-    /// Only dispatches of this class, if given.
+    /// Restricts it to dispatches of this class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
     pub variant: String,
 }
 
-/// What files have: a choice, or the pair of kernel file and variant that checkpoints had before classes.
+/// The stored forms: a choice, or the pair of kernel file and variant in checkpoints from before shape classes.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Stored {
@@ -145,7 +145,7 @@ impl FromStr for Choice {
 }
 
 impl Choice {
-    /// The kernel file that it is about.
+    /// The file of its kernel.
     pub fn file(&self) -> &str {
         self.kernel.split('.').next().unwrap_or_default()
     }
@@ -160,12 +160,12 @@ impl Choice {
         self.names(kernel.file(), kernel.name()) && self.class.is_none_or(|class| class == Class::of(dispatch))
     }
 
-    /// Kernel before file, class before any: what fits fewer dispatches counts more.
+    /// Order of precedence: a class before none, then a kernel before a file.
     fn specificity(&self) -> (bool, bool) {
         (self.class.is_some(), self.kernel.contains('.'))
     }
 
-    /// Whether every dispatch that `other` fits is fitted by this one.
+    /// Whether it matches every dispatch that `other` matches.
     fn covers(&self, other: &Choice) -> bool {
         self.names(other.file(), &other.kernel) && (self.class.is_none() || self.class == other.class)
     }
@@ -173,7 +173,7 @@ impl Choice {
     /// Refuses a variant that is unknown or does not run here.
     ///
     /// # Errors
-    /// [`Error::Usage`] that names it and those that run here.
+    /// [`Error::Usage`] that names the variant, and lists those that run here.
     pub fn check(&self, variants: &[&Variant], traits: &Traits) -> Result<()> {
         let found = variants.iter().find(|variant| variant.name == self.variant);
         let problem = match found {
@@ -187,19 +187,19 @@ impl Choice {
     }
 }
 
-/// The variant chosen for a dispatch, if any choice fits.
+/// The variant chosen for a dispatch, if any choice matches.
 pub fn wanted<'c>(choices: &'c [Choice], dispatch: &Dispatch) -> Option<&'c str> {
     let fitting = choices.iter().filter(|choice| choice.fits(dispatch));
     fitting.max_by_key(|choice| choice.specificity()).map(|choice| choice.variant.as_str())
 }
 
-/// `base` with `over` laid over it: what `over` covers is left out, however specific it is.
+/// `base` overridden by `over`: drops the choices of `base` that one in `over` covers, however specific they are.
 pub fn layered(base: &[Choice], over: &[Choice]) -> Vec<Choice> {
     let kept = base.iter().filter(|choice| !over.iter().any(|other| other.covers(choice)));
     kept.chain(over).cloned().collect()
 }
 
-/// Refuses choices that name a variant which a kernel of these dispatches does not have or this adapter cannot run.
+/// Refuses choices of a variant that their kernel does not have or this adapter cannot run.
 ///
 /// # Errors
 /// As [`Choice::check`].

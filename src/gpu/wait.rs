@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::Gpu;
 use crate::error::Result;
 
-/// How often this process has waited for a device: a guest application expects to see no increase.
+/// How often this process has blocked on a device: a guest must not increase it.
 static WAITS: AtomicU64 = AtomicU64::new(0);
 
 /// Number of blocking waits so far.
@@ -25,7 +25,7 @@ pub fn for_device(gpu: &Gpu) -> Result<()> {
     polled.map(drop).map_err(|e| gpu.failed(format!("waiting for {} failed: {e}", gpu.info().name)))
 }
 
-/// Polls the device without blocking: callbacks of what has ended are called.
+/// Polls the device without blocking and runs the callbacks of finished work.
 pub fn look(gpu: &Gpu) -> Result<()> {
     let polled = gpu.device().poll(wgpu::PollType::Poll);
     gpu.check()?;
@@ -40,7 +40,7 @@ pub fn for_submit(gpu: &Gpu, index: &wgpu::SubmissionIndex) -> Result<()> {
     polled.map(drop).map_err(|e| gpu.failed(format!("waiting for {} failed: {e}", gpu.info().name)))
 }
 
-/// Waits for everything submitted so far; the callbacks of what has run were called then.
+/// Completes when everything submitted so far has run and its callbacks were called.
 pub(crate) async fn submitted_work(gpu: &Gpu) -> Result<()> {
     let done = Signal::new();
     let sender = done.clone();
@@ -49,12 +49,12 @@ pub(crate) async fn submitted_work(gpu: &Gpu) -> Result<()> {
     gpu.check()
 }
 
-/// Gives way to other threads for a moment.
+/// Lets other threads run for a millisecond.
 pub(crate) fn a_moment() {
     std::thread::sleep(std::time::Duration::from_millis(1));
 }
 
-/// Runs a future that waits for this device to its end, polling the device in between.
+/// Runs a future to completion, polling the device while it is pending.
 pub fn block_on<T>(gpu: &Gpu, future: impl Future<Output = Result<T>>) -> Result<T> {
     let mut future = std::pin::pin!(future);
     let mut context = Context::from_waker(Waker::noop());
@@ -86,7 +86,7 @@ impl<T> Signal<T> {
         Signal(Arc::new(Mutex::new((None, None))))
     }
 
-    /// Whether no value has come, and there is no other end that could send one.
+    /// Whether no value was sent and this is the last clone, so that none can be.
     pub fn is_alone(&self) -> bool {
         Arc::strong_count(&self.0) == 1 && self.0.lock().unwrap_or_else(|e| e.into_inner()).0.is_none()
     }
@@ -99,12 +99,12 @@ impl<T> Signal<T> {
         }
     }
 
-    /// The value, if it has come; it is taken out.
+    /// Takes the value out, if it was sent.
     pub fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(|e| e.into_inner()).0.take()
     }
 
-    /// The value, if it has come; it stays.
+    /// Copies the value, if it was sent, and leaves it there.
     pub fn peek(&self) -> Option<T>
     where
         T: Copy,

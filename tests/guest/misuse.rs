@@ -96,7 +96,7 @@ fn a_submitted_ticket_whose_encoder_is_thrown_away() {
         let mut first = encoder();
         trainer.encode(&mut first, &corpus(), Budget::dispatches(dispatches).steps(2)).unwrap().submitted();
         drop(first);
-        let said = "although its ticket was told `submitted`: part of a step is missing";
+        let said = "although `Ticket::submitted` was called: part of a step is missing";
         usage(block_on(gpu(), trainer.snapshot()), said);
         usage(trainer.poll(), said);
         usage(block_on(gpu(), trainer.snapshot()), said);
@@ -130,7 +130,7 @@ fn an_encoder_that_the_device_refuses() {
         ticket.submitted();
         wait();
         assert!(!host.take_errors().is_empty(), "the device took the encoder");
-        let said = "refused as the device's error handler was told, although its ticket was told `submitted`: part of a step is missing";
+        let said = "the device rejected it and told its error handler, although `Ticket::submitted` was called: part of a step is missing";
         usage(trainer.poll(), said);
         usage(block_on(gpu(), trainer.snapshot()), said);
         usage(trainer.advance(&corpus(), Budget::default()), said);
@@ -273,8 +273,8 @@ fn tickets_of_a_generator() {
         let (first, ticket) = slice(&mut generator);
         ticket.submitted();
         drop(first);
-        usage(generator.poll(), "although its ticket was told `submitted`");
-        usage(generator.next_tokens(1), "although its ticket was told `submitted`");
+        usage(generator.poll(), "although `Ticket::submitted` was called");
+        usage(generator.next_tokens(1), "although `Ticket::submitted` was called");
         generator.prompt(&ids, &sampling).unwrap();
         assert_eq!(generator.next_tokens(6).unwrap(), expected);
     }

@@ -1,4 +1,4 @@
-//! Calls that block: slices of an engine's own, submitted one behind the other.
+//! Blocking calls: the engine submits its own slices, one after the other.
 
 use web_time::Instant;
 
@@ -11,8 +11,8 @@ use crate::gpu::slice::{Budget, Slice};
 use crate::gpu::wait;
 
 impl<P: Place> Guest<P> {
-    /// Blocks until the work has no next pass, all of it submitted. False if `stop` said so in between: the pass under way is then given
-    /// up. It is asked before each submit, but not where the work [`commits`](Passes::commits) itself.
+    /// Blocks until all passes are submitted. Returns false if `stop` returned true: the current pass is then abandoned. `stop` is called
+    /// before each submit, except where the work [`commits`](Passes::commits) itself.
     ///
     /// # Errors
     /// As [`Guest::piece`].
@@ -42,11 +42,11 @@ impl<P: Place> Guest<P> {
         }
     }
 
-    /// Blocks until one slice of at most `budget` is submitted, which takes the inputs of at most one pass along, so that others are
-    /// free while it runs. False if there is nothing to do.
+    /// Blocks until one slice within `budget` is submitted. It uses at most one slot of inputs, so that the others can be filled while it
+    /// runs. False if there is nothing to do.
     ///
     /// # Errors
-    /// As [`Guest::settled`], and those of the work's data.
+    /// As [`Guest::settled`], and errors of the pass's data.
     pub fn piece(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, budget: Budget) -> Result<bool> {
         self.settled()?;
         self.runner.wait_for_hosts()?;
@@ -68,7 +68,7 @@ impl<P: Place> Guest<P> {
         submitted.map(|()| true)
     }
 
-    /// Blocks until the next pass, if there is one, can begin.
+    /// Blocks until the next pass can begin, if there is one.
     fn wait_for_slot(&mut self, work: &impl Passes<Place = P>) -> Result<()> {
         let wanted = self.at.rest.is_empty() && work.next(&self.at.place).is_some_and(|pass| pass.inputs);
         while wanted && !self.slots.ready(0)? {
@@ -78,7 +78,7 @@ impl<P: Place> Guest<P> {
         Ok(())
     }
 
-    /// Blocks until the rest of the pass under way, or the next one, has run and was timed.
+    /// Runs and times the rest of the current pass, or the next one; blocks until it has run.
     fn profiled(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, profiler: &mut Profiler) -> Result<()> {
         self.wait_for_slot(work)?;
         let (mut encoder, mut at) = (self.encoder(), self.at.clone());

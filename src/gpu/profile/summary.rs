@@ -1,10 +1,10 @@
-//! Rows of a profile summed up, and held against what the adapter can do at best.
+//! Sums of profile rows, compared with the peak rates of the adapter.
 
 use serde::Serialize;
 
 use super::Row;
 
-/// An adapter's best, measured by [`crate::gpu::probe::roof`].
+/// The peak rates of an adapter, measured by [`crate::gpu::probe::roof`].
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Roof {
     /// Floating-point operations per second, a multiply-add counted as two.
@@ -14,12 +14,12 @@ pub struct Roof {
 }
 
 impl Roof {
-    /// The shortest time in which so much could be computed and moved, seconds.
+    /// The least time to compute this many FLOPs and move this many bytes, seconds.
     pub fn least_seconds(&self, flops: u64, bytes: u64) -> f64 {
         (flops as f64 / self.flops.max(1.0)).max(bytes as f64 / self.bandwidth.max(1.0))
     }
 
-    /// The most operations per second at an arithmetic intensity, in FLOPs per byte.
+    /// The highest rate at an arithmetic intensity, in FLOPs per second; the intensity is in FLOPs per byte.
     pub fn attainable(&self, intensity: f64) -> f64 {
         self.flops.min(intensity * self.bandwidth)
     }
@@ -29,20 +29,20 @@ impl Roof {
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
     pub name: String,
-    /// Of a kernel: the variants it ran in.
+    /// The variants that the kernel ran in.
     pub variants: Vec<&'static str>,
-    /// Dispatches and clears of a step.
+    /// Dispatches and clears in a step.
     pub calls: u32,
-    /// In a step.
+    /// Seconds in a step.
     pub seconds: f64,
     pub flops: u64,
     pub bytes: u64,
-    /// The shortest time in which its rows could run, each by its own roof.
+    /// The sum of the least times of its rows, seconds.
     pub least_seconds: f64,
 }
 
 impl Group {
-    /// Percent of the adapter's own roof; caches may take what moves many times over it.
+    /// Percent of the adapter's roof. More than 100 is possible where caches serve the data.
     pub fn percent_of_roof(&self) -> f64 {
         if self.seconds > 0.0 { 100.0 * self.least_seconds / self.seconds } else { 0.0 }
     }
@@ -74,7 +74,7 @@ impl Group {
     }
 }
 
-/// Sums rows of one name, in the order of their first appearance.
+/// Sums the rows of each name, in the order of first appearance.
 pub fn group(rows: &[Row], roof: &Roof, name: impl Fn(&Row) -> String) -> Vec<Group> {
     let mut groups: Vec<Group> = vec![];
     for row in rows {
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn groups_add_up_against_the_roof() {
         let roof = Roof { flops: 100.0, bandwidth: 10.0 };
-        // Bound by memory, by arithmetic, and again by memory.
+        // Bound by memory, by arithmetic, and by memory.
         let rows = [row("a.f", 2.0, 50, 10), row("b.f", 4.0, 200, 10), row("a.f", 3.0, 0, 20)];
         let groups = group(&rows, &roof, |row| row.kernel.clone());
         let names: Vec<&str> = groups.iter().map(|g| g.name.as_str()).collect();

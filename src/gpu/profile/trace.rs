@@ -28,12 +28,12 @@ fn complete(name: &str, category: &str, begin: f64, end: f64, args: Value) -> Va
     json!({ "ph": "X", "name": name, "cat": category, "pid": 1, "tid": 1, "ts": begin * 1e6, "dur": (end - begin) * 1e6, "args": args })
 }
 
-/// Consecutive rows of one name as one event.
+/// Merges consecutive rows of the same name into one event.
 fn spans(order: &[&Row], name: impl Fn(&Row) -> String, category: &str) -> Vec<Value> {
     let stretches = order.chunk_by(|a, b| name(a) == name(b));
     let span = |rows: &[&Row]| {
         let end = rows.iter().map(|row| row.begin + row.last).fold(0.0, f64::max);
-        // A layer's event is named without the phase, which stands above it.
+        // The name of a layer's event omits the phase, which is the event above it.
         let full = name(rows[0]);
         let short = full.rsplit(' ').next().unwrap_or(&full);
         complete(short, category, rows[0].begin, end, json!({ "dispatches": rows.len() }))

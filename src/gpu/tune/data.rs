@@ -1,8 +1,8 @@
-//! What candidates are timed on, and whether their results agree.
+//! The data that candidates are timed on, and the comparison of their results.
 
 use crate::gpu::tensor::Dtype;
 
-/// Numbers in [-1, 1), or small ids, that fill so many words. A pattern of prime length, so that no two rows are alike.
+/// As many words of numbers in [-1, 1), or of small ids. The pattern has a prime length, so that no two rows are equal.
 pub fn noise(dtype: Dtype, words: usize, seed: u32) -> Vec<u32> {
     const LENGTH: u32 = 65_537;
     let number = |i: u32| {
@@ -20,10 +20,10 @@ pub fn noise(dtype: Dtype, words: usize, seed: u32) -> Vec<u32> {
     pattern.iter().copied().cycle().take(words).collect()
 }
 
-/// Where a result is not the same as another, but for the rounding of sums in another order: the first place, and both values.
+/// The first place where a result differs from another by more than the rounding of sums in another order, with both values.
 ///
-/// Numbers may differ by a share of the largest one, because a sum of products cancels: 1e-3 in f32, which also leaves room for factors
-/// in half precision, and 2⁻⁶ in bf16. A NaN agrees with a NaN only, integers with themselves.
+/// Numbers may differ by a fraction of the largest one, because sums of products cancel: 1e-3 in f32, which also leaves room for factors in
+/// half precision, and 2⁻⁶ in bf16. A NaN equals only a NaN; integers must be equal.
 pub fn difference(dtype: Dtype, found: &[u32], wanted: &[u32]) -> Option<String> {
     let (found, wanted, share) = match dtype {
         Dtype::U32 => {

@@ -1,4 +1,4 @@
-//! The file that tuning writes and runs read: which adapter, driver and shaders it is good for, and the choices.
+//! The file that tuning writes and runs read: the adapter, driver and shaders that it applies to, and the choices.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::variants::{Choice, layered};
 
-/// What timings depend on beside the shape class, which each choice has.
+/// What timings depend on, apart from the shape class, which is part of each choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
@@ -18,9 +18,9 @@ pub struct Key {
     pub driver: String,
     pub device_type: String,
     pub backend: String,
-    /// The fixed subgroup size that is used; 0 without. `--limits baseline` uses none.
+    /// The fixed subgroup size in use; 0 without subgroups, as with `--limits baseline`.
     pub subgroup: u32,
-    /// Identifies all WGSL text.
+    /// A hash of all WGSL text.
     pub shaders: String,
 }
 
@@ -28,7 +28,7 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
-    /// Of this layout.
+    /// The version of this layout.
     pub version: u32,
     pub key: Key,
     #[serde(default)]
@@ -39,7 +39,7 @@ pub struct Tuning {
 pub const VERSION: u32 = 1;
 
 impl Key {
-    /// Of this device; `shaders` identifies the WGSL text of all kernels.
+    /// The key of this device; `shaders` is a hash of the WGSL text of all kernels.
     pub fn of(gpu: &Gpu, shaders: u64) -> Key {
         let info = gpu.info();
         Key {
@@ -52,7 +52,7 @@ impl Key {
         }
     }
 
-    /// A file name for this adapter and backend: `nvidia-geforce-rtx-4090-vulkan.toml`. Another driver or program replaces it.
+    /// A file name for this adapter and backend: `nvidia-geforce-rtx-4090-vulkan.toml`. Other drivers or shaders overwrite the file.
     pub fn file_name(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let name: String = format!("{}-{}", self.adapter, self.backend).chars().map(plain).collect();
@@ -60,7 +60,7 @@ impl Key {
         format!("{}.toml", parts.join("-"))
     }
 
-    /// Why choices of `self` are not good for `here`: the first thing that differs.
+    /// Why choices for `self` do not apply to `here`: the first field that differs.
     pub fn difference(&self, here: &Key) -> Option<String> {
         let subgroups = [self, here].map(|key| key.subgroup.to_string());
         let rows = [
@@ -82,7 +82,7 @@ impl Tuning {
     }
 
     /// # Errors
-    /// [`Error::File`] for what cannot be read or is no such file.
+    /// [`Error::File`] when the file cannot be read or was not written by `wgpt tune`.
     pub fn read(path: &Path) -> Result<Tuning> {
         let text = files::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::file(path, "no such file: `wgpt tune` makes one"),
@@ -97,10 +97,10 @@ impl Tuning {
         Ok(tuning)
     }
 
-    /// Writes the file whole or not at all. Choices of a file of the same key that is there stay, where these say nothing of them.
+    /// Writes the file whole or not at all. Choices in an existing file with the same key stay, unless these replace them.
     ///
     /// # Errors
-    /// [`Error::File`]; what was there before is still whole.
+    /// [`Error::File`]; an existing file is then unchanged.
     pub fn write(&self, path: &Path) -> Result<()> {
         let before = Tuning::read(path).ok().filter(|before| before.key == self.key);
         let choices = layered(before.as_ref().map_or(&[], |before| &before.choices), &self.choices);
