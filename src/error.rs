@@ -4,17 +4,17 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Why a call could not be answered. Every message fits one line and names what was found and what is needed.
+/// Why a call failed. Every message is one line and names what was found and what is needed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller asked for something that cannot be: a flag, a config key, a size, a token id.
+    /// The caller asked for something invalid: a flag, a config key, a size, a token id.
     #[error("{0}")]
     Usage(String),
-    /// A file or folder is missing, unreadable, unwritable, cut short or not what it should be.
+    /// A file or folder is missing, unreadable, unwritable, truncated or not of the expected kind.
     #[error("{}: {problem}", shown_path(path))]
     File { path: PathBuf, problem: String },
-    /// The model needs more than the adapter allows; found out before anything is allocated.
+    /// The model needs more than the adapter allows; this is checked before anything is allocated.
     #[error("{what} needs {needed}, this adapter allows {allowed}: {advice}")]
     Limit { what: String, needed: String, allowed: String, advice: String },
     /// No adapter, or none that fits the request.
@@ -32,25 +32,25 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A [`Error::Usage`] from anything that reads as text.
+    /// An [`Error::Usage`] with this message.
     pub fn usage(message: impl Into<String>) -> Error {
         Error::Usage(message.into())
     }
 
-    /// A [`Error::File`]; `problem` is a clause that follows the path and a colon.
+    /// An [`Error::File`]; `problem` is a clause that follows the path and a colon.
     pub fn file(path: impl Into<PathBuf>, problem: impl ToString) -> Error {
         Error::File { path: path.into(), problem: problem.to_string() }
     }
 }
 
-/// How many characters of a user's value a message shows.
+/// How many characters of a user's value a message quotes.
 const EXCERPT: usize = 80;
-/// Of a path: no system opens a longer one, and a shorter one is needed whole.
+/// The longest path that is shown whole: no system opens a longer one.
 const LONGEST_PATH: usize = 4096;
-/// Of what a parser says.
+/// How many characters of a parser's message are shown.
 const LONGEST_PROBLEM: usize = 300;
 
-/// A user's value as a message quotes it: control characters are escaped, and after 80 characters there is `…`.
+/// A user's value as a message quotes it: control characters are escaped, and `…` replaces everything after 80 characters.
 pub fn excerpt(value: &str) -> Cow<'_, str> {
     let whole = value.char_indices().nth(EXCERPT).is_none();
     if whole && !value.contains(char::is_control) {
@@ -61,7 +61,7 @@ pub fn excerpt(value: &str) -> Cow<'_, str> {
     if whole { beginning.into() } else { format!("{beginning}…").into() }
 }
 
-/// A message of at most `most` characters: of a longer one the beginning and the end, where advice stands, with ` … ` between them.
+/// A message of at most `most` characters: a longer one is cut in the middle, where ` … ` is put, because advice is at the end.
 pub(crate) fn shortened(message: &str, most: usize) -> Cow<'_, str> {
     let count = message.chars().count();
     if count <= most {
@@ -72,7 +72,7 @@ pub(crate) fn shortened(message: &str, most: usize) -> Cow<'_, str> {
     format!("{} … {}", &message[..beginning], &message[end..]).into()
 }
 
-/// What a parser says, which may quote a whole value.
+/// A parser's message, shortened because it may quote a whole value.
 pub(crate) fn brief(error: impl std::fmt::Display) -> String {
     shortened(&error.to_string(), LONGEST_PROBLEM).into_owned()
 }
@@ -82,7 +82,7 @@ fn shown_path(path: &Path) -> String {
     if path.len() > LONGEST_PATH { shortened(&path, 2 * EXCERPT).into_owned() } else { path }
 }
 
-/// A path or another word as a shell takes it back: in quotes where it has blanks or signs that mean something there.
+/// A path or another word, quoted for a shell if it contains blanks or special characters.
 pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte) || *byte >= 0x80;
@@ -92,7 +92,7 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
         Some(text) if cfg!(windows) => format!("\"{text}\""),
         Some(text) if text.bytes().all(|byte| plain(&byte)) && !text.chars().any(char::is_control) => text.to_owned(),
         Some(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
-        // What no quotes can show, as bash, zsh and ksh read it.
+        // Plain quotes cannot show control characters or bytes that are not UTF-8: use the escapes of bash, zsh and ksh.
         _ => {
             let escape = |byte: &u8| match *byte {
                 b' '..=b'~' if *byte != b'\'' && *byte != b'\\' => char::from(*byte).to_string(),
@@ -103,17 +103,17 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// A path as [`shell_word`], and so that no program takes it for an option.
+/// As [`shell_word`] for a path, written so that no program takes it for an option.
 pub fn shell_path(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     if path.as_os_str().len() > LONGEST_PATH {
-        // No command works with it.
+        // No command could open it.
         return shown_path(path);
     }
     if path.as_os_str().as_encoded_bytes().starts_with(b"-") { shell_word(Path::new(".").join(path)) } else { shell_word(path) }
 }
 
-/// A size in bytes as people read it: `147 MiB`, `1.5 GiB`, `512 B`.
+/// A size in bytes for people to read: `147 MiB`, `1.5 GiB`, `512 B`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = n as f64;

@@ -1,17 +1,17 @@
-//! The one place that writes files: a file or a folder is replaced whole and durably, or stays as it was.
+//! The only module that writes files: it replaces a file or folder as a whole and durably, or leaves it unchanged.
 //!
 //! | part | what it gives |
 //! |---|---|
 //! | [`write`](fn@write), [`Replacement`] | a file that is written beside its place, synced, and renamed over it |
-//! | [`disk`] | every single operation that changes a file; in debug builds each can be made to fail, or to end the process |
-//! | [`NewFolder`], [`remove_made`], [`remove_unfinished`] | a folder of files with a manifest, whole or absent; removed only if it is what was written |
+//! | [`disk`] | every primitive operation that changes a file; in debug builds each can be made to fail or to abort the process |
+//! | [`NewFolder`], [`remove_made`], [`remove_unfinished`] | a folder of files with a manifest, whole or absent; removed only if unchanged |
 //! | [`Manifest`] | which files a folder has, with their lengths and checksums |
-//! | [`Marker`] | says that this program made a folder, and which one it is |
+//! | [`Marker`] | marks a folder as made by this program, with a unique id |
 //! | [`Lock`] | one process at a time, released by the system when the process dies |
-//! | [`open`], [`read()`], [`read_to_string`] | only regular files are opened: a pipe is not waited for |
-//! | [`struct@Hash`] | the checksum of bytes, of a file, of what goes through a writer (XXH3, 128 bits) |
+//! | [`open`], [`read()`], [`read_to_string`] | only regular files are opened: opening a pipe would block |
+//! | [`struct@Hash`] | the checksum of bytes, of a file or of a writer's output (XXH3, 128 bits) |
 //!
-//! Nothing outside of this file and its folder calls the functions of `std::fs` that change files.
+//! Apart from tests, no other code of this crate calls the functions of `std::fs` that change files.
 
 pub mod disk;
 mod fault;
@@ -33,7 +33,7 @@ pub use replace::{Replacement, check_place, write, write_by_path};
 
 use std::path::Path;
 
-/// The folder that a file is in: `.` for a bare name.
+/// The parent folder of a file: `.` for a bare name.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

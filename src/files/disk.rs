@@ -1,4 +1,4 @@
-//! The operations that change files, one function for each. All others of this crate are made of these.
+//! The primitive operations that change files, one function each. All other functions of this crate that change files call these.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
@@ -14,31 +14,31 @@ pub struct File {
 }
 
 impl File {
-    /// Makes a file that is not there yet, with the permissions that the process gives to new files.
+    /// Creates a file that must not exist yet, with the default permissions of the process.
     pub fn create_new(path: &Path) -> io::Result<File> {
         before(Kind::Grows("create"), path)?;
         Ok(File { file: OpenOptions::new().write(true).create_new(true).open(path)?, path: path.to_path_buf() })
     }
 
-    /// Opens a file to write at its end, and to read what it has; makes it when it is missing.
+    /// Opens a file for appending and reading; creates it if it is missing.
     pub fn append(path: &Path) -> io::Result<File> {
         before(Kind::Grows("append"), path)?;
         Ok(File { file: OpenOptions::new().create(true).read(true).append(true).open(path)?, path: path.to_path_buf() })
     }
 
-    /// Opens an existing file for writing, as it is.
+    /// Opens an existing file for writing, without truncating it.
     pub fn open(path: &Path) -> io::Result<File> {
         Ok(File { file: OpenOptions::new().write(true).open(path)?, path: path.to_path_buf() })
     }
 
-    /// Opens a file to lock it; makes it when it is missing, and leaves what it holds.
+    /// Opens a file for locking; creates it if it is missing, and keeps its contents.
     pub fn open_or_create(path: &Path) -> io::Result<File> {
         before(Kind::Grows("create"), path)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         Ok(File { file, path: path.to_path_buf() })
     }
 
-    /// Waits until the disk has all of it.
+    /// Waits until the whole file is on the disk.
     pub fn sync(&self) -> io::Result<()> {
         before(Kind::Grows("sync"), &self.path)?;
         self.file.sync_all()
@@ -54,7 +54,7 @@ impl File {
         self.file.set_permissions(permissions)
     }
 
-    /// To lock it, or to look at it.
+    /// The file itself, to lock it or read its metadata.
     pub fn inner(&self) -> &fs::File {
         &self.file
     }
@@ -86,19 +86,19 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Removes a folder that is empty.
+/// Removes an empty folder.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     before(Kind::Other("remove folder"), path)?;
     fs::remove_dir(path)
 }
 
-/// Makes one folder, which is not there yet.
+/// Creates one folder that must not exist yet.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     before(Kind::Grows("make folder"), path)?;
     fs::create_dir(path)
 }
 
-/// Makes a folder, and those above it, as far as they are missing.
+/// Creates a folder and its missing parents.
 pub fn make_folders(path: &Path) -> io::Result<()> {
     if path.is_dir() || path.as_os_str().is_empty() {
         return Ok(());
@@ -108,13 +108,13 @@ pub fn make_folders(path: &Path) -> io::Result<()> {
             make_folders(super::parent(path))?;
             make_folder(path).or_else(|e| if path.is_dir() { Ok(()) } else { Err(e) })
         }
-        // Another process was faster.
+        // Another process created it first.
         Err(_) if path.is_dir() => Ok(()),
         done => done,
     }
 }
 
-/// Waits until the disk has the names in a folder. Where the system cannot open or sync a folder there is nothing to wait for.
+/// Waits until the entries of a folder are on the disk. Does nothing where the system cannot open or sync folders.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     before(Kind::Grows("sync folder"), path)?;
     let Ok(folder) = fs::File::open(path) else { return Ok(()) };

@@ -1,27 +1,27 @@
-//! The seam for tests: in builds with debug assertions, one of the operations that change files can fail or end the process.
+//! Fault injection for tests: in builds with debug assertions, an operation that changes files can be made to fail or to abort the process.
 //!
-//! `WGPT_FAULT=error:N` lets the Nth operation of the process fail, `full:N` every one from the Nth on that needs space, `kill:N` aborts
-//! the process in place of it. A write does its first half before. `WGPT_FAULT_LOG=FILE` gets a line for each operation. A release build
-//! reads none of this.
+//! `WGPT_FAULT=error:N` makes the Nth operation of the process fail, `full:N` makes every operation from the Nth on that needs disk space
+//! fail, and `kill:N` aborts the process at the Nth. A failing write first writes half of its bytes. `WGPT_FAULT_LOG=FILE` logs a line for
+//! each operation. A release build ignores both.
 
 #[cfg(not(debug_assertions))]
 use std::{io, path::Path};
 
-/// What an operation does, as far as faults are concerned.
+/// The kind of an operation, as far as faults depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Needs space on the disk: a full one refuses it.
+    /// Needs disk space: it fails on a full disk.
     Grows(&'static str),
     Other(&'static str),
 }
 
-/// Called before an operation. `Err` in place of it.
+/// Called before an operation; an `Err` replaces the operation.
 #[cfg(not(debug_assertions))]
 pub fn before(_: Kind, _: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `write` with `bytes`; where the operation is to fail, with half of them.
+/// Calls `write` with `bytes`, or with half of them if the operation is to fail.
 #[cfg(not(debug_assertions))]
 pub fn write(_: &Path, bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
     write(bytes)
@@ -75,7 +75,7 @@ mod armed {
         })
     }
 
-    /// Counts the operation; what is to happen in place of it.
+    /// Counts the operation and returns the fault to inject.
     fn next(kind: Kind, path: &Path) -> Fault {
         let mut plan = plan().lock().unwrap_or_else(PoisonError::into_inner);
         plan.count += 1;

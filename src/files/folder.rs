@@ -1,4 +1,4 @@
-//! Folders of files with a manifest: whole or absent. Only what was written is removed.
+//! Folders of files with a manifest: complete or absent. Only files that this program wrote are removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use super::hash::{Hasher, Hashing};
 use super::manifest::{Entry, MANIFEST, Manifest};
 use crate::error::{Error, Result};
 
-/// A folder in the making, under the name `NAME.tmp`; [`put`](NewFolder::put) gives it its own. Dropped before, it leaves nothing.
+/// A folder that is being written under the name `NAME.tmp`; [`put`](NewFolder::put) renames it. Dropping it before that removes it.
 #[derive(Debug)]
 pub struct NewFolder {
     parent: PathBuf,
@@ -21,11 +21,11 @@ pub struct NewFolder {
 }
 
 impl NewFolder {
-    /// Begins a folder in `parent`, which is made where it is missing. What a killed process left of the same folder is removed, as far
-    /// as it has files of `names`, those that such a folder may have.
+    /// Begins a folder in `parent`, which is created if it is missing. Removes what a killed process left of the same folder, if that holds
+    /// only files of `names`, the files that such a folder can have.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be made, or `NAME.tmp` holds what this program did not write.
+    /// [`Error::File`] when it cannot be created, or when `NAME.tmp` holds files that this program did not write.
     pub fn begin(parent: &Path, name: &str, names: &[&str]) -> Result<NewFolder> {
         disk::make_folders(parent).map_err(|e| Error::file(parent, format!("cannot be made: {e}")))?;
         let temporary = parent.join(format!("{name}.tmp"));
@@ -34,12 +34,12 @@ impl NewFolder {
         Ok(NewFolder { parent: parent.to_path_buf(), name: name.to_owned(), temporary, files: BTreeMap::new(), done: false })
     }
 
-    /// Where a file of this name is while the folder is in the making, for messages.
+    /// The temporary path of a file of this folder, for messages.
     pub fn path(&self, name: &str) -> PathBuf {
         self.temporary.join(name)
     }
 
-    /// Has `fill` write one file, and syncs it.
+    /// Writes one file with `fill`, and syncs it.
     ///
     /// # Errors
     /// That of `fill`, or [`Error::File`].
@@ -57,7 +57,7 @@ impl NewFolder {
         Ok(())
     }
 
-    /// As [`write`](NewFolder::write), with what is in memory.
+    /// As [`write`](NewFolder::write), with bytes in memory.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -66,15 +66,15 @@ impl NewFolder {
         self.write(name, |out| out.write_all(bytes).map_err(|e| Error::file(&path, format!("cannot be written: {e}"))))
     }
 
-    /// Writes the manifest and gives the folder its name; where that is taken, `NAME-2` or the next one that is free: what is there stays
-    /// until something names the new one. `owner` is the id of the marker of the folder above.
+    /// Writes the manifest and renames the folder to `NAME`, or to the first free of `NAME-2`, `NAME-3`, ...: an existing folder is
+    /// not touched. `owner` is the id in the marker of the folder that this one belongs to.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn put(mut self, owner: &str) -> Result<PathBuf> {
         let mut names = (2..).map(|number| format!("{}-{number}", self.name));
         let mut name = self.name.clone();
-        // A rename would replace an empty folder without a word.
+        // A rename would silently replace an empty folder.
         while fs::symlink_metadata(self.parent.join(&name)).is_ok() {
             name = names.next().unwrap_or_default();
         }
@@ -101,8 +101,8 @@ impl Drop for NewFolder {
     }
 }
 
-/// Removes a folder that [`NewFolder`] made for `owner`, unless something was added to it. It is absent or whole at every instant.
-/// False when it is not such a folder: then it stays.
+/// Removes a folder that [`NewFolder`] made for `owner`, unless files were added to it. At every instant it is complete or absent under its
+/// name. Returns false and leaves it if it is not such a folder.
 ///
 /// # Errors
 /// [`Error::File`] when it cannot be removed.
@@ -123,15 +123,15 @@ pub fn remove_made(folder: &Path, owner: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes `folder`, a `NAME.tmp` that a killed process left half made or half removed, if all that it holds are files of `names` and a
-/// manifest. What cannot be removed does no harm.
+/// Removes `folder`, a `NAME.tmp` that a killed process left, if it holds only files of `names` and a manifest. Ignores failures: what
+/// stays does no harm.
 pub fn remove_unfinished(folder: &Path, names: &[&str]) {
     if fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
         let _ = remove_left(folder, names);
     }
 }
 
-/// Whether all that a folder holds are regular files with these names, and a manifest.
+/// Whether a folder holds only regular files with these names and a manifest.
 fn has_only(folder: &Path, names: &[&str]) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -143,7 +143,7 @@ fn has_only(folder: &Path, names: &[&str]) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Removes the files of these names and then the folder, if there is one.
+/// Removes the files with these names and then the folder, if it exists.
 fn remove_left(folder: &Path, names: &[&str]) -> Result<()> {
     if fs::symlink_metadata(folder).is_err() {
         return Ok(());
@@ -268,7 +268,7 @@ mod tests {
         fs::create_dir(place.path().join("plain")).unwrap();
         assert!(!remove_made(&place.path().join("plain"), "me").unwrap());
         assert!(!remove_made(&place.path().join("none"), "me").unwrap());
-        // A process killed while it removed this folder left a part.
+        // A process was killed while it removed this folder.
         fs::create_dir(place.path().join("one.tmp")).unwrap();
         fs::write(place.path().join("one.tmp/b"), "").unwrap();
         assert!(remove_made(&path, "me").unwrap());

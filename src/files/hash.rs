@@ -1,4 +1,4 @@
-//! Checksums: XXH3 with 128 bits. They find damage and mix-ups, not forgery.
+//! Checksums: XXH3 with 128 bits. They detect damage and mix-ups, not forgery.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::error::{Error, Result};
 
-/// The checksum of some bytes; as text, 32 hexadecimal digits.
+/// The checksum of some bytes, shown as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hash(u128);
 
@@ -22,10 +22,10 @@ impl Hash {
         Hash(xxh3_128(bytes))
     }
 
-    /// Of a whole file, with its length in bytes.
+    /// The checksum of a whole file, with its length in bytes.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read, or is no regular file.
+    /// [`Error::File`] when it cannot be read or is not a regular file.
     pub fn of_file(path: &Path) -> Result<(u64, Hash)> {
         let problem = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
         let opened = super::open(path).map_err(|e| if e.kind() == ErrorKind::InvalidInput { Error::file(path, e) } else { problem(e) });
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Hash {
     }
 }
 
-/// Hashes what comes piece by piece; the pieces' borders do not matter.
+/// Hashes bytes piece by piece; the result does not depend on how they are split.
 #[derive(Clone, Default)]
 pub struct Hasher {
     state: Xxh3,
@@ -83,18 +83,18 @@ impl Hasher {
         self.bytes += bytes.len() as u64;
     }
 
-    /// Of what was added so far.
+    /// The checksum of the bytes added so far.
     pub fn hash(&self) -> Hash {
         Hash(self.state.digest128())
     }
 
-    /// How many bytes were added.
+    /// Number of bytes added so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// A writer that hashes what goes through it.
+/// A writer that hashes the bytes written through it.
 pub(super) struct Hashing<W> {
     pub to: W,
     pub hasher: Hasher,
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn one_hash_whatever_the_way() {
-        // XXH3 of nothing, from its reference implementation (`xxhsum -H128`).
+        // XXH3 of no bytes, from its reference implementation (`xxhsum -H128`).
         assert_eq!(Hash::of(b"").to_string(), "99aa06d3014798d86001c324468d497f");
         let bytes: Vec<u8> = (0..3 * BLOCK / 2).map(|i| ((i * i) >> 3) as u8).collect();
         let hash = Hash::of(&bytes);

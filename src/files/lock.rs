@@ -1,4 +1,4 @@
-//! Locks between processes. The system releases them when the process dies, however it dies.
+//! Locks between processes. The system releases them when the process ends, even if it crashes.
 
 use std::fs::TryLockError;
 use std::io::{self, ErrorKind, Write};
@@ -11,12 +11,12 @@ use super::disk;
 use super::read::{is_at, open, read};
 use crate::error::{Error, Result};
 
-/// Who holds a lock.
+/// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     pub pid: u32,
     pub host: String,
-    /// Seconds since 1970 in universal time.
+    /// Seconds since 1970, UTC.
     pub since: u64,
 }
 
@@ -29,27 +29,27 @@ impl Holder {
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        // The year 9999 is where the format ends; a file may say anything.
+        // The format ends at the year 9999, and the file may contain any number.
         let since = UNIX_EPOCH + Duration::from_secs(self.since.min(253_402_300_799));
         write!(f, "process {} on {} since {}", self.pid, self.host, humantime::format_rfc3339_seconds(since))
     }
 }
 
-/// A lock that this process holds until it is dropped.
+/// A lock, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// Open as long as the lock is held.
+    /// Open while the lock is held.
     file: disk::File,
     path: PathBuf,
-    /// The file that says so, once it is written: never where the file system has no locks.
+    /// The path of the file that names the holder, once it is written; `None` if the file system has no locks.
     holder: Option<PathBuf>,
 }
 
-/// Takes the lock at `path`, a file that stays there empty; who holds it stands beside it, since Windows lets nobody read a locked file.
-/// The folder must be there. Where the file system has no locks the call succeeds, and nothing is locked.
+/// Takes the lock at `path`, an empty file that stays after the release. A second file beside it names the holder, because Windows does not
+/// let other processes read a locked file. The folder must exist. Where the file system has no locks, the call succeeds and locks nothing.
 ///
 /// # Errors
-/// [`Error::Usage`] that says who holds it; [`Error::File`] when the file cannot be made.
+/// [`Error::Usage`] that names the holder; [`Error::File`] when the file cannot be created.
 pub fn lock(path: &Path) -> Result<Lock> {
     let holder = path.with_extension("holder");
     let (file, locked) = loop {
@@ -57,7 +57,7 @@ pub fn lock(path: &Path) -> Result<Lock> {
         open(path).map(drop).or_else(|e| if e.kind() == ErrorKind::InvalidInput { Err(cannot(e)) } else { Ok(()) })?;
         let file = disk::File::open_or_create(path).map_err(cannot)?;
         match file.inner().try_lock() {
-            // The one who held it may have removed the file since it was opened: a lock on that keeps nobody out.
+            // The previous holder may have removed the file after we opened it: locking a removed file excludes nobody.
             Ok(()) if !is_at(file.inner(), path) => {}
             Ok(()) => break (file, true),
             Err(TryLockError::Error(_)) => break (file, false),
@@ -78,12 +78,12 @@ pub fn lock(path: &Path) -> Result<Lock> {
 }
 
 impl Holder {
-    /// Who wrote the file of a holder last.
+    /// The holder named in the file, which may have released the lock since.
     fn read(path: &Path) -> Option<Holder> {
         serde_json::from_slice(&read(path).ok()?).ok()
     }
 
-    /// As [`read`](Holder::read), of one who has just taken the lock and may not have said so yet.
+    /// As [`read`](Holder::read), but waits for a holder that has just taken the lock and not yet written the file.
     fn wait_for(path: &Path) -> Option<Holder> {
         for _ in 0..100 {
             if let Some(holder) = Holder::read(path) {
@@ -96,12 +96,12 @@ impl Holder {
 }
 
 impl Lock {
-    /// Whether the file that was locked is still at its path: not when its folder was moved or removed.
+    /// Whether the locked file is still at its path: false after its folder was moved or removed.
     pub fn is_in_place(&self) -> bool {
         is_at(self.file.inner(), &self.path)
     }
 
-    /// Removes the lock's file and what says who holds it, and then releases the lock.
+    /// Removes the lock file and the holder file, then releases the lock.
     pub fn remove(mut self) {
         if self.is_in_place() {
             self.holder.take().map(|holder| disk::remove_file(&holder));
@@ -113,7 +113,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let Some(holder) = self.holder.take().filter(|_| self.is_in_place()) {
-            // While the lock is held: the next holder writes its own.
+            // Must happen while the lock is held, because the next holder writes this file.
             let _ = disk::remove_file(&holder);
         }
     }
@@ -142,7 +142,7 @@ mod tests {
         assert!(lock(&folder.path().join("no/.lock")).unwrap_err().to_string().contains("cannot be made"));
     }
 
-    /// As when the folder is moved, or made by two processes of which one is refused.
+    /// As when the folder was moved, or two processes created the same folder and one was refused.
     #[cfg(unix)]
     #[test]
     fn a_lock_whose_file_is_gone_is_not_in_place() {

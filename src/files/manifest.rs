@@ -1,4 +1,4 @@
-//! Manifests: which files belong together in a folder, with their lengths and checksums.
+//! Manifests: the files that belong together in a folder, with their lengths and checksums.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use super::hash::Hash;
 use crate::error::{Error, Result, brief, excerpt};
 
-/// The name of a manifest's file.
+/// The name of the manifest file.
 pub const MANIFEST: &str = "manifest.json";
 
 /// The layout that this version writes and reads.
 const VERSION: u32 = 1;
 
-/// What was written into a folder.
+/// The list of files that were written into a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Of this layout.
+    /// The version of this layout.
     pub version: u32,
     /// The program and its version.
     pub made_by: String,
-    /// The folder's name when it was made: a copy under another name is somebody's own.
+    /// The folder's name when it was made; a copy under another name belongs to the user.
     pub folder: String,
     /// The id of the marker of the folder that this one belongs to.
     pub owner: String,
-    /// By name, all but the manifest itself.
+    /// All files by name, except the manifest itself.
     pub files: BTreeMap<String, Entry>,
 }
 
-/// What a file was when it was written.
+/// The length and checksum of a file when it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub bytes: u64,
@@ -42,10 +42,10 @@ impl Manifest {
         Manifest { version: VERSION, made_by: super::marker::made_by(), folder: folder.to_owned(), owner: owner.to_owned(), files }
     }
 
-    /// The manifest of a folder; None where there is none.
+    /// The manifest of a folder; None if it has none.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read, is damaged or of another version.
+    /// [`Error::File`] when it cannot be read, is damaged or has another version.
     pub fn find(folder: &Path) -> Result<Option<Manifest>> {
         let path = folder.join(MANIFEST);
         let bytes = match super::read(&path) {
@@ -58,7 +58,7 @@ impl Manifest {
         if manifest.version != VERSION {
             return Err(Error::file(&path, format!("has version {}, this program reads version {VERSION}", manifest.version)));
         }
-        // By these names files are read and removed.
+        // These names become paths of files that are read and removed, so they must not leave the folder.
         let plain = |name: &&String| Path::new(name).file_name() == Some(name.as_ref());
         if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
             return Err(Error::file(&path, format!("is damaged: it names `{}`, which is no file of its folder", excerpt(name))));
@@ -66,7 +66,7 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// Whether `bytes` are what was written as `name` into `folder`.
+    /// Checks that `bytes` are the contents that were written as `name` into `folder`.
     ///
     /// # Errors
     /// [`Error::File`] that names the file and says how it differs.
@@ -74,7 +74,7 @@ impl Manifest {
         self.compare(folder, name, (bytes.len() as u64, Hash::of(bytes)))
     }
 
-    /// As [`check`](Manifest::check), of a file on the disk, which is read in blocks.
+    /// As [`check`](Manifest::check) for a file on disk, which is read in blocks.
     ///
     /// # Errors
     /// [`Error::File`] that names the file and says how it differs.
@@ -100,7 +100,7 @@ impl Manifest {
     /// Checks every file of the folder.
     ///
     /// # Errors
-    /// [`Error::File`] that names the first file which is missing or differs.
+    /// [`Error::File`] that names the first file that is missing or differs.
     pub fn check_all(&self, folder: &Path) -> Result<()> {
         self.files.keys().try_for_each(|name| self.check_file(folder, name))
     }

@@ -1,4 +1,4 @@
-//! A marker in a folder: this program made it. Names alone prove nothing.
+//! The marker file of a folder that this program made. The names of folders and files alone prove nothing.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, brief};
 
-/// The name of a marker's file.
+/// The name of the marker file.
 pub const MARKER: &str = ".wgpt.json";
 
-/// What a marker says.
+/// The contents of a marker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// The program and its version.
     pub made_by: String,
-    /// What the folder is: `run`.
+    /// The kind of folder: `run`.
     pub kind: String,
-    /// Tells this folder from all others; a copy of the folder has the same.
+    /// A unique id of this folder; a copy of the folder has the same one.
     pub id: String,
 }
 
 impl Marker {
-    /// A marker with an id of its own.
+    /// A marker with a new id.
     pub fn new(kind: &str) -> Marker {
         let [a, b] = [0u64, 1].map(|part| RandomState::new().hash_one(part));
         Marker { made_by: made_by(), kind: kind.to_owned(), id: format!("{a:016x}{b:016x}") }
     }
 
-    /// Puts the marker into a folder, in place of the one that is there.
+    /// Writes the marker into a folder, replacing an existing one.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot be written.
@@ -40,7 +40,7 @@ impl Marker {
         super::write(&path, |out| writeln!(out, "{json}"))
     }
 
-    /// The marker of a folder that this program made; None for any other folder, and where there is none.
+    /// The marker of a folder that this program made; `None` for any other folder and for a path without one.
     ///
     /// # Errors
     /// [`Error::File`] when there is a marker that cannot be read.

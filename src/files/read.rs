@@ -1,13 +1,13 @@
-//! Reading: from regular files only, and from the file that is at its path.
+//! Reading from regular files only, and checking that an open file is still at its path.
 
 use std::fs::{self, File, FileType};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-/// Opens a file for reading, if it is one: opening a pipe waits for somebody who writes, and a device may have no end.
+/// Opens a regular file for reading. Anything else is refused: opening a pipe blocks until there is a writer, and a device may have no end.
 ///
 /// # Errors
-/// With `InvalidInput` for what is no regular file; its text is a clause that says what is there. Otherwise those of the system.
+/// `InvalidInput` for anything but a regular file; its text is a clause that names what was found. Otherwise the errors of the system.
 pub fn open(path: &Path) -> io::Result<File> {
     let found = fs::metadata(path)?.file_type();
     if !found.is_file() {
@@ -16,7 +16,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// A whole file, as [`open`].
+/// Reads a whole file, opened as by [`open`].
 ///
 /// # Errors
 /// As [`open`].
@@ -26,18 +26,18 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A whole file that is UTF-8, as [`open`].
+/// Reads a whole UTF-8 file, opened as by [`open`].
 ///
 /// # Errors
-/// As [`open`], and with `InvalidData` for bytes that are not UTF-8.
+/// As [`open`], and `InvalidData` for bytes that are not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// Whether an open file is the one that its path names. Where the system does not tell files apart, whether the path names a file at all:
-/// such systems let nobody remove or move a file that is open.
+/// Whether an open file is the one at `path`. Where the system cannot compare files, whether there is a file at `path` at all: such systems
+/// do not let an open file be removed or moved.
 pub fn is_at(file: &File, path: &Path) -> bool {
     let Ok(found) = fs::metadata(path) else { return false };
     #[cfg(unix)]

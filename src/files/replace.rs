@@ -1,4 +1,4 @@
-//! A file replaced whole: written under another name in the same folder, synced, renamed.
+//! Replaces a whole file: writes it under another name in the same folder, syncs it, renames it.
 
 use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write};
@@ -7,30 +7,30 @@ use std::path::{Path, PathBuf};
 use super::disk;
 use crate::error::{Error, Result};
 
-/// A file in the making; [`put`](Replacement::put) gives it its place. Dropped before, it leaves what was there.
+/// A file that is being written; [`put`](Replacement::put) renames it to its path. Dropping it before that leaves the old file.
 #[derive(Debug)]
 pub struct Replacement {
-    /// None once it was put in place.
+    /// `None` after `put`.
     out: Option<BufWriter<disk::File>>,
     temporary: PathBuf,
     path: PathBuf,
 }
 
 impl Replacement {
-    /// Begins a file that is to stand at `path`. Through a symbolic link, the file that it names is replaced.
+    /// Begins a file that will replace `path`. If `path` is a symbolic link, its target is replaced.
     ///
     /// # Errors
-    /// [`Error::File`] when the folder is missing or cannot be written, or when something other than a regular file is there.
+    /// [`Error::File`] when the folder is missing or not writable, or when there is something other than a regular file at `path`.
     pub fn begin(path: &Path) -> Result<Replacement> {
         let path = place(path)?;
         let (file, temporary) = temporary(&path).map_err(|e| failed(&path, e))?;
         Ok(Replacement { out: Some(BufWriter::with_capacity(1 << 16, file)), temporary, path })
     }
 
-    /// Syncs the file and gives it its place; it keeps the permissions of the one that it replaces.
+    /// Syncs the file and renames it to its path; it gets the permissions of the file that it replaces.
     ///
     /// # Errors
-    /// [`Error::File`]; what was there before is still there.
+    /// [`Error::File`]; the old file is then unchanged.
     pub fn put(mut self) -> Result<()> {
         self.seal().map_err(|e| failed(&self.path, e))
     }
@@ -72,31 +72,31 @@ impl Seek for Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(out) = self.out.take() {
-            // Without writing what is left in the buffer.
+            // Without flushing the buffer.
             drop(out.into_parts());
             let _ = disk::remove_file(&self.temporary);
         }
     }
 }
 
-/// Has `fill` write a file that then takes its place at `path`.
+/// Writes a file with `fill` and replaces `path` with it.
 ///
 /// # Errors
-/// [`Error::File`]; what was there before is still there.
+/// [`Error::File`]; the old file is then unchanged.
 pub fn write(path: &Path, fill: impl FnOnce(&mut Replacement) -> io::Result<()>) -> Result<()> {
     let mut file = Replacement::begin(path)?;
     fill(&mut file).map_err(|e| failed(path, e))?;
     file.put()
 }
 
-/// As [`write`](fn@write), for a library that opens files by itself: `fill` gets a name with the ending of `path`.
+/// As [`write`](fn@write), for a library that opens files itself: `fill` gets a temporary path whose name ends like that of `path`.
 ///
 /// # Errors
-/// [`Error::File`]; what was there before is still there.
+/// [`Error::File`]; the old file is then unchanged.
 pub fn write_by_path(path: &Path, fill: impl FnOnce(&Path) -> Result<(), String>) -> Result<()> {
     let mut file = Replacement::begin(path)?;
     fill(&file.temporary).map_err(|problem| Error::file(path, format!("cannot be written: {problem}")))?;
-    // The library may have made a file of its own under that name.
+    // The library may have created a new file at that path.
     let written = disk::File::open(&file.temporary).map_err(|e| failed(path, e))?;
     file.out = Some(BufWriter::new(written));
     file.put()
@@ -106,19 +106,19 @@ fn failed(path: &Path, e: io::Error) -> Error {
     Error::file(path, format!("cannot be written: {e}"))
 }
 
-/// Whether a file may be put at `path`, before there is anything to write.
+/// Checks that a file can be put at `path`, before there is anything to write.
 ///
 /// # Errors
-/// [`Error::File`] when the folder is missing, or something other than a regular file is there.
+/// [`Error::File`] when the folder is missing, or there is something other than a regular file.
 pub fn check_place(path: &Path) -> Result<()> {
     place(path).map(|_| ())
 }
 
-/// Where the file will stand: behind the symbolic links of `path`.
+/// The path that will be replaced: `path` with its symbolic links resolved.
 fn place(path: &Path) -> Result<PathBuf> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(Error::file(path, "cannot be written: it is a folder")),
-        // A rename would put a file in the place of the device or pipe.
+        // A rename would replace the device or pipe with a file.
         Ok(found) if !found.is_file() => return Err(Error::file(path, "cannot be written: it is not a regular file")),
         Ok(_) => {}
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(failed(path, e)),
@@ -137,17 +137,17 @@ fn place(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// A new file beside `path`, locked while this process has it open: one that nobody has locked was left by a process that was killed.
+/// A new file beside `path`, locked while this process has it open: an unlocked one was left by a killed process and may be removed.
 fn temporary(path: &Path) -> io::Result<(disk::File, PathBuf)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Names may be 255 bytes long; the end counts, for libraries take the format from it.
+    // Names can have 255 bytes; the end is kept, because libraries take the format from it.
     let tail = &name[name.ceil_char_boundary(name.len().saturating_sub(100))..];
     let mut number = 0;
     loop {
         let temporary = path.with_file_name(format!(".wgpt-tmp{number}.{tail}"));
         match disk::File::create_new(&temporary) {
             Ok(file) => {
-                let _ = file.inner().try_lock(); // where there are no locks, a left file stays
+                let _ = file.inner().try_lock(); // without file locks, leftover files stay
                 return Ok((file, temporary));
             }
             Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
@@ -240,7 +240,7 @@ mod tests {
         symlink("nowhere", at("dangling")).unwrap();
         assert!(write(&at("dangling"), |_| Ok(())).unwrap_err().to_string().contains("symbolic link to nothing"));
 
-        // A socket stands for devices and pipes.
+        // A socket serves as the example for devices and pipes.
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
         symlink("socket", at("to_socket")).unwrap();
         for name in ["socket", "to_socket"] {
