@@ -4,9 +4,9 @@
 //!     cargo bench --bench decode -- vocab=512,ctx=256,d=128,heads=4,layers=4 128
 //!     cargo bench --bench decode -- vocab=512,ctx=512,d=128,heads=4,layers=4 64 448
 //!
-//! A shape, how many tokens are generated greedily, and how many ids the prompt has. Weights are those of a model before training. The
-//! plan without a cache runs the whole context for every token; it and the one with the cache take turns, and medians are compared.
-//! First comes where the time of a token goes. On software adapters read the CPU column, and LP_NUM_THREADS=1.
+//! Arguments: a shape, the number of tokens to generate greedily, and the number of ids in the prompt. The weights are untrained. The plan
+//! without a cache runs the whole context for every token; it takes turns with the cached one, and the medians are compared. The time per
+//! kernel of one token is printed first. On software adapters read the CPU column, and set LP_NUM_THREADS=1.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use wgpt::model::session::Session;
 use wgpt::model::{FORWARD, Model, PREDICT, params};
 use wgpt::ops::step::Step;
 
-/// Rounds that take turns.
+/// Rounds in which the two plans take turns.
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -68,7 +68,7 @@ fn main() {
     println!("{:<16} {:>12.1} {:>12.1}", "ratio", with.0 / without.0, with.1 / without.1);
 }
 
-/// Where a token's time goes: each command of one token alone, many times in one submit, summed by kernel. The cache is empty.
+/// Prints the time of one token by kernel: runs each of its commands alone, many times in a row, with an empty cache.
 fn kernels(gpu: &Gpu, config: &ModelConfig) {
     let decoder = Decoder::new(config, gpu.limits()).expect("a plan");
     let compiled = block_on(gpu, decoder.plan.compile(gpu, &Options::default())).expect("a compiled plan");
@@ -129,7 +129,7 @@ fn plain(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>]) -> Session {
     session
 }
 
-/// One token the plain way: the whole context, and its logits read.
+/// One token without a cache: runs the whole context and reads the logits back.
 fn recompute(session: &mut Session, prompt: &[u32]) {
     let context = session.model.config.seq_len;
     let mut frame = prompt[prompt.len().saturating_sub(context)..].to_vec();
@@ -142,7 +142,7 @@ fn recompute(session: &mut Session, prompt: &[u32]) {
     assert!(logits.iter().all(|logit| logit.is_finite()));
 }
 
-/// Of each column.
+/// The row with the median CPU rate.
 fn median(mut rows: Vec<(f64, f64)>) -> (f64, f64) {
     rows.sort_by(|a, b| a.1.total_cmp(&b.1));
     rows[rows.len() / 2]

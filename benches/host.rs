@@ -1,11 +1,11 @@
-//! What a run asks of the host: from nothing to the first finished step, stage by stage, and the work per dispatch after that.
+//! The host's work in a run: the time from the start to the end of the first step, stage by stage, then the work per dispatch.
 //!
 //!     cargo bench --bench host
 //!     cargo bench --bench host -- vocab=512,ctx=64,d=128,heads=4,layers=4,batch=16
 //!
-//! Work per dispatch is the CPU time of the thread that encodes and submits, on the noop backend (nothing but wgpu and this crate) and on
-//! this machine's adapter; the least of many steps, as interruptions only ever add. What drivers keep on disk makes a second start faster:
-//! for a first one name an empty folder in MESA_SHADER_CACHE_DIR.
+//! The work per dispatch is the CPU time of the thread that encodes and submits, on the noop backend (only wgpu and this crate) and on this
+//! machine's adapter; the least of many steps counts, because interruptions only add time. Drivers cache shaders on disk, which makes a
+//! second start faster: to time a first start, set MESA_SHADER_CACHE_DIR to an empty folder.
 
 use std::time::Instant;
 
@@ -53,7 +53,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// Time and memory since the start.
+    /// Prints time and memory since the start.
     fn stage(&self, what: &str) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |key: &str| {
@@ -65,7 +65,7 @@ impl Clock {
     }
 }
 
-/// Seconds of each kernel in one step.
+/// Seconds of each kernel in one profiled step.
 fn first_step(trainer: &mut Trainer, ids: &[u32]) -> Vec<(String, f64)> {
     let profiler = block_on(&trainer.session.gpu.clone(), Profiler::new(&trainer.session.gpu, &trainer.session.compiled, None));
     trainer.session.profiler = Some(profiler.expect("a profiler"));
@@ -82,7 +82,7 @@ fn first_step(trainer: &mut Trainer, ids: &[u32]) -> Vec<(String, f64)> {
     sums
 }
 
-/// What the first step took longer than the second, by kernel: the driver's compilation at first use.
+/// Prints how much longer each kernel took in the first step than in the second: the driver's compilation at first use.
 fn compilation(first: &[(String, f64)], second: &[(String, f64)]) {
     let mut rows: Vec<(&str, f64)> = first.iter().zip(second).map(|((kernel, a), (_, b))| (kernel.as_str(), a - b)).collect();
     rows.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -107,7 +107,7 @@ fn host_work(gpu: &Gpu, trainer: &mut Trainer, ids: &[u32]) {
     session.guest.runner.wait_for_all().expect("a device");
     let [encoded, both] = best.map(|seconds| seconds * 1e6 / commands as f64);
     println!("host work on {}: {both:.2} us for each of {commands} dispatches, {encoded:.2} of them to encode", gpu.info().backend);
-    // The runner learns from step to step how much one submit may hold.
+    // The runner learns from step to step how much fits into one submit.
     let mut submits = vec![];
     for _ in 0..LEARNING {
         let before = trainer.session.guest.runner.done;
@@ -121,7 +121,7 @@ fn host_work(gpu: &Gpu, trainer: &mut Trainer, ids: &[u32]) {
 const STEPS: usize = 20;
 const LEARNING: usize = 6;
 
-/// A device that does nothing.
+/// A device that executes nothing.
 fn noop() -> Gpu {
     let mut descriptor =
         wgpu::InstanceDescriptor { backends: wgpu::Backends::NOOP, ..wgpu::InstanceDescriptor::new_without_display_handle() };

@@ -1,11 +1,11 @@
-//! The matrix products alone, every variant that this adapter runs, in GFLOP per second of wall and of CPU time.
+//! The matrix products alone, in every variant that this adapter runs, in GFLOP per second of wall time and of CPU time.
 //!
 //!     cargo bench --bench matmul            # 1024³ and the shapes of training
 //!     cargo bench --bench matmul -- tile_broadcast tile_registers
 //!     cargo bench --bench matmul -- tile_shared my_tile.wgsl     # a tile of your own, whole in one file, read when the bench starts
 //!     cargo bench --bench matmul -- --record
 //!
-//! Variants take turns, so that a busy machine slows them alike; medians of the turns are printed. On software adapters read the CPU column.
+//! Variants take turns, so that other load slows all of them; prints the medians. On software adapters read the CPU column.
 
 use std::time::Instant;
 
@@ -33,8 +33,8 @@ const TURN: [f64; 2] = [0.4, 0.05];
 /// Rows, columns, inner.
 const SIZES: &[[usize; 3]] = &[[1024, 1024, 1024], [1024, 512, 128], [1024, 128, 512], [2048, 1024, 256], [512, 128, 1024], [1, 512, 128]];
 
-/// The same on GPUs, which the sizes above do not fill: a large square, then the products of nanogpt-char (64 x 256 tokens) and gpt2
-/// (8 x 1024 tokens).
+/// The sizes for GPUs, which those above do not fill: a large square, then the products of nanogpt-char (64 x 256 tokens) and gpt2 (8 x
+/// 1024 tokens).
 const GPU_SIZES: &[[usize; 3]] = &[
     [4096, 4096, 4096],
     [16384, 1536, 384],
@@ -50,7 +50,7 @@ const GPU_SIZES: &[[usize; 3]] = &[
 ];
 
 fn main() {
-    // Cooperative matrices too, where the adapter has them.
+    // Includes cooperative matrices, if the adapter has them.
     let gpu = pollster::block_on(Gpu::request(&Request { experimental: true, ..Request::default() })).expect("an adapter");
     let mut record = record::Record::new(&gpu, "matmul");
     println!("{:<20} {:<18} {:>14} {:>18}", "rows x cols x inner", "variant", "GFLOP/s", "GFLOP/CPU-s");
@@ -84,12 +84,12 @@ fn main() {
     record.finish();
 }
 
-/// What was asked for on the command line: variants by name, and files.
+/// The command line: names of variants, and files.
 fn asked() -> Vec<String> {
     std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect()
 }
 
-/// The matrix products with the tiles in the files asked for beside their own, which need no rebuilding to be tried.
+/// The matrix products, with the tiles in the given files added to their own variants, so that trying a tile needs no rebuild.
 fn source() -> &'static Source {
     let leaked = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     let of_file = |path: &String| {
@@ -104,7 +104,7 @@ fn source() -> &'static Source {
     Box::leak(Box::new(Source { variants: variants.leak(), ..SOURCE }))
 }
 
-/// The variants that run here, or those of them that were asked for.
+/// The variants that run here; if some were named, only those.
 fn variants(source: &'static Source, gpu: &Gpu) -> Vec<&'static str> {
     let asked = asked();
     let is_asked = |name: &str| asked.iter().any(|other| other == name || other.ends_with(&format!("{name}.wgsl")));
@@ -124,7 +124,7 @@ fn plan(source: &'static Source, [rows, cols, inner]: [usize; 3]) -> (Plan, [Ten
     (plan, [x, weight, y])
 }
 
-/// Numbers in [-1, 1), multiples of 1/256: a device that multiplies zeros takes less time than it does over a model's numbers.
+/// Numbers in [-1, 1), multiples of 1/256. Not zeros, because a device may multiply those faster than a model's numbers.
 fn noise(len: usize, seed: u32) -> Vec<f32> {
     let bits = |i: u32| (i ^ seed).wrapping_mul(0x9e37_79b1).rotate_left(13).wrapping_mul(0x85eb_ca6b) >> 23;
     (0..len as u32).map(|i| bits(i) as f32 / 256.0 - 1.0).collect()
@@ -134,7 +134,7 @@ struct Contender {
     variant: &'static str,
     compiled: Compiled,
     runner: Runner,
-    /// Runs between two waits, so that a GPU is not timed by its round trips.
+    /// Runs between two waits, so that the round trips do not dominate on a GPU.
     batch: usize,
     turn: f64,
     /// GFLOP per second of each turn.
@@ -143,7 +143,7 @@ struct Contender {
 }
 
 impl Contender {
-    /// One that works on the tensors of `first`, if there is one already.
+    /// A contender that borrows the tensors of `first`, if there is one.
     fn new(gpu: &Gpu, plan: &Plan, variant: &'static str, first: Option<&Contender>) -> Contender {
         let lent = |first: &Contender| -> Vec<(String, wgpu::Buffer)> {
             let named = |name: &&str| (name.to_string(), first.compiled.buffer_named(name).expect("a buffer").clone());
@@ -163,7 +163,7 @@ impl Contender {
         block_on(gpu, self.compiled.write(tensor, data)).expect("an upload");
     }
 
-    /// A wrong tile is soon fast: some of y against sums in f64. What is too large to read back within a second is left out.
+    /// Compares some of y with sums in f64: a wrong tile can be fast. Skips results that are too large to read back within a second.
     fn check(&self, gpu: &Gpu, [_, _, y]: &[Tensor; 3], [x, weight]: &[Vec<f32>; 2]) {
         if y.bytes() > 1 << 28 {
             return;

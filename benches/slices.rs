@@ -1,11 +1,11 @@
-//! Whether a guest keeps its budget: training in slices beside a host that waits for each, on a device without any feature.
+//! Whether a guest keeps its budget: trains in slices on a device without any feature, for a host that waits for each slice.
 //!
 //!     cargo bench --bench slices
 //!     cargo bench --bench slices -- S 8 30
 //!
-//! A shape, the budget in milliseconds, and how many steps are measured after the first ten. Prints how long the slices took and how many
-//! took half as much again as the budget, beside the rate of the same steps in one piece. On software adapters read CPU time, and
-//! LP_NUM_THREADS=1. The pace is learned from when slices are seen to end.
+//! Arguments: a shape, the budget in milliseconds, and the number of steps that are measured after the first ten. Prints the times of the
+//! slices, the share that took more than 1.5 times the budget, and the time of a step in slices and in one piece. On software adapters read
+//! CPU time, and set LP_NUM_THREADS=1. The device has no timestamps, so the engine learns from when it notices the end of a slice.
 
 #[path = "common/record.rs"]
 mod record;
@@ -23,7 +23,7 @@ use wgpt::gpu::slice::Budget;
 use wgpt::gpu::wait::{self, block_on};
 use wgpt::train::{Batch, Trainer};
 
-/// Steps before anything is measured: drivers compile, paces are learned.
+/// Steps before the measurement, in which drivers compile and the engine learns how long commands take.
 const WARM_UP: u64 = 10;
 
 fn main() {
@@ -78,7 +78,7 @@ fn main() {
     record.finish();
 }
 
-/// A device as egui opens it.
+/// A device with the limits and features that egui requests.
 fn bare_device() -> Gpu {
     let adapters = pollster::block_on(adapter::list(&Request::default()));
     let chosen = &adapters[adapter::choose(&adapters, &Request::default()).expect("an adapter")];
@@ -86,7 +86,7 @@ fn bare_device() -> Gpu {
     Gpu::from_wgpu(device, queue)
 }
 
-/// CPU and wall seconds of one slice, which the host waits for.
+/// CPU and wall seconds of one slice; the host waits for it.
 fn slice(gpu: &Gpu, trainer: &mut Trainer, batch: Batch, budget: Duration) -> (f64, f64) {
     let timed = (ProcessTime::now(), Instant::now());
     let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -3,8 +3,8 @@
 //!     cargo bench --bench step -- shakespeare-char 20
 //!     cargo bench --bench step -- S 20
 //!
-//! First steps on random tokens, in tokens per second of wall and of CPU time; then every command of the plan alone, summed by kernel.
-//! On software adapters read the CPU column, and shares rather than times.
+//! First runs steps on random tokens and prints tokens per second of wall and of CPU time; then runs every command of the plan alone and
+//! sums the times by kernel. On software adapters read the CPU column, and rely on shares rather than times.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -54,7 +54,7 @@ fn main() {
     kernels(&mut trainer);
 }
 
-/// Every command alone: submit, wait, sum by kernel.
+/// Runs every command alone, waits, and sums by kernel.
 fn kernels(trainer: &mut Trainer) {
     let session = &mut trainer.session;
     let mut sums: BTreeMap<String, (u32, f64)> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Results of benches, printed and kept: `--record` appends them to `benches/record/<adapter>/<date of the commit>.csv`.
+//! Prints the results of benches; `--record` also appends them to `benches/record/<adapter>/<date of the commit>.csv`.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -20,12 +20,12 @@ impl Record {
         Record { bench, adapter: format!("{} {}", info.name, info.driver_info), rows: vec![] }
     }
 
-    /// One figure: what was run, what was measured with its unit, and the value.
+    /// Adds one figure: the case, the measure with its unit, and the value.
     pub fn add(&mut self, case: &str, measure: &str, value: f64) {
         self.rows.push([case.to_owned(), measure.to_owned(), format!("{value:.4}")]);
     }
 
-    /// Appends the rows to the adapter's file of the day, if the bench was asked to.
+    /// Appends the rows to the adapter's file for the date of the commit, if `--record` was given.
     pub fn finish(&self) {
         if !std::env::args().any(|arg| arg == "--record") {
             return;

@@ -1,12 +1,12 @@
-//! The shapes that benches and the race run at.
+//! The shapes of benches and of the race.
 
 use wgpt::model::config::{ModelConfig, Position};
 use wgpt::train::config::Schedule;
 use wgpt::train::presets::preset;
 use wgpt::train::{RunConfig, TrainConfig};
 
-/// A preset by name, `S`, `M` or `L`, or a shape as `vocab=..,ctx=..,d=..,heads=..,layers=..,batch=..`: a pre-norm GPT with learned
-/// positions, biases and an untied head, AdamW at a constant rate, nothing clipped or dropped.
+/// The config of a preset by name, of `S`, `M` or `L`, or of a shape `vocab=..,ctx=..,d=..,heads=..,layers=..,batch=..`: a pre-norm GPT
+/// with learned positions, biases and an untied head, trained by AdamW at a constant rate, without gradient clipping or dropout.
 ///
 /// # Errors
 /// What is missing or wrong.

@@ -1,6 +1,6 @@
-//! RDNA assembly as RADV prints it: basic blocks, each begun by a line `BB<n>:`, one instruction a line, its encoding behind a semicolon.
+//! Parses RDNA assembly from RADV: each basic block begins with a line `BB<n>:`; one instruction per line, its encoding after a semicolon.
 
-/// What one basic block holds.
+/// The instruction counts of one basic block.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Block {
     pub instructions: u32,
@@ -11,11 +11,11 @@ pub struct Block {
     pub global_loads: u32,
 }
 
-/// Beginnings of the names of instructions that multiply and add.
+/// Prefixes of the names of multiply-add instructions.
 const MULTIPLY_ADDS: [&str; 8] = ["v_fma", "v_mad_f", "v_mac_f", "v_pk_fma", "v_dual_fma", "v_dot2", "v_dot4", "v_wmma"];
 
 impl Block {
-    /// Multiply-adds of all instructions; a dual-issue line counts as one instruction that may hold two.
+    /// Multiply-adds per instruction; a dual-issue line is one instruction with up to two of them.
     pub fn share(&self) -> f64 {
         f64::from(self.multiply_adds) / f64::from(self.instructions.max(1))
     }

@@ -1,16 +1,16 @@
-//! What AMD's shader compiler makes of every kernel, on a machine without an AMD card.
+//! Statistics of AMD's shader compiler for every kernel, on a machine without an AMD card.
 //!
-//! Mesa's driver RADV can pose as a card that is not there (`RADV_FORCE_FAMILY=navi31`). It executes nothing then, but its compiler is the
-//! one that a Radeon's owner runs, and it answers through VK_KHR_pipeline_executable_properties: registers, spills, workgroup memory,
-//! waves in flight, and the instructions.
+//! Mesa's driver RADV can pretend to be a card that is absent (`RADV_FORCE_FAMILY=navi31`). It then executes nothing, but its compiler is
+//! the same as on a real card, and VK_KHR_pipeline_executable_properties reports registers, spills, workgroup memory, waves in flight and
+//! the instructions.
 //!
 //!     bash .ci/isa.sh                      navi31 and navi21, one table each; fails when a kernel spills
 //!     bash .ci/isa.sh --record             the same, and rewrites benches/record/radv-*.csv
 //!     bash .ci/isa.sh matmul               kernels whose name contains that
 //!     bash .ci/isa.sh --dump attention.forward[tiles]/32/f32
 //!
-//! A kernel is compiled as a release build compiles it: the library's own text of every variant that such an adapter would take, without
-//! run-time checks. The *hot block* is the basic block with the most multiply-adds, in a matrix product the inner loop.
+//! A kernel is compiled as in a release build: the library's own text of every variant that such an adapter would use, without run-time
+//! checks. The *hot block* is the basic block with the most multiply-adds, which in a matrix product is the inner loop.
 
 mod assembly;
 mod radv;
@@ -29,13 +29,13 @@ use wgpt::gpu::kernel::{Kernel, Module, Parsed, Source};
 use wgpt::gpu::tensor::Dtype;
 use wgpt::ops::{self, SOURCES};
 
-/// Head sizes that attention is compiled for: the presets', and the widest.
+/// Head sizes to compile attention for: those of the presets, and the widest.
 const HEAD_SIZES: [usize; 3] = [32, 64, 128];
 
 const HEADER: &str = "kernel,vgprs,spilled_sgprs,spilled_vgprs,scratch_bytes,lds_bytes,waves_per_simd,hot_multiply_adds,hot_share,\
                       lds_loads_per_multiply_add,global_loads_per_multiply_add";
 
-/// A kernel of one variant at one head size and storage, compiled.
+/// The compiled kernel of one variant, head size and element type.
 struct Row {
     name: String,
     statistics: Statistics,
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Compiles the entries of one file that are `wanted` by name.
+/// Compiles those entry points of a file whose names are `wanted`.
 fn compile_file(
     compiler: &Compiler,
     source: &'static Source,
@@ -108,7 +108,7 @@ fn compile_file(
     }
 }
 
-/// The variants that such a card takes by default for some extent, from a single row to a large matrix, and those by cooperative matrices.
+/// The variants that such a card uses by default for extents from a single row to a large matrix, and those with cooperative matrices.
 fn taken(kernel: &Kernel, cooperative: bool) -> BTreeSet<usize> {
     let traits = Traits::default();
     let extents = [(1, 512), (16, 16), (1024, 128), (4096, 4096)].map(|(rows, cols)| Extent::matrix(rows, cols));

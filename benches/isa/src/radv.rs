@@ -1,11 +1,11 @@
-//! A Vulkan device that only compiles, and what its driver tells of a compute pipeline.
+//! A Vulkan device that only compiles, and the driver's statistics of a compute pipeline.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 
 use ash::{Device, Entry, Instance, khr, vk};
 
-/// What RADV counted for one pipeline; bytes for scratch and workgroup memory.
+/// RADV's statistics of one pipeline; scratch and workgroup memory in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Statistics {
     pub vgprs: u64,
@@ -13,7 +13,7 @@ pub struct Statistics {
     pub spilled_vgprs: u64,
     pub scratch: u64,
     pub lds: u64,
-    /// Waves that a SIMD unit can keep in flight, by registers and workgroup memory.
+    /// Waves that a SIMD unit can keep in flight, as limited by registers and workgroup memory.
     pub waves: u64,
 }
 
@@ -24,21 +24,21 @@ impl Statistics {
 }
 
 pub struct Compiler {
-    /// The card that the driver poses as.
+    /// The card that the driver reports.
     pub name: String,
     /// Whether it has cooperative matrices.
     pub cooperative: bool,
     device: Device,
     executables: khr::pipeline_executable_properties::Device,
-    // These two must outlive the device's functions.
+    // These two must outlive the function pointers of the device.
     _instance: Instance,
     _entry: Entry,
 }
 
 impl Compiler {
-    /// Opens RADV, which must be the one driver that the loader finds.
+    /// Opens RADV, which must be the only driver that the loader finds.
     pub fn new() -> Result<Compiler, String> {
-        // SAFETY: plain calls of Vulkan in the order that it asks for; every pointer outlives its call.
+        // SAFETY: plain Vulkan calls in the required order; every pointer outlives its call.
         unsafe {
             let entry = Entry::load().map_err(|e| format!("no Vulkan loader: {e}"))?;
             let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
@@ -59,10 +59,10 @@ impl Compiler {
     /// Statistics and assembly of one entry point.
     ///
     /// # Panics
-    /// When the driver refuses the SPIR-V: that is a mistake of naga's or ours.
+    /// When the driver refuses the SPIR-V: a mistake in naga or in this bench.
     pub fn compile(&self, entry: &str, words: &[u32]) -> (Statistics, String) {
         let name = CString::new(entry).expect("an identifier");
-        // SAFETY: as above; what is created lives until the process ends, a few kilobytes a kernel.
+        // SAFETY: as above; the created objects live until the process ends and take a few kilobytes per kernel.
         unsafe {
             let bindings = bindings(words);
             let descriptor = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
@@ -81,10 +81,10 @@ impl Compiler {
     }
 
     /// # Safety
-    /// A pipeline of this device whose statistics were captured.
+    /// `pipeline` belongs to this device, and its statistics were captured.
     unsafe fn statistics(&self, pipeline: vk::Pipeline) -> Statistics {
         let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
-        // SAFETY: the caller's promise; every statistic of RADV is a u64.
+        // SAFETY: the caller promises it; every statistic of RADV is a u64.
         let all: HashMap<String, u64> = unsafe {
             let all = self.executables.get_pipeline_executable_statistics(&executable).expect("statistics");
             all.iter().map(|s| (text(&s.name), s.value.u64)).collect()
@@ -101,11 +101,11 @@ impl Compiler {
     }
 
     /// # Safety
-    /// A pipeline of this device whose representations were captured.
+    /// `pipeline` belongs to this device, and its representations were captured.
     unsafe fn assembly(&self, pipeline: vk::Pipeline) -> String {
         let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
         let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
-        // SAFETY: Vulkan's way in three calls: how many, how long, and the texts, each into memory of that length.
+        // SAFETY: three calls as Vulkan prescribes: for the count, for the lengths, and for the texts, each into a buffer of its length.
         unsafe {
             let mut count = 0;
             let ask = |count: &mut u32, list| get(self.device.handle(), &executable, count, list).result().expect("representations");
@@ -124,7 +124,7 @@ impl Compiler {
 }
 
 /// # Safety
-/// A physical device of this instance.
+/// `physical` belongs to this instance.
 unsafe fn open(instance: &Instance, physical: vk::PhysicalDevice) -> Result<(Device, bool), vk::Result> {
     let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
     let mut sixteen = vk::PhysicalDeviceVulkan11Features::default().storage_buffer16_bit_access(true);
@@ -132,7 +132,7 @@ unsafe fn open(instance: &Instance, physical: vk::PhysicalDevice) -> Result<(Dev
     let mut info = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
     let mut cooperative = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
     let mut extensions = vec![khr::pipeline_executable_properties::NAME.as_ptr()];
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises it.
     let available = unsafe { instance.enumerate_device_extension_properties(physical)? };
     let has_cooperative = available.iter().any(|e| e.extension_name_as_c_str() == Ok(khr::cooperative_matrix::NAME));
     let mut descriptor =
@@ -141,12 +141,12 @@ unsafe fn open(instance: &Instance, physical: vk::PhysicalDevice) -> Result<(Dev
         extensions.push(khr::cooperative_matrix::NAME.as_ptr());
         descriptor = descriptor.push_next(&mut cooperative);
     }
-    // SAFETY: the caller's promise; all that the descriptor points to lives here.
+    // SAFETY: the caller promises it; everything that the descriptor points to lives until the call returns.
     let device = unsafe { instance.create_device(physical, &descriptor.enabled_extension_names(&extensions), None)? };
     Ok((device, has_cooperative))
 }
 
-/// The layout that a module's bindings of group 0 need, read from its SPIR-V: uniforms and storage differ by storage class.
+/// The bindings of a module in group 0, read from its SPIR-V; the storage class distinguishes uniforms from storage buffers.
 fn bindings(words: &[u32]) -> Vec<vk::DescriptorSetLayoutBinding<'static>> {
     const OP_DECORATE: u32 = 71;
     const OP_VARIABLE: u32 = 59;
@@ -173,6 +173,6 @@ fn bindings(words: &[u32]) -> Vec<vk::DescriptorSetLayoutBinding<'static>> {
 }
 
 fn text(chars: &[c_char]) -> String {
-    // SAFETY: Vulkan ends its names with a zero within the array.
+    // SAFETY: Vulkan terminates its names with a zero inside the array.
     unsafe { CStr::from_ptr(chars.as_ptr()) }.to_string_lossy().into_owned()
 }
