@@ -1,4 +1,4 @@
-//! A window's surface: configured as large as the window, made again when it is lost.
+//! A window's surface: configured with the window's size, recreated when it is lost.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use winit::window::Window;
 use crate::Result;
 
 pub struct Canvas {
-    // In this order: the surface goes before the instance and the window.
+    // The order matters: the surface must be dropped before the instance and the window.
     surface: wgpu::Surface<'static>,
     instance: wgpu::Instance,
     window: Arc<Window>,
@@ -33,7 +33,7 @@ impl Canvas {
         Ok(canvas)
     }
 
-    /// Takes on the window's size. A minimized window has none; its surface stays as it is.
+    /// Adopts the window's size. A minimized window has size 0; its surface is left unchanged.
     pub fn resize(&mut self) {
         let (size, most) = (self.window.inner_size(), self.device.limits().max_texture_dimension_2d);
         if size.width > 0 && size.height > 0 {
@@ -50,13 +50,13 @@ impl Canvas {
         self.config.format
     }
 
-    /// Whether nobody could see a frame.
+    /// Whether the window has no visible area.
     pub fn is_hidden(&self) -> bool {
         let size = self.window.inner_size();
         size.width == 0 || size.height == 0
     }
 
-    /// The texture of the next frame; `None` when there is none this time.
+    /// The texture of the next frame; `None` if there is none for this frame.
     pub fn acquire(&mut self) -> Result<Option<wgpu::SurfaceTexture>> {
         if self.is_hidden() {
             return Ok(None);
@@ -73,7 +73,7 @@ impl Canvas {
                 Ok(None)
             }
             Current::Timeout | Current::Occluded => Ok(None),
-            // The device's handler has the message.
+            // The device's error handler has received the message.
             Current::Validation => Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! How long frames took, and how many came late.
+//! Frame times, and how many frames were late.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 /// Times from one frame to the next.
 pub struct FrameTimes {
     last: Option<Instant>,
-    /// Of the second under way and of the whole run, in milliseconds; a day at 60 frames a second is 20 MB.
+    /// Frame times of the current second and of the whole run, in milliseconds; a day at 60 frames a second takes 20 MB.
     second: Vec<f32>,
     all: Vec<f32>,
-    /// The display's, if it tells: what a frame should take.
+    /// The display's refresh interval in milliseconds, if known: how long a frame should take.
     refresh: Option<f32>,
 }
 
@@ -18,7 +18,7 @@ impl FrameTimes {
         FrameTimes { last: None, second: vec![], all: vec![], refresh: refresh.map(milliseconds) }
     }
 
-    /// A frame was handed to the display.
+    /// Call when a frame was presented.
     pub fn presented(&mut self) {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
@@ -28,12 +28,12 @@ impl FrameTimes {
         }
     }
 
-    /// The next frame does not follow the last one: the window was hidden in between.
+    /// Call when the window was hidden: the time until the next frame does not count.
     pub fn interrupted(&mut self) {
         self.last = None;
     }
 
-    /// What came since the last call.
+    /// The frame times since the last call.
     pub fn second(&mut self) -> Summary {
         Summary::of(std::mem::take(&mut self.second), self.refresh)
     }
@@ -43,14 +43,14 @@ impl FrameTimes {
     }
 }
 
-/// Milliseconds of some frames.
+/// Statistics of frame times, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Summary {
     pub frames: usize,
     pub median: f32,
     pub most: f32,
     pub longest: f32,
-    /// The share of frames that took more than 1.5 of the display's; of the median's, where the display does not tell.
+    /// The share of frames that took more than 1.5 times the refresh interval, or 1.5 times the median if that is unknown.
     pub late: f32,
 }
 

@@ -1,4 +1,4 @@
-//! The model and the scene in one device.
+//! The model and the scene on one device.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -35,9 +35,9 @@ pub struct Guest {
     canvas: Canvas,
     window: Arc<Window>,
     gpu: Arc<Gpu>,
-    /// The first error that nobody caught.
+    /// The first error that reached the device's error handler.
     uncaught: Arc<Mutex<Option<String>>>,
-    /// The last frame found no surface to draw to.
+    /// Whether the last frame had no surface to draw to.
     skipped: bool,
     times: FrameTimes,
     frames: u64,
@@ -46,11 +46,11 @@ pub struct Guest {
     waits: u64,
 }
 
-/// What is told once a second.
+/// The progress that is printed once a second.
 struct Progress {
     since: Instant,
     losses: Vec<f32>,
-    /// The last step that was reported, and the mean loss of those told last.
+    /// The last reported step, and the mean loss of the steps that were printed last.
     step: u64,
     loss: Option<f32>,
 }
@@ -112,7 +112,7 @@ impl Guest {
         })
     }
 
-    /// One frame: a slice of training and the scene, in one encoder and one submit.
+    /// One frame: encodes a slice of training and the scene into one encoder and submits it.
     pub fn frame(&mut self) -> Result<()> {
         let Some(target) = self.canvas.acquire()? else {
             self.skipped = true;
@@ -133,7 +133,7 @@ impl Guest {
         self.take_reports()
     }
 
-    /// In place of a frame, where there is nothing to draw to: the slice goes in a submit of its own.
+    /// Replaces a frame when there is nothing to draw to: submits the slice alone.
     pub fn train_unseen(&mut self) -> Result<()> {
         self.skipped = false;
         self.times.interrupted();
@@ -160,7 +160,7 @@ impl Guest {
         self.progress.since = Instant::now();
     }
 
-    /// Ends with a summary, and with a picture where one is wanted.
+    /// Prints a summary and saves a screenshot, if requested.
     pub fn close(mut self, screenshot: Option<&Path>) -> Result<()> {
         let waits = wait::waits() - self.waits;
         say(&format!("{}; {waits} waits of the engine", self.times.all()));
@@ -201,7 +201,7 @@ impl Guest {
     }
 }
 
-/// Installs the host's own handlers: a lost device is told to the engine, any other error is kept for the end of the frame.
+/// Installs the host's own handlers: a lost device is reported to the engine, any other error is kept for the end of the frame.
 fn listen(gpu: &Gpu) -> Arc<Mutex<Option<String>>> {
     gpu.device().set_device_lost_callback(gpu.on_lost());
     let uncaught = Arc::<Mutex<Option<String>>>::default();
@@ -212,7 +212,7 @@ fn listen(gpu: &Gpu) -> Arc<Mutex<Option<String>>> {
     uncaught
 }
 
-/// A model of Shakespeare's characters, small enough to learn while one looks on.
+/// A character model of Shakespeare, small enough to learn while one watches.
 fn lesson() -> Result<(RunConfig, Tokenizer, TokenStore)> {
     let preset = presets::preset("shakespeare-char")?;
     let mut config = RunConfig {
@@ -227,8 +227,8 @@ fn lesson() -> Result<(RunConfig, Tokenizer, TokenStore)> {
     Ok((config, tokenizer, corpus.train))
 }
 
-/// The commonest tokens of a text: punctuation, capitals, then small letters, vowels first, so that what should become alike stands
-/// together.
+/// The most frequent tokens of a text, ordered as punctuation, capitals, small letters, vowels first, so that tokens that should become
+/// similar are neighbours.
 fn commonest(tokenizer: &Tokenizer, data: &TokenStore) -> Result<Vec<u32>> {
     let mut counts = vec![0u64; tokenizer.vocab_size()];
     let mut text = vec![];

@@ -1,7 +1,7 @@
-//! A spinning scene in raw wgpu and winit, in whose device a language model trains, a slice in every frame.
+//! A spinning scene in raw wgpu and winit; a language model trains on the same device, one slice in every frame.
 //!
-//! What concerns the model is in `guest.rs`: lend the device, make a trainer, and encode a slice into each frame's own
-//! encoder. This file is the window.
+//! The part about the model is in `guest.rs`: it lends the device, creates a trainer, and encodes a slice into each frame's own encoder.
+//! This file is the window.
 
 mod canvas;
 mod frame_times;
@@ -33,7 +33,7 @@ const HELP: &str = "guest: a scene that spins while a language model trains in i
   --screenshot FILE  write the last frame to a PNG file
 ";
 
-/// How often a window that nobody sees has training looked after.
+/// How often training advances while the window is hidden.
 const UNSEEN: Duration = Duration::from_millis(16);
 
 pub struct Args {
@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// None when help was asked for.
+    /// `None` if help was requested.
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>> {
         let mut parsed = Args { frames: None, budget: Duration::from_millis(4), screenshot: None };
         while let Some(flag) = args.next() {
@@ -66,7 +66,7 @@ impl Args {
     }
 }
 
-/// Prints a line; a reader that has gone away is no reason to stop.
+/// Prints a line; a closed stdout is ignored.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -74,7 +74,7 @@ pub fn say(line: &str) {
 struct App {
     args: Args,
     guest: Option<Guest>,
-    /// Nobody sees the window.
+    /// The window is hidden.
     occluded: bool,
     failed: Result<()>,
 }
@@ -148,7 +148,7 @@ impl ApplicationHandler for App {
         }
     }
 
-    /// The guest goes while the connection to the display is still there.
+    /// Drops the guest while the connection to the display is still open.
     fn exiting(&mut self, event_loop: &ActiveEventLoop) {
         if let Some(guest) = self.guest.take()
             && self.failed.is_ok()

@@ -1,4 +1,4 @@
-//! The scene: bars that stand on the trainer's embedding table, see `scene.wgsl`.
+//! The scene: a bar for each pair of characters, as high as the cosine between their embeddings, see `scene.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 use wgpt::gpu::Gpu;
@@ -8,10 +8,10 @@ use wgpu::util::DeviceExt;
 const DEPTH: wgpu::TextureFormat = wgpu::TextureFormat::Depth24Plus;
 const BACKGROUND: wgpu::Color = wgpu::Color { r: 0.006, g: 0.008, b: 0.018, a: 1.0 };
 
-/// Faces of a bar by its corners (bit 0 is x, bit 1 up, bit 2 z): the top, and the two sides towards the eye.
+/// The visible faces of a bar, by corner number (bit 0 is x, bit 1 up, bit 2 z): the top, and the two sides towards the eye.
 const FACES: [u16; 18] = [2, 3, 6, 6, 3, 7, 1, 3, 5, 5, 3, 7, 4, 5, 6, 6, 5, 7];
 
-/// As in the shader.
+/// Mirrors `Frame` in the shader.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Frame {
@@ -21,10 +21,10 @@ struct Frame {
     quads: u32,
 }
 
-/// What is drawn to, as large as the picture.
+/// The render targets, as large as the image.
 struct Targets {
     size: [u32; 2],
-    /// What is resolved into the picture; with one sample a pixel the picture itself is drawn to.
+    /// The multisampled target that is resolved into the image; `None` with one sample per pixel, which is drawn directly.
     colour: Option<wgpu::TextureView>,
     depth: wgpu::TextureView,
 }
@@ -35,17 +35,17 @@ pub struct Scene {
     uniform: wgpu::Buffer,
     faces: wgpu::Buffer,
     format: wgpu::TextureFormat,
-    /// Samples of a pixel.
+    /// Samples per pixel.
     samples: u32,
     targets: Targets,
     frame: Frame,
 }
 
 impl Scene {
-    /// `table` is the embedding table (V, C); `order` says which token each row of bars stands for.
+    /// `table` is the embedding table (V, C); `order` gives the token of each row of bars.
     pub fn new(gpu: &Gpu, format: wgpu::TextureFormat, table: &View, order: &[u32]) -> Scene {
         let device = gpu.device();
-        // Software pays for every sample.
+        // A software adapter pays for every sample.
         let samples = if gpu.info().device_type == wgpu::DeviceType::Cpu { 1 } else { 4 };
         let pipeline = pipeline(device, format, samples);
         let (characters, quads) = (order.len() as u32, table.shape[1] as u32 / 4);
@@ -55,7 +55,7 @@ impl Scene {
         let uniform = buffer(bytemuck::bytes_of(&frame), wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         let faces = buffer(bytemuck::cast_slice(&FACES), wgpu::BufferUsages::INDEX);
         let order = buffer(bytemuck::cast_slice(order), wgpu::BufferUsages::STORAGE);
-        // The weights themselves, where they are trained: no copy, no read-back.
+        // The trainer's own weight buffer: no copy, no read-back.
         let resources = [uniform.as_entire_binding(), table.binding(), order.as_entire_binding()];
         let entries: Vec<_> = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
         let layout = pipeline.get_bind_group_layout(0);
@@ -63,7 +63,7 @@ impl Scene {
         Scene { pipeline, group, uniform, faces, format, samples, targets: targets(device, format, samples, [1, 1]), frame }
     }
 
-    /// Draws into `view`, which has `size` pixels.
+    /// Draws into `view`, whose size in pixels is `size`.
     pub fn draw(&mut self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, view: &wgpu::TextureView, size: [u32; 2], angle: f32) {
         if size != self.targets.size {
             self.targets = targets(gpu.device(), self.format, self.samples, size);

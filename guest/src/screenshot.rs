@@ -1,4 +1,4 @@
-//! A picture that is drawn beside the window and kept as a PNG file.
+//! An image that is drawn offscreen and saved as a PNG file.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -11,7 +11,7 @@ use crate::Result;
 pub struct Screenshot {
     texture: wgpu::Texture,
     buffer: wgpu::Buffer,
-    /// Bytes from one row to the next.
+    /// Bytes per row in the buffer.
     pitch: u32,
 }
 
@@ -41,7 +41,7 @@ impl Screenshot {
         self.texture.create_view(&wgpu::TextureViewDescriptor::default())
     }
 
-    /// Submits what has drawn it, waits, and writes the file.
+    /// Submits the encoder that drew the image, waits, and writes the file.
     pub fn save(&self, gpu: &Gpu, mut encoder: wgpu::CommandEncoder, path: &Path) -> Result<()> {
         let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(self.pitch), rows_per_image: None };
         let target = wgpu::TexelCopyBufferInfo { buffer: &self.buffer, layout };

@@ -1,4 +1,4 @@
-//! The program: opens what was asked for behind a first picture, shows it, and ends with a picture if one was asked for.
+//! The program: shows that it is opening the model, then runs the window, and takes the screenshot before it ends if one was requested.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct App {
     last: u64,
     picture: Picture,
     wish: Option<Wish>,
-    /// The wish waits for a save.
+    /// The wish waits until a save is done.
     saving: bool,
     /// The window may close.
     closes: bool,
@@ -32,7 +32,7 @@ pub struct App {
     printed: Option<(u64, PathBuf)>,
 }
 
-/// What ends the training that is shown, once nothing is lost by it that should be kept.
+/// A user's request that ends the current training; it is carried out once no steps would be lost against the user's will.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Wish {
     Close,
@@ -41,13 +41,13 @@ enum Wish {
 }
 
 enum Stage {
-    /// So many pictures say that it is being opened.
+    /// Number of frames that have shown the opening message.
     Opening(u32),
     Open(Box<Window>),
     Failed(String),
 }
 
-/// The last picture: asked for, and taken once it has come.
+/// The final screenshot: whether it was requested, and the image once it has arrived.
 #[derive(Default)]
 struct Picture {
     asked: bool,
@@ -59,7 +59,7 @@ impl App {
         style::apply(&context.egui_ctx);
         let state = context.wgpu_render_state.as_ref().ok_or("this needs egui's wgpu renderer")?;
         let gpu = Gpu::from_wgpu(state.device.clone(), state.queue.clone());
-        // The device is the window's: it is for the window to hear of its end, and to tell the engine.
+        // The window owns the device, so the window handles its loss and reports it to the engine.
         let (lost, telling, name) = (gpu.on_lost(), told.clone(), gpu.info().name.clone());
         state.device.set_device_lost_callback(move |reason, message| {
             let said = format!("the device {name} was lost ({message})");
@@ -76,7 +76,7 @@ impl App {
         Ok(App { args, gpu, format, stage, told, last: u64::MAX, picture, wish, saving, closes, chooser, printed })
     }
 
-    /// Opens the engine once a picture has said so. This is the one place that waits for the device, beside "Measure".
+    /// Opens the engine, after a frame has shown the opening message. Besides "Measure", only this blocks on the device.
     fn open(&mut self) {
         let opened = Engine::new(&self.gpu, &self.args.what, self.args.out.as_deref());
         self.stage = match opened {
@@ -94,12 +94,12 @@ impl App {
         };
     }
 
-    /// Keeps the first thing that went wrong for the end of the program.
+    /// Keeps the first error, to print when the program ends.
     fn tell(&self, message: String) {
         self.told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(message);
     }
 
-    /// Ends the program after the steps that were asked for, with a picture if one was; at once when something went wrong on the way.
+    /// Ends the program after `--steps`, with a screenshot if one was requested; ends at once after an error.
     fn finish(&mut self, ctx: &egui::Context) {
         if self.args.steps.is_none() {
             return;
@@ -140,7 +140,7 @@ impl App {
     }
 }
 
-/// Whether every step is saved, or cannot be: has it saved where it is not.
+/// Whether every step is saved or cannot be saved; starts a save if there are unsaved steps.
 fn kept(window: &mut Window) -> bool {
     let saver = &mut window.engine.saver;
     if saver.is_resting() && saver.last.is_none() && window.error.is_none() && saver.unsaved(&window.engine.opened) > 0 {
@@ -155,7 +155,7 @@ impl App {
         ctx.send_viewport_cmd(egui::ViewportCommand::Close);
     }
 
-    /// Takes what the keyboard, the window manager and the system ask for.
+    /// Handles requests from the keyboard, the window manager and the system.
     fn listen(&mut self, ctx: &egui::Context) {
         if ctx.input(|input| input.viewport().close_requested()) && !self.closes {
             ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);
@@ -181,7 +181,7 @@ impl App {
         }
     }
 
-    /// Saves what is not saved.
+    /// Starts a save if there are unsaved steps.
     fn save(&mut self) {
         if let Stage::Open(window) = &mut self.stage
             && window.unsaved() > 0
@@ -190,7 +190,7 @@ impl App {
         }
     }
 
-    /// Shows what is asked, and does what was wished for once nothing is lost by it.
+    /// Shows the dialogs, and carries out the wish once no steps would be lost.
     fn settle(&mut self, ctx: &egui::Context) {
         self.print();
         if let Stage::Open(window) = &mut self.stage
@@ -198,7 +198,7 @@ impl App {
             && self.args.steps.is_none()
             && !crate::interrupted()
         {
-            // Whatever was to come after the save does not.
+            // A failed save cancels the wish that was waiting for it.
             (self.wish, self.saving) = (None, false);
             if ask::problem(ctx, "not saved", problem) {
                 window.engine.saver.last = None;
@@ -219,17 +219,17 @@ impl App {
         }
     }
 
-    /// Whether what is shown may go: it is saved, or nobody wants it to be. Asks where it is not known.
+    /// Whether the training may end: it is saved, or the user does not want that. Asks the user if necessary.
     fn may_go(&mut self, ctx: &egui::Context, wish: &Wish) -> bool {
         let Stage::Open(window) = &mut self.stage else { return true };
-        // Scripts say beforehand what is to be saved.
+        // A script says with `--steps` and `--out` what to save.
         if self.args.steps.is_some() && !crate::interrupted() {
             return true;
         }
         if window.error.is_some() {
             return !window.engine.saver.is_writing();
         }
-        // Otherwise there would always be another step.
+        // Pauses training: otherwise there would always be another unsaved step.
         window.engine.running &= !self.saving;
         if !window.engine.saver.is_resting() {
             return false;
@@ -271,23 +271,23 @@ impl App {
             Wish::Restart => {}
             Wish::Open(what) => {
                 self.args.what = what;
-                // What could not be opened before is forgotten.
+                // Forgets the error of the run that could not be opened.
                 if matches!(self.stage, Stage::Failed(_)) {
                     self.told.lock().unwrap_or_else(|e| e.into_inner()).take();
                 }
             }
         }
-        // What is open goes first: both would need twice the memory.
+        // Drops the open engine first: both together would need twice the memory.
         self.stage = Stage::Opening(0);
     }
 
-    /// Says each save once, for who started the program in a terminal.
+    /// Prints each save once, for users who started the program in a terminal.
     fn print(&mut self) {
         if let Stage::Open(window) = &self.stage
             && let Some(Ok(saved)) = &window.engine.saver.last
             && self.printed.as_ref() != Some(saved)
         {
-            // Nobody need read it.
+            // A closed stdout is no error.
             let _ = writeln!(std::io::stdout(), "step {} is saved in {}", saved.0, saved.1.display());
             self.printed = Some(saved.clone());
         }
@@ -335,7 +335,7 @@ impl eframe::App for App {
     }
 }
 
-/// Draws everything smaller where the window is smaller than its cards need: a window manager need not keep to the least size.
+/// Scales everything down in a window that is smaller than the cards need: a window manager may ignore the minimum size.
 fn fit(ctx: &egui::Context) {
     let points = ctx.content_rect().size() * ctx.zoom_factor();
     let zoom = (points.x / LEAST[0]).min(points.y / LEAST[1]).clamp(0.2, 1.0);
@@ -344,7 +344,7 @@ fn fit(ctx: &egui::Context) {
     }
 }
 
-/// A few words in the middle of the window.
+/// A short message in the middle of the window.
 fn message(ui: &egui::Ui, colour: egui::Color32, title: &str, text: &str) {
     let middle = ui.max_rect().center();
     let painter = ui.painter();
@@ -353,7 +353,7 @@ fn message(ui: &egui::Ui, colour: egui::Color32, title: &str, text: &str) {
     painter.galley(middle - Vec2::new(galley.size().x / 2.0, 0.0), galley, TEXT);
 }
 
-/// Writes a picture as PNG.
+/// Writes an image as PNG.
 fn save(path: &std::path::Path, image: &egui::ColorImage) -> Result<(), Box<dyn std::error::Error>> {
     let file = std::io::BufWriter::new(std::fs::File::create(path)?);
     let mut encoder = png::Encoder::new(file, image.width() as u32, image.height() as u32);

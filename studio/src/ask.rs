@@ -1,4 +1,4 @@
-//! What the window asks: whether to save first, what to open; and what could not be saved.
+//! The dialogs: whether to save first, what to open, and why something was not saved.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use wgpt::train::{checkpoint, presets};
 use crate::save::RUNS;
 use crate::style::{ACCENT, CARD, GROUND, LINE, QUIET, TEXT, WARN, font, quiet};
 
-/// An answer to the question whether steps may be lost.
+/// An answer to the question whether unsaved steps may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Save,
@@ -30,7 +30,7 @@ fn modal<T>(ctx: &egui::Context, id: &str, width: f32, title: &str, colour: Colo
     (shown.inner, closed)
 }
 
-/// Asks before steps are lost; None while nobody has answered.
+/// Asks before steps are lost; `None` until the user answers.
 pub fn unsaved(ctx: &egui::Context, steps: u64, before: &str) -> Option<Answer> {
     let title =
         if steps == 1 { "one step is not saved".to_owned() } else { format!("{} steps are not saved", crate::window::grouped(steps)) };
@@ -48,7 +48,7 @@ pub fn unsaved(ctx: &egui::Context, steps: u64, before: &str) -> Option<Answer> 
     answer.or_else(|| ctx.input(|input| input.key_pressed(Key::Enter)).then_some(Answer::Save)).or(closed.then_some(Answer::Cancel))
 }
 
-/// Shows what went wrong until it is read; true when it was.
+/// Shows an error until the user closes it; true when that happens.
 pub fn problem(ctx: &egui::Context, title: &str, problem: &str) -> bool {
     let (read, closed) = modal(ctx, "problem", 520.0, title, WARN, |ui| {
         ui.label(RichText::new(problem).font(font(14.0)));
@@ -62,27 +62,27 @@ fn main_button(text: &str) -> Button<'_> {
     Button::new(RichText::new(text).color(GROUND)).fill(ACCENT).min_size(Vec2::new(84.0, 0.0))
 }
 
-/// What to open: a path or a preset's name that is typed, or one of a list.
+/// Chooses what to open: a typed path or preset, or an entry of the list.
 pub struct Chooser {
     typed: String,
     problem: Option<String>,
     runs: Vec<(PathBuf, u64)>,
-    /// The field was given the keyboard.
+    /// Whether the text field has received the keyboard focus.
     focused: bool,
 }
 
 impl Chooser {
-    /// With the runs that are in `runs` now.
+    /// Lists the runs that are in `runs/` now.
     pub fn new() -> Chooser {
         Chooser { typed: String::new(), problem: None, runs: runs(Path::new(RUNS)), focused: false }
     }
 
-    /// That something was dropped on the window which cannot be opened.
+    /// Shows why a path dropped on the window cannot be opened.
     pub fn refuse(&mut self, problem: String) {
         self.problem = Some(problem);
     }
 
-    /// Some(None) when it was closed, with what was chosen when it was.
+    /// `None` while it is open; then `Some` with the chosen path, if any.
     pub fn show(&mut self, ctx: &egui::Context) -> Option<Option<PathBuf>> {
         let (chosen, closed) = modal(ctx, "open", 560.0, "open", TEXT, |ui| {
             let typed = self.field(ui).map(PathBuf::from);
@@ -96,7 +96,7 @@ impl Chooser {
         match chosen.map(|chosen| crate::open::check(&chosen).map(|()| chosen)) {
             Some(Ok(chosen)) => Some(Some(chosen)),
             Some(Err(problem)) => {
-                // What was typed wrongly is typed again.
+                // Lets the user edit the text again.
                 (self.problem, self.focused) = (Some(problem), false);
                 None
             }
@@ -141,7 +141,7 @@ impl Chooser {
     }
 }
 
-/// A line of a list; true when it was clicked.
+/// A row of the list; true when it was clicked.
 fn row(ui: &mut Ui, name: &str, about: &str) -> bool {
     let (rect, response) = ui.allocate_exact_size(Vec2::new(ui.available_width(), 24.0), egui::Sense::click());
     if response.hovered() {
@@ -155,7 +155,7 @@ fn row(ui: &mut Ui, name: &str, about: &str) -> bool {
     response.clicked()
 }
 
-/// The runs in a folder with the steps of their latest checkpoints, the youngest checkpoint first.
+/// The runs in a folder with the steps of their latest checkpoints, newest checkpoint first.
 fn runs(folder: &Path) -> Vec<(PathBuf, u64)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<(SystemTime, PathBuf, u64)> = entries

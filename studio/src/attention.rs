@@ -1,4 +1,4 @@
-//! The heat map: a fragment shader over the buffer that the engine computes attention into. Nothing is read back.
+//! The heat map: a fragment shader reads the buffer that the engine writes attention to. Nothing is read back.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::engine::Look;
 use crate::open::UNMET;
 use crate::style::{ACCENT, LINE, QUIET, TEXT, font};
 
-/// Room on the right for the words of the last rows.
+/// Space on the right for the labels of the last rows.
 const WORDS: f32 = 62.0;
 
 const SHADER: &str = "
@@ -52,7 +52,7 @@ fn fragment(corner: Corner) -> @location(0) vec4<f32> {
 }
 ";
 
-/// A pipeline over one map.
+/// The pipeline for one map.
 pub struct Heat {
     pipeline: wgpu::RenderPipeline,
     group: wgpu::BindGroup,
@@ -96,12 +96,12 @@ impl CallbackTrait for Paint {
     }
 }
 
-/// Draws the map with its words: a row for each word that looks, named where the row ends, a column for each that is looked at.
+/// Draws the map with its labels: one row per query token, labelled at the end of the row, and one column per key token.
 pub fn show(ui: &egui::Ui, rect: Rect, heat: &Arc<Heat>, look: &Look, unit: &str) {
     let time = look.map.shape[0];
     let named = (rect.height().min(rect.width() - WORDS)) / time as f32 >= 6.0;
     let side = rect.height().min(if named { rect.width() - WORDS } else { rect.width() });
-    // Whole pixels for each cell, where there are enough of them.
+    // A whole number of pixels per cell, if cells are large enough.
     let side = if side > time as f32 * 4.0 { (side / time as f32).floor() * time as f32 } else { side };
     let square = Rect::from_min_size(rect.min.round(), Vec2::splat(side));
     let painter = ui.painter();
@@ -134,7 +134,7 @@ pub fn show(ui: &egui::Ui, rect: Rect, heat: &Arc<Heat>, look: &Look, unit: &str
     }
 }
 
-/// What is told in the empty half: how to read the map, or what is below the pointer.
+/// The text in the empty half: how to read the map, or the tokens under the pointer.
 fn corner(painter: &egui::Painter, rect: Rect, look: &Look, hovered: Option<(usize, usize)>, unit: &str) {
     let at = |line: f32| Pos2::new(rect.right(), rect.top() + 6.0 + line * 16.0);
     let say = |line: f32, text: &str, colour| _ = painter.text(at(line), Align2::RIGHT_CENTER, text, font(12.0), colour);

@@ -1,6 +1,6 @@
-//! A series of numbers that never takes more than some thousand points, and its running mean.
+//! A series of numbers, averaged down to at most 2,048 points, with its running mean.
 
-/// Points that are kept; when there are more, neighbours are joined.
+/// The most points; when they are reached, pairs of neighbours are averaged.
 const MOST: usize = 2048;
 
 /// The loss by step.
@@ -8,14 +8,14 @@ const MOST: usize = 2048;
 pub struct Curve {
     /// (step, loss), each the mean of `every` steps.
     pub raw: Vec<[f64; 2]>,
-    /// Its running mean: of each point and as many on either side, so that it follows a falling loss without a lag.
+    /// Running mean of `raw`: each point averaged with equally many on either side, so that it does not lag behind a falling loss.
     pub smooth: Vec<[f64; 2]>,
     every: usize,
-    /// The sum of what will be the next point, and of how many.
+    /// Sums of the steps and values of the next point, and how many they contain.
     next: ([f64; 2], usize),
 }
 
-/// Points on either side that a running mean takes in; fewer near the ends.
+/// Points on either side in the running mean; fewer near the ends.
 const SIDE: usize = 5;
 
 impl Curve {
@@ -36,7 +36,7 @@ impl Curve {
             self.raw = pairs.collect();
             self.smooth.clear();
         }
-        // Only the last ones have new neighbours.
+        // Only the last means change.
         self.smooth.truncate(self.raw.len().saturating_sub(SIDE + 1));
         for index in self.smooth.len()..self.raw.len() {
             let side = SIDE.min(index).min(self.raw.len() - 1 - index);

@@ -1,4 +1,4 @@
-//! The embedding table in the plane: its two main directions, followed from one read-back to the next.
+//! The embedding table in two dimensions: its first two principal components, tracked from one read-back to the next.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,23 +10,23 @@ use wgpt::model::view::View;
 use crate::open::{Opened, shown};
 use crate::style::{ACCENT, CARD, FAINT, LINE, QUIET, TEXT, font};
 
-/// Tokens that are shown: those that the text has most often.
+/// Number of tokens shown: the most frequent in the text.
 const SHOWN: usize = 160;
 
 pub struct Table {
-    /// Parts of the table, and of each token shown the part and the byte where its row begins.
+    /// The parts of the table; and for each token shown, its part and the byte offset of its row.
     parts: Vec<View>,
     rows: Vec<(usize, u64)>,
     width: usize,
     staging: wgpu::Buffer,
     arrived: Arc<Mutex<Option<bool>>>,
     coming: bool,
-    /// The two directions, of unit length.
+    /// The two principal directions, of unit length.
     axes: [Vec<f32>; 2],
     names: Vec<String>,
-    /// The rows as they came last, less their mean.
+    /// The rows that were read back last, minus their mean.
     vectors: Vec<Vec<f32>>,
-    /// Places in [-1, 1]², as they are, and as they are drawn on their way there.
+    /// Positions in [-1, 1]²: where the words belong, and where they are drawn while they move there.
     target: Vec<[f32; 2]>,
     places: Vec<[f32; 2]>,
 }
@@ -64,7 +64,7 @@ impl Table {
         })
     }
 
-    /// Copies the rows that are shown behind what `encoder` holds; they are read back when they have come, a few KB.
+    /// Copies the shown rows, a few KB, after the commands in `encoder`, and maps the copy when they have run.
     pub fn copy(&mut self, encoder: &mut wgpu::CommandEncoder) {
         if self.coming || self.rows.is_empty() {
             return;
@@ -80,7 +80,7 @@ impl Table {
         });
     }
 
-    /// Takes the rows if they have come, and moves the words a little towards their places.
+    /// Reads the rows if they have arrived, and moves the words towards their positions.
     pub fn poll(&mut self) {
         let arrived = self.arrived.lock().unwrap_or_else(|e| e.into_inner()).take();
         if let Some(whole) = arrived {
@@ -97,7 +97,7 @@ impl Table {
         }
     }
 
-    /// Principal components by power iteration, begun from the last ones so that the picture does not turn over.
+    /// Principal components by power iteration, started from the previous ones so that the picture does not flip.
     fn project(&mut self, values: &[f32]) {
         let rows: Vec<&[f32]> = values.chunks_exact(self.width).collect();
         let mean: Vec<f32> = (0..self.width).map(|c| rows.iter().map(|row| row[c]).sum::<f32>() / rows.len() as f32).collect();
@@ -118,7 +118,7 @@ impl Table {
             }
         }
         let places: Vec<[f32; 2]> = self.vectors.iter().map(|row| [dot(row, &self.axes[0]), dot(row, &self.axes[1])]).collect();
-        // A few far ones may stand at the border rather than press the others together.
+        // Clamps the farthest few to the border, so that the others are not squeezed together.
         let reach = |i: usize| {
             let mut lengths: Vec<f32> = places.iter().map(|place| place[i].abs()).collect();
             lengths.sort_by(f32::total_cmp);
@@ -131,7 +131,7 @@ impl Table {
         }
     }
 
-    /// The tokens nearest to one, by the angle between their rows.
+    /// The nearest tokens to one, by the angle between their rows.
     fn nearest(&self, index: usize) -> Vec<usize> {
         let length = |row: &[f32]| dot(row, row).sqrt().max(1e-12);
         let Some(one) = self.vectors.get(index) else { return vec![] };
@@ -141,7 +141,7 @@ impl Table {
         others.into_iter().take(5).map(|(index, _)| index).collect()
     }
 
-    /// Words where the embedding has them; those that would hide commoner ones are points. Below the pointer: a word and its nearest.
+    /// Draws words at their positions, or a point if a more frequent word covers it. Highlights the word under the pointer and the nearest.
     pub fn show(&self, ui: &egui::Ui, rect: Rect) {
         let painter = ui.painter();
         let area = rect.shrink2(Vec2::new(26.0, 10.0));
@@ -185,7 +185,7 @@ impl Table {
     }
 }
 
-/// The ids that the training text has most often, with letters in their names, commonest first.
+/// The most frequent ids in the training text whose names contain letters, most frequent first.
 fn frequent(opened: &Opened) -> Result<Vec<u32>> {
     let mut ids = vec![];
     opened.corpus.train.window(0, opened.corpus.train.len().min(300_000), &mut ids)?;

@@ -1,4 +1,4 @@
-//! The model's side of a frame: train a little, write a little, answer a little, in one submit and without a wait.
+//! The model's work in a frame: some training, generation and answering in one submit, without blocking.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::prompt::Prompt;
 use crate::save::Saver;
 use crate::writer::Writer;
 
-/// How often a step is looked into: a map that changed with every step could not be read.
+/// How often a step's attention is shown: a map that changed with every step would be unreadable.
 const EVERY: Duration = Duration::from_millis(700);
 
 pub struct Engine {
@@ -33,13 +33,13 @@ pub struct Engine {
     pub prompt: Prompt,
     pub saver: Saver,
     pub loss: Curve,
-    /// What `metrics.jsonl` of a saved run has: what an opened one had, and every `log_every` steps since.
+    /// The contents of `metrics.jsonl` in a save: those of the opened run, and every `log_every` steps since.
     history: Vec<Record>,
     pace: Pace,
-    /// Of the last step: the schedule's, of which the slider sets the peak.
+    /// The learning rate of the last step, from the schedule whose peak the slider sets.
     pub learning_rate: Option<f64>,
     pub tokens_per_second: f64,
-    /// Steps whose loss has come.
+    /// Steps whose loss has arrived.
     pub step: u64,
     pub running: bool,
     /// The step at which training pauses.
@@ -47,12 +47,12 @@ pub struct Engine {
     since: (Instant, u64),
 }
 
-/// One step out of many, whose attention is mapped and after which the embedding is copied.
+/// The step that the window shows: its attention is mapped while it runs, and the embedding is copied after it.
 pub struct Look {
-    /// The map, and what it is to show.
+    /// The map, and the layer, head and sample to show.
     pub map: View,
     pub at: AttentionAt,
-    /// The words of the sample that is shown, and its step.
+    /// The tokens of the sample shown, and its step.
     pub words: Vec<String>,
     pub shown: Option<(AttentionAt, u64)>,
     stage: Stage,
@@ -66,7 +66,7 @@ enum Stage {
 }
 
 impl Engine {
-    /// Opens a run or a preset on the window's own device; `out` is where it is saved, if not where its name says.
+    /// Opens a run or preset on the window's device; saves go to `out`, or to the default for its name.
     pub fn new(gpu: &Gpu, what: &Path, out: Option<&Path>) -> Result<Engine> {
         let mut opened = open(gpu, what)?;
         let at = AttentionAt::default();
@@ -99,15 +99,15 @@ impl Engine {
         })
     }
 
-    /// One frame's share: at most `budget` of device time. Says what the slices of it that have ended took.
+    /// The work of one frame, at most `budget` of device time. Returns how long the slices took that have ended.
     pub fn frame(&mut self, budget: Duration) -> Result<Duration> {
         let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("studio") });
         let at = self.opened.trainer.step_count();
         let holds = self.saver.holds();
-        // An update that has begun is ended before the weights are saved.
+        // Finishes an update that has begun, because the weights are saved between updates.
         let trains = if holds { matches!(self.opened.trainer.next_phase(), Some(NORM | UPDATE)) } else { self.running && at < self.last };
         let (writes, answers) = (self.writer.wants(self.step)?, self.prompt.wants(&self.opened, self.step)?);
-        // Training takes the most of it; whoever has nothing to do leaves its part to the others.
+        // Training gets most of the budget; idle parts leave theirs to the others.
         let shares = [8.0, 1.0, 1.0].iter().zip([trains, writes, answers]).map(|(&share, busy)| if busy { share } else { 0.0 });
         let shares: Vec<f64> = shares.collect();
         let share = |index: usize| Budget::time(budget.mul_f64(shares[index] / shares.iter().sum::<f64>().max(1.0)));
@@ -144,7 +144,7 @@ impl Engine {
         }
     }
 
-    /// Takes what has come back.
+    /// Polls for results and reports.
     fn poll(&mut self, rests: bool) -> Result<()> {
         if let Some(trainer) = Rc::get_mut(&mut self.opened.trainer) {
             let mut reports = vec![];
@@ -186,7 +186,7 @@ impl Engine {
         }
     }
 
-    /// Now and then has the next step mapped, and copies the embedding behind it; true while a slice must end where its step ends.
+    /// At intervals, maps the attention of the next step and copies the embedding after it; true while a slice must end with that step.
     fn look(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<bool> {
         let look = &mut self.look;
         let Some(trainer) = Rc::get_mut(&mut self.opened.trainer).filter(|_| !self.saver.holds()) else { return Ok(false) };
@@ -211,11 +211,11 @@ impl Engine {
     }
 }
 
-/// Time per step, by when steps had ended on the device.
+/// Time per step, from the times at which steps ended on the device.
 struct Pace {
     last: Instant,
     step: u64,
-    /// Of the steps that were reported together last.
+    /// Milliseconds per step, averaged over the steps of the last reports.
     ms: f64,
 }
 
@@ -227,13 +227,13 @@ impl Pace {
         (self.last, self.step) = (self.last.max(when), step);
     }
 
-    /// Leaves out what was not training.
+    /// Excludes time without training.
     fn rest(&mut self) {
         self.last = Instant::now();
     }
 }
 
-/// Whether `wgpt train` would write this step to `metrics.jsonl`, validations apart.
+/// Whether `wgpt train` would write this step to `metrics.jsonl`, apart from validations.
 fn recorded(train: &TrainConfig, step: u64) -> bool {
     step.is_multiple_of(train.log_every) || step == train.steps
 }
@@ -244,7 +244,7 @@ fn record(report: &StepReport, tokens_per_step: u64, ms: f64) -> Record {
     Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, tokens_per_second, ms }
 }
 
-/// The words of a sample of a step, the last of its micro-batches, which the map is left with.
+/// The tokens of a sample in a step's last micro-batch, which is the one that the map shows.
 fn words(opened: &Opened, at: AttentionAt, step: u64) -> Result<Vec<String>> {
     let (train, data) = (&opened.config.train, &opened.corpus.train);
     let sampler = Sampler::new(train.seed, opened.config.model.seq_len, data.len())?;
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// Wherever in a step the save is asked for, paused or not, it is of a whole one.
+    /// Whenever a save is requested, inside a step or paused, it contains only whole steps.
     #[test]
     fn a_save_is_of_a_whole_step_whenever_it_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
@@ -272,7 +272,7 @@ mod tests {
         let mut alone = open(&gpu, "toy".as_ref()).unwrap();
         let table = alone.trainer.session.model.pools.table.clone();
         let mut engine = Engine::new(&gpu, "toy".as_ref(), Some(&folder.path().join("run"))).unwrap();
-        // Less than any dispatch takes: slices end everywhere.
+        // Shorter than any dispatch, so that slices end at every possible place.
         let budget = Duration::from_micros(1);
         let places: [(Option<Phase>, bool); 5] =
             [(Some(FORWARD), false), (Some(BACKWARD), false), (Some(NORM), true), (Some(NORM), false), (Some(UPDATE), false)];

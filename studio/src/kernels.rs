@@ -1,4 +1,4 @@
-//! Where a step's time goes: measured on demand, because measuring waits for every dispatch.
+//! The time of each kernel in a step: measured on demand, because the measurement waits for every dispatch.
 
 use wgpt::Result;
 use wgpt::gpu::profile::Profiler;
@@ -6,7 +6,7 @@ use wgpt::gpu::wait::block_on;
 
 use crate::engine::Engine;
 
-/// Milliseconds of each kernel in one step, longest first. Blocks for that step; not while a save holds training.
+/// Milliseconds of each kernel in one step, longest first. Blocks for that step; empty while a save holds training.
 pub fn measure(engine: &mut Engine) -> Result<Vec<(String, f32)>> {
     let gpu = engine.gpu.clone();
     let held = engine.saver.holds();

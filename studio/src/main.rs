@@ -1,4 +1,4 @@
-//! wgpt studio: a language model that learns inside the device that draws this window.
+//! wgpt studio: a language model that trains on the device that draws this window.
 //!
 //!     studio [RUN_FOLDER | PRESET] [--out DIR] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]
 
@@ -25,39 +25,39 @@ use std::sync::{Arc, Mutex};
 
 use app::App;
 
-/// What the command line asks for.
+/// The command line's settings.
 #[derive(Debug, Clone)]
 pub struct Args {
     /// A run's folder or a preset's name.
     pub what: PathBuf,
-    /// Where it is saved, or beside it; after `steps` if they are given too.
+    /// Where it is saved, or beside that if taken; with `steps`, it is saved after them.
     pub out: Option<PathBuf>,
-    /// Milliseconds of a frame that the model may take.
+    /// Milliseconds of each frame that the model may use.
     pub budget: f32,
-    /// Stop after so many steps of this window.
+    /// End after this many steps in this window.
     pub steps: Option<u64>,
-    /// Where the last frame is saved.
+    /// Where the last frame is saved as PNG.
     pub screenshot: Option<PathBuf>,
     pub size: [f32; 2],
 }
 
-/// Ctrl-C, or the system's wish that the program ends: it saves first.
+/// Set by Ctrl-C or a request of the system to end: the program saves first.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether it was interrupted.
+/// Whether the program was asked to end.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// What went wrong, for who started the program.
+/// The first error, to print when the program ends.
 pub type Told = Arc<Mutex<Option<String>>>;
 
-/// What all cards need, in points; in a smaller window everything is drawn smaller.
+/// The size that the cards need, in points; in a smaller window everything is scaled down.
 const LEAST: [f32; 2] = [1120.0, 680.0];
 
 const USAGE: &str = "usage: studio [RUN_FOLDER | PRESET] [--out DIR] [--budget MS] [--steps N] [--screenshot FILE.png] [--size WxH]";
 
-/// Paths need not be UTF-8, all else is.
+/// Paths may be any bytes; all other words must be UTF-8.
 fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Args, String> {
     let (mut what, mut out, mut steps, mut screenshot, mut budget, mut size) = (None, None, None, None, 8.0, [1280.0, 800.0]);
     while let Some(word) = words.next() {
@@ -97,8 +97,8 @@ fn number(text: &str, flag: &str) -> Result<f32, String> {
     text.parse::<f32>().ok().filter(|number| number.is_finite() && *number >= 0.0).ok_or(format!("{flag} {text}: needs a number"))
 }
 
-/// Two features are asked of the device beyond what egui asks, where there are any: timestamps, by which budgets are kept closely, and
-/// subgroups, without which a software adapter is several times slower.
+/// Requests two more features than egui, if the adapter has them: timestamps, which make budgets accurate, and subgroups, without which a
+/// software adapter is several times slower.
 fn with_features(options: &mut eframe::NativeOptions) {
     if let eframe::egui_wgpu::WgpuSetup::CreateNew(setup) = &mut options.wgpu_options.wgpu_setup {
         let describe = setup.device_descriptor.clone();
@@ -148,7 +148,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the window, whose renderer panics when its device is lost: where that was told already, the message is enough.
+/// Runs the window, whose renderer panics when its device is lost: if that loss is already in `told`, the panic message is suppressed.
 fn within_panics<T>(told: &Told, run: impl FnOnce() -> T) -> std::thread::Result<T> {
     let (told, usual) = (told.clone(), std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! From a run's folder or a preset's name to what is trained.
+//! Opens a run's folder or a preset for training.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -12,23 +12,23 @@ use wgpt::train::checkpoint::{self, Which};
 use wgpt::train::metrics::{self, METRICS, Record};
 use wgpt::train::{RunConfig, Snapshot, Trainer, presets};
 
-/// What was opened.
+/// An opened run or preset.
 pub struct Opened {
     pub name: String,
     pub config: RunConfig,
     pub tokenizer: Tokenizer,
     pub corpus: Corpus,
-    /// Shared with a snapshot that is being read; nobody else has it.
+    /// Shared with a snapshot that is being read; otherwise this is the only reference.
     pub trainer: Rc<Trainer>,
-    /// The loss of a model that counts pairs of tokens, nats: what the curve has to get below.
+    /// The loss of a bigram model in nats, which the curve should fall below.
     pub bigram: Option<f64>,
-    /// A run's checkpoint was opened, no preset.
+    /// Whether a run's checkpoint was opened, and not a preset.
     pub is_run: bool,
-    /// What the run measured up to its checkpoint.
+    /// The run's metrics up to its checkpoint.
     pub history: Vec<Record>,
 }
 
-/// Says whether there is such a run or preset, before a window opens.
+/// Checks that there is such a run or preset, before the window opens.
 pub fn check(what: &Path) -> Result<(), String> {
     if checkpoint::any(what) || presets::PRESETS.iter().any(|(preset, _)| Path::new(preset) == what) {
         return Ok(());
@@ -38,7 +38,7 @@ pub fn check(what: &Path) -> Result<(), String> {
     Err(format!("{what} is neither a folder with a run of `wgpt train` nor a preset ({})", names.join(", ")))
 }
 
-/// Opens a run's folder with its latest checkpoint, or begins a preset.
+/// Opens the latest checkpoint of a run's folder, or starts a preset.
 ///
 /// # Errors
 /// For a damaged run, data that cannot be read, a model that does not fit.
@@ -73,7 +73,7 @@ pub fn open(gpu: &Gpu, what: &Path) -> Result<Opened> {
     Ok(Opened { name, config, tokenizer, corpus, trainer: Rc::new(trainer), bigram, is_run, history })
 }
 
-/// The metrics of a run's steps up to `last`, where it has any.
+/// The metrics of a run's steps up to `last`, if it has any.
 fn history(run: &Path, last: u64) -> Result<Vec<Record>> {
     let file = run.join(METRICS);
     let records = if file.exists() { metrics::read(&file)? } else { vec![] };
@@ -81,7 +81,7 @@ fn history(run: &Path, last: u64) -> Result<Vec<Record>> {
 }
 
 impl Opened {
-    /// The trainer, to go on with it; None while a snapshot of it is being read.
+    /// The trainer, to continue training; `None` while a snapshot of it is being read.
     pub fn trainer_mut(&mut self) -> Option<&mut Trainer> {
         Rc::get_mut(&mut self.trainer)
     }
@@ -91,7 +91,7 @@ impl Opened {
         self.tokenizer.token(id).unwrap_or_default()
     }
 
-    /// What a token is called.
+    /// What tokens are called in texts of the window.
     pub fn unit(&self) -> &'static str {
         match self.tokenizer.kind() {
             "word" => "word",
@@ -100,13 +100,13 @@ impl Opened {
         }
     }
 
-    /// Ids that are never drawn: those without a name, and the one that stands for all unknown words.
+    /// Ids that are never generated: those without a name, and the one for unknown words.
     pub fn nameless(&self) -> Vec<u32> {
         let unnamed = |id: &u32| self.tokenizer.token(*id).map_or(true, |token| token == UNKNOWN);
         (0..self.config.model.vocab_size as u32).filter(unnamed).collect()
     }
 
-    /// The first tokens of a line or sentence that the model does not train on, all of them known.
+    /// The first tokens of a line or sentence, all of them known: of the validation text, or of the training text if that is short.
     ///
     /// # Errors
     /// When the text cannot be read.
@@ -126,10 +126,10 @@ impl Opened {
     }
 }
 
-/// How the token of all words that are not in the vocabulary is shown.
+/// How the token for unknown words is displayed.
 pub const UNMET: &str = "‹unk›";
 
-/// A token that one can see.
+/// The displayed name of a token, also for blanks and line ends.
 pub fn shown(token: &str) -> String {
     match token {
         "\n" => "line end".into(),

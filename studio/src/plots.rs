@@ -1,4 +1,4 @@
-//! Curves and bars, drawn by hand so that they look alike.
+//! Curves and bars, drawn by hand so that they have one style.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use eframe::egui::{self, Align2, Color32, CornerRadius, Mesh, Painter, Pos2, Rec
 use crate::curve::Curve;
 use crate::style::{ACCENT, FAINT, LINE, QUIET, REST, TEXT, font};
 
-/// From numbers to places.
+/// Maps numbers to positions.
 struct Scale {
     rect: Rect,
     x: [f64; 2],
@@ -41,7 +41,7 @@ impl Scale {
         }
     }
 
-    /// A line of reference with its name above one of its ends.
+    /// A dashed reference line with its name above one end.
     fn reference(&self, painter: &Painter, y: f64, name: &str, align: Align2) {
         let (left, right) = (self.at(self.x[0], y), self.at(self.x[1], y));
         painter.extend(Shape::dashed_line(&[left, right], Stroke::new(1.0, QUIET), 4.0, 4.0));
@@ -66,7 +66,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The loss of every step, thin, over its running mean, with what a guess and a count of pairs would have, and where the schedule ends.
+/// Plots the loss of every step (thin), its running mean, the losses of a uniform guess and a bigram model, and the planned end.
 pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Option<(f64, &str)>, planned: u64) {
     let painter = ui.painter().with_clip_rect(rect.expand(12.0));
     let (first, last) = (curve.raw.first().map_or(0.0, |point| point[0]), curve.raw.last().map_or(1.0, |point| point[0]));
@@ -84,7 +84,7 @@ pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Opti
     if end <= scale.x[1] {
         let at = scale.at(end, scale.y[0]);
         painter.extend(Shape::dashed_line(&[at, Pos2::new(at.x, scale.rect.top())], Stroke::new(1.0, QUIET), 4.0, 4.0));
-        // Below the guess's name, where that is in its place.
+        // Below the name of the guess, if that is in the way.
         let (top, named) = (scale.rect.top() + 6.0, scale.at(0.0, guess).y - 8.0);
         let y = if (named - top).abs() < 16.0 { named + 24.0 } else { top };
         painter.text(Pos2::new(at.x - 6.0, y), Align2::RIGHT_CENTER, "planned end", font(11.0), QUIET);
@@ -110,13 +110,13 @@ pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Opti
     }
 }
 
-/// The last step of the axis: the planned end as soon as a quarter of the steps more reaches it.
+/// The last step of the axis: the planned end, once a quarter more steps would reach it.
 fn right_end(begin: f64, last: f64, planned: f64) -> f64 {
     let near = planned - begin <= 1.25 * (last - begin);
     last.max(begin + 10.0).max(if near { planned } else { 0.0 })
 }
 
-/// What is below a line, fading out.
+/// Fills the area below a line, fading out.
 fn below(points: &[Pos2], bottom: f32) -> Mesh {
     let mut mesh = Mesh::default();
     for point in points {
@@ -138,7 +138,7 @@ pub struct FrameTime {
     pub model: f32,
 }
 
-/// A bar for each frame, the model's part of it at the bottom, below the line of its budget.
+/// A bar per frame with the model's part at the bottom, and the budget as a line.
 pub fn frame_times(ui: &egui::Ui, rect: Rect, frames: &VecDeque<FrameTime>, most: usize, budget: f32) {
     let painter = ui.painter().with_clip_rect(rect.expand(2.0));
     let mut sorted: Vec<f32> = frames.iter().map(|frame| frame.whole).collect();
@@ -161,7 +161,7 @@ pub fn frame_times(ui: &egui::Ui, rect: Rect, frames: &VecDeque<FrameTime>, most
     painter.hline(scale.rect.x_range(), y, Stroke::new(1.5, TEXT));
 }
 
-/// Rows of a name, a bar and a number, as many as fit, over a scale that begins at 0 and ends at `end`, and says so.
+/// Rows of a name, a bar and a number, as many as fit, above a scale from 0 to `end`.
 pub fn bars(painter: &Painter, rect: Rect, rows: &[(String, f32)], end: f32, name_width: f32, number: impl Fn(f32) -> String) {
     let (rect, below) = crate::style::split_y(rect, rect.height() - 14.0, 0.0);
     let fitting = ((rect.height() / 18.0) as usize).clamp(1, rows.len().max(1));
@@ -190,7 +190,7 @@ pub fn bars(painter: &Painter, rect: Rect, rows: &[(String, f32)], end: f32, nam
     }
 }
 
-/// The least round number that is not below `largest`: where a scale ends.
+/// The smallest round number that is at least `largest`, for the end of a scale.
 pub fn round_up(largest: f32) -> f32 {
     let ten = 10f32.powf(largest.max(1e-6).log10().floor());
     [1.0, 2.0, 4.0, 6.0, 8.0].into_iter().map(|by| by * ten).find(|end| *end >= largest * 0.999).unwrap_or(10.0 * ten)

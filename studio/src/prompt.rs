@@ -1,4 +1,4 @@
-//! A prompt that is typed, and the likeliest next tokens, asked again while the model learns.
+//! A typed prompt and the likeliest next tokens, which are computed again as the model learns.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use wgpt::gpu::wait::block_on;
 use crate::open::{Opened, shown};
 use crate::writer::sharing;
 
-/// How often the same question is asked again.
+/// How often the same prompt is evaluated again.
 const EVERY: Duration = Duration::from_millis(400);
 const ANSWERS: usize = 12;
 
@@ -21,11 +21,11 @@ pub struct Prompt {
     asked: String,
     busy: bool,
     at: Instant,
-    /// The step that was asked last.
+    /// The step of the last evaluation.
     step: u64,
     /// Tokens with their probabilities, likeliest first.
     pub answers: Vec<(String, f32)>,
-    /// What is to be said about the prompt, kindly.
+    /// A friendly remark about the prompt.
     pub note: String,
 }
 
@@ -39,7 +39,7 @@ impl Prompt {
         Ok(Prompt { generator, typed, asked, busy: false, at: Instant::now(), step: u64::MAX, answers: vec![], note })
     }
 
-    /// Asks when something new was typed or the model has learned since; says whether there is something to do.
+    /// Starts an evaluation if the prompt changed or the model has learned since; true while there is work.
     pub fn wants(&mut self, opened: &Opened, step: u64) -> Result<bool> {
         let again = self.at.elapsed() > EVERY && step != self.step;
         if self.asked != self.typed || (again && !self.busy) {
@@ -64,7 +64,7 @@ impl Prompt {
             return Ok(());
         }
         self.busy = true;
-        // The buffer that brings logits back is made with the first question; then nothing here waits.
+        // The first call creates the read-back buffer for logits; later calls do not block.
         block_on(&opened.trainer.session.gpu, self.generator.begin_logits(&ids))
     }
 

@@ -1,4 +1,4 @@
-//! Saving: the weights are read over some frames, while training rests; a thread writes them as a run that `wgpt train --resume` takes.
+//! Saving: the weights are read over several frames while training pauses; a thread writes them as a run that `wgpt train --resume` reads.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -17,33 +17,33 @@ use wgpt::train::{RunFiles, Snapshot};
 
 use crate::open::Opened;
 
-/// Where runs are saved, unless the command line says otherwise: where `wgpt train` puts them.
+/// The default folder of runs, as in `wgpt train`.
 pub const RUNS: &str = "runs";
 
-/// The saves of what was opened.
+/// Saves one opened run or preset.
 pub struct Saver {
-    /// Where it is saved first, or beside that: the first of `out`, `out-2`, `out-3` ... that is free.
+    /// The folder of the first save, if it is free; else the first free of `out-2`, `out-3`, ...
     out: PathBuf,
     /// Locked since the first save.
     folder: Option<RunFolder>,
     stage: Stage,
-    /// The last step that is in a checkpoint, or that needs none: nothing was trained since.
+    /// The last saved step; before the first save, the step at which training was opened.
     saved: u64,
-    /// What became of the last save: the step and the run's folder.
+    /// The result of the last save: the step and the run's folder.
     pub last: Option<Result<(u64, PathBuf), String>>,
-    /// When it ended.
+    /// When the last save ended.
     pub ended: Instant,
 }
 
 enum Stage {
     Resting,
-    /// Waits for a moment at which weights and moments belong together and all reports have come.
+    /// Waits until no update has begun, so that weights and moments match, and all reports have arrived.
     Asked,
     Reading(Pin<Box<dyn Future<Output = Result<Snapshot>>>>),
     Writing(JoinHandle<Written>),
 }
 
-/// What the thread hands back: the folder, unless nothing could be saved in it, and the step.
+/// The thread's result: the step, and the folder unless it holds no checkpoint.
 struct Written {
     folder: Option<RunFolder>,
     step: u64,
@@ -51,14 +51,14 @@ struct Written {
 }
 
 impl Saver {
-    /// Saves into `out`, or where the name of what was opened says: a run is saved beside itself and never written over.
+    /// Saves into `out`, or by default into a folder named after the run or preset; a run is saved beside itself and never overwritten.
     pub fn new(what: &Path, opened: &Opened, out: Option<&Path>) -> Saver {
         let own = if opened.is_run { what.to_path_buf() } else { Path::new(RUNS).join(what) };
         let out = out.map_or(own, Path::to_path_buf);
         Saver { out, folder: None, stage: Stage::Resting, saved: opened.trainer.step_count(), last: None, ended: Instant::now() }
     }
 
-    /// Saves as soon as may be; nothing while a save is under way.
+    /// Requests a save; does nothing while one is in progress.
     pub fn ask(&mut self) {
         if self.is_resting() {
             (self.stage, self.last) = (Stage::Asked, None);
@@ -73,20 +73,20 @@ impl Saver {
         matches!(self.stage, Stage::Writing(_))
     }
 
-    /// Whether no step may begin: the weights are about to be read, or being read.
+    /// Whether no step may begin, because the weights will be read or are being read.
     pub fn holds(&self) -> bool {
         matches!(self.stage, Stage::Asked | Stage::Reading(_))
     }
 
-    /// Steps that a save would add.
+    /// Number of steps since the last save.
     pub fn unsaved(&self, opened: &Opened) -> u64 {
         opened.trainer.step_count().saturating_sub(self.saved)
     }
 
-    /// Goes on with a save; `known` is the last step whose report has come, with all up to it in `history`. Takes at most `budget`.
+    /// Continues a save for at most `budget`; `known` is the last step with a report, and `history` holds the reports up to it.
     ///
     /// # Errors
-    /// Those of the device. What cannot be written is in `last`.
+    /// Those of the device. If writing fails, the error is in `last`.
     pub fn poll(&mut self, gpu: &Gpu, opened: &Opened, (known, history): (u64, &[Record]), budget: Duration) -> Result<()> {
         if matches!(self.stage, Stage::Asked)
             && known == opened.trainer.step_count()
@@ -116,7 +116,7 @@ impl Saver {
         Ok(())
     }
 
-    /// Takes note of a thread that has ended; also for a window whose training has failed.
+    /// Takes the result of the thread if it has ended; also called after training has failed.
     pub fn take_written(&mut self) {
         if !matches!(&self.stage, Stage::Writing(thread) if thread.is_finished()) {
             return;
@@ -139,7 +139,7 @@ impl Saver {
     }
 }
 
-/// Writes into the folder of the saves before, or claims one: another where somebody has moved or removed that.
+/// Writes into the folder of the earlier saves. Claims another if there is none or it was moved or removed.
 fn write(folder: Option<RunFolder>, out: &Path, files: &RunFiles, snapshot: &Snapshot, history: &[Record]) -> Written {
     let step = snapshot.step;
     let kept = folder.filter(RunFolder::is_there);
@@ -148,12 +148,12 @@ fn write(folder: Option<RunFolder>, out: &Path, files: &RunFiles, snapshot: &Sna
         Err(error) => return Written { folder: None, step, saved: Err(error) },
     };
     let saved = files.write(&mut folder, snapshot, Some(history)).map(drop);
-    // Without a checkpoint it is left as it was found, and the next save may find a better place.
+    // A folder without a checkpoint is released, and the next save chooses its folder again.
     let has_checkpoint = wgpt::train::checkpoint::any(folder.path());
     Written { folder: has_checkpoint.then_some(folder), step, saved }
 }
 
-/// Polls a future that waits for the device, for so long at most: each of its many small reads takes less than a frame.
+/// Polls a future that waits for the device, for at most `budget`: each of its many small reads takes less than a frame.
 fn ready_within<T>(
     gpu: &Gpu,
     mut future: Pin<&mut (impl Future<Output = Result<T>> + ?Sized)>,
@@ -190,7 +190,7 @@ mod tests {
         reports.iter().map(|report| Record { step: report.step, loss: Some(f64::from(report.loss)), ..Record::default() }).collect()
     }
 
-    /// Saves in as many frames as it takes.
+    /// Saves, in as many frames as that takes.
     fn save(gpu: &Gpu, saver: &mut Saver, opened: &Opened, history: &[Record]) -> Result<(u64, PathBuf), String> {
         saver.ask();
         while !saver.is_resting() {
@@ -204,7 +204,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (gpu, out) = (pollster::block_on(Gpu::request(&Request::default())).unwrap(), folder.path().join("run"));
         let mut opened = crate::open::open(&gpu, "toy".as_ref()).unwrap();
-        // Somebody's folder is no place for it.
+        // A folder with someone's files must not be used.
         fs::create_dir(&out).unwrap();
         fs::write(out.join("letter.txt"), "mine").unwrap();
         let mut saver = Saver::new("toy".as_ref(), &opened, Some(&out));
@@ -212,7 +212,7 @@ mod tests {
         let mut history = train(&mut opened, 3);
         assert_eq!(saver.unsaved(&opened), 3);
 
-        // It waits for the reports of all steps, and then has the trainer to itself.
+        // The save waits for the reports of all steps, then holds the only reference to the trainer.
         saver.ask();
         saver.poll(&gpu, &opened, (2, &history[..2]), FRAME).unwrap();
         assert!(saver.holds() && opened.trainer_mut().is_some());
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(metrics::read(&beside.join(METRICS)).unwrap(), history);
         assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "somebody else's folder was touched");
 
-        // The next one goes to the same folder, which nobody else may have meanwhile; another where it is gone.
+        // The next save goes to the same folder, which is locked against others; or to another if it is gone.
         history.extend(train(&mut opened, 2));
         assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (5, beside.clone()));
         assert!(beside.join("checkpoints/step-3").is_dir() && beside.join("checkpoints/step-5").is_dir());
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (6, beside.clone()));
         assert_eq!(metrics::read(&beside.join(METRICS)).unwrap(), history);
 
-        // What is opened from it has the history, and is saved beside it.
+        // A run opened from it has the history, and is saved beside it.
         drop(saver);
         let again = crate::open::open(&gpu, &beside).unwrap();
         assert!(again.is_run && again.trainer.step_count() == 6 && again.history == history);

@@ -1,4 +1,4 @@
-//! Colours, distances and the cards that everything stands on.
+//! Colours, distances, and the cards that hold everything.
 
 use eframe::egui::text::{LayoutJob, TextFormat};
 use eframe::egui::{self, Align, Align2, Color32, CornerRadius, FontFamily, FontId, Layout, Pos2, Rect, RichText, Stroke, UiBuilder, Vec2};
@@ -8,12 +8,12 @@ pub const CARD: Color32 = Color32::from_rgb(0x11, 0x16, 0x1e);
 pub const LINE: Color32 = Color32::from_rgb(0x20, 0x28, 0x34);
 pub const TEXT: Color32 = Color32::from_rgb(0xe6, 0xeb, 0xf2);
 pub const QUIET: Color32 = Color32::from_rgb(0x8a, 0x96, 0xa8);
-/// The one accent: whatever the model does.
+/// The only accent colour: the model's activity.
 pub const ACCENT: Color32 = Color32::from_rgb(0x3f, 0xd0, 0xbd);
 pub const FAINT: Color32 = Color32::from_rgb(0x23, 0x66, 0x63);
-/// What of a frame is not the model's.
+/// The part of a frame that is not the model's.
 pub const REST: Color32 = Color32::from_rgb(0x33, 0x3e, 0x4e);
-/// Errors, and words that are not known.
+/// Errors and unknown words.
 pub const WARN: Color32 = Color32::from_rgb(0xf0, 0xa8, 0x6a);
 
 /// Space between cards, and within them.
@@ -60,13 +60,13 @@ pub fn quiet(text: impl Into<String>) -> RichText {
     RichText::new(text).color(QUIET).size(12.0)
 }
 
-/// Small capitals, set wide.
+/// Small capitals with wide spacing.
 fn heading(text: &str) -> LayoutJob {
     let format = TextFormat { font_id: font(11.0), color: QUIET, extra_letter_spacing: 1.2, ..TextFormat::default() };
     LayoutJob::single_section(text.to_uppercase(), format)
 }
 
-/// A card with a heading; `beside` fills the heading's right, what is returned is free below it.
+/// A card with a heading; `beside` adds widgets to the right of the heading. Returns the free area below it.
 pub fn card(ui: &mut egui::Ui, rect: Rect, title: &str, beside: impl FnOnce(&mut egui::Ui)) -> Rect {
     ui.painter().rect(rect, CornerRadius::same(8), CARD, Stroke::new(1.0, LINE.gamma_multiply(0.6)), egui::StrokeKind::Inside);
     let inner = rect.shrink(INSET);
@@ -77,24 +77,24 @@ pub fn card(ui: &mut egui::Ui, rect: Rect, title: &str, beside: impl FnOnce(&mut
     Rect::from_min_max(Pos2::new(inner.left(), inner.top() + HEADING), inner.max)
 }
 
-/// Widgets within a rectangle.
+/// Adds widgets inside a rectangle.
 pub fn within(ui: &mut egui::Ui, rect: Rect, layout: Layout, add: impl FnOnce(&mut egui::Ui)) {
     ui.scope_builder(UiBuilder::new().max_rect(rect).layout(layout), add);
 }
 
-/// A number with a small word below it, `width` apart from the next one.
+/// A number with a small label below it.
 pub fn figure(painter: &egui::Painter, at: Pos2, size: f32, value: &str, what: &str) {
     painter.text(Pos2::new(at.x, at.y - 9.0), Align2::LEFT_CENTER, value, font(size), TEXT);
     painter.text(Pos2::new(at.x, at.y + 15.0), Align2::LEFT_CENTER, what, font(12.0), QUIET);
 }
 
-/// One of a few, as at most so many small squares; a number to drag where there are more.
+/// Chooses one of `count`: by small squares if there are at most `squares`, else by dragging a number.
 pub fn pick(ui: &mut egui::Ui, what: &str, chosen: &mut usize, count: usize, squares: usize) {
     if count > squares {
         ui.add(egui::DragValue::new(chosen).range(0..=count - 1).speed(0.05)).on_hover_text("drag");
     } else {
         ui.spacing_mut().item_spacing.x = 3.0;
-        // The layout is from right to left.
+        // The layout runs from right to left.
         for index in (0..count).rev() {
             let (rect, response) = ui.allocate_exact_size(Vec2::splat(20.0), egui::Sense::click());
             let (fill, text) = match (*chosen == index, response.hovered()) {
@@ -113,13 +113,13 @@ pub fn pick(ui: &mut egui::Ui, what: &str, chosen: &mut usize, count: usize, squ
     ui.add_space(9.0);
 }
 
-/// The most squares, up to 8, that each of some choices may have for all of them to fit into a width.
+/// The most squares per choice, up to 8, for which all choices fit into a width.
 pub fn most_squares(counts: &[usize], width: f32) -> usize {
     let taken = |count: usize, squares: usize| if count > squares { 95.0 } else { 23.0 * count as f32 + 50.0 };
     (1..=8).rev().find(|&squares| counts.iter().map(|&count| taken(count, squares)).sum::<f32>() <= width).unwrap_or(1)
 }
 
-/// A slider over the whole width, its word on the left and its value on the right.
+/// A slider over the whole width, with its label on the left and its value on the right.
 pub fn slider(
     ui: &mut egui::Ui,
     rect: Rect,
@@ -146,14 +146,14 @@ pub fn slider(
     ui.painter().circle_filled(Pos2::new(x, y), if busy { 7.0 } else { 6.0 }, if busy { ACCENT } else { TEXT });
 }
 
-/// The upper part of a rectangle, so high, and the rest.
+/// Splits a rectangle into an upper part of this height and the rest.
 pub fn split_y(rect: Rect, height: f32, gap: f32) -> (Rect, Rect) {
     let y = (rect.top() + height).min(rect.bottom());
     let below = (y + gap).min(rect.bottom());
     (Rect::from_min_max(rect.min, Pos2::new(rect.right(), y)), Rect::from_min_max(Pos2::new(rect.left(), below), rect.max))
 }
 
-/// The left part of a rectangle, so wide, and the rest.
+/// Splits a rectangle into a left part of this width and the rest.
 pub fn split_x(rect: Rect, width: f32, gap: f32) -> (Rect, Rect) {
     let x = (rect.left() + width).min(rect.right());
     (

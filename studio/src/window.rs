@@ -1,4 +1,4 @@
-//! The window: a frame of the model's work, then a header and seven cards.
+//! The window: runs the model's work of a frame, then shows a header and seven cards.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::plots::{self, FrameTime};
 use crate::style::{ACCENT, FAINT, GAP, GROUND, HEADING, INSET, LINE, QUIET, REST, ROW, TEXT, WARN};
 use crate::style::{card, figure, font, most_squares, pick, quiet, slider, split_x, split_y, within};
 
-/// Frames whose times are shown.
+/// Number of frames whose times are shown.
 const FRAMES: usize = 160;
-/// How long it stands that something was saved.
+/// How long the notice about a save is shown.
 const NOTED: Duration = Duration::from_secs(10);
 
 pub struct Window {
@@ -26,13 +26,13 @@ pub struct Window {
     kernels: Vec<(String, f32)>,
     frames: VecDeque<FrameTime>,
     began: Instant,
-    /// The step at which the program ends by itself.
+    /// The step at which the program ends itself.
     ends: u64,
-    /// What went wrong; the window stays to show it.
+    /// The error; the window stays open to show it.
     pub error: Option<String>,
 }
 
-/// What the window cannot do by itself.
+/// What the window asks the program to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Nothing,
@@ -55,12 +55,12 @@ impl Window {
         }
     }
 
-    /// Steps that are in no checkpoint and could be saved.
+    /// Number of steps that are in no checkpoint and can be saved.
     pub fn unsaved(&self) -> u64 {
         if self.error.is_some() { 0 } else { self.engine.saver.unsaved(&self.engine.opened) }
     }
 
-    /// Times the kernels of a step; the picture stands still for that moment.
+    /// Times the kernels of a step; the window freezes meanwhile.
     pub fn measure(&mut self) {
         match kernels::measure(&mut self.engine) {
             // Nothing is measured while a save holds training.
@@ -83,7 +83,7 @@ impl Window {
             || self.error.is_some()
     }
 
-    /// One frame.
+    /// Runs and draws one frame.
     pub fn show(&mut self, ui: &mut egui::Ui, all: Rect) -> Asked {
         self.work();
         let area = all.shrink(GAP);
@@ -105,12 +105,12 @@ impl Window {
         asked
     }
 
-    /// The model's share of this frame.
+    /// Runs the model's work of this frame.
     fn work(&mut self) {
         let whole = self.began.elapsed().as_secs_f32() * 1e3;
         self.began = Instant::now();
         if self.error.is_some() {
-            // What was read before may still be on its way to the disk.
+            // The thread may still be writing a save that was read before the error.
             return self.engine.saver.take_written();
         }
         match self.engine.frame(Duration::from_secs_f64(self.budget / 1e3)) {
@@ -143,7 +143,7 @@ impl Window {
             (format!("{:.0}", 1e3 / self.mean(|frame| frame.whole).max(0.1)), "frames a second".into()),
         ];
         let start = rect.left() + (rect.width() * 0.305).max(320.0) + GAP + INSET;
-        // As wide as what stands below them in the narrowest window, and wider where there is room.
+        // As wide as their labels need in the narrowest window, and wider if there is room.
         let wider = ((rect.right() - 304.0 - start) / 436.0).clamp(1.0, 1.15);
         for ((value, what), x) in figures.iter().zip([0.0, 134.0, 240.0, 340.0]) {
             figure(painter, Pos2::new(start + x * wider, rect.center().y), 26.0, value, what);
@@ -160,7 +160,7 @@ impl Window {
         asked
     }
 
-    /// What stands below the buttons: what a save did, for a while, else the device.
+    /// The note below the buttons: the result of a save for a while, otherwise the device.
     fn note(&self) -> (String, egui::Color32) {
         let saver = &self.engine.saver;
         match &saver.last {
@@ -222,7 +222,7 @@ impl Window {
             match self.engine.opened.trainer_mut().map(|trainer| trainer.set_learning_rate(rate)) {
                 Some(Ok(())) => self.learning_rate = rate,
                 Some(Err(error)) => self.error = Some(error.to_string()),
-                // The weights are being read: the slider is back where it was.
+                // The weights are being read, so the change is ignored and the slider jumps back.
                 None => {}
             }
         }
@@ -270,7 +270,7 @@ impl Window {
         let config = &self.engine.opened.config;
         let (layers, heads, samples) = (config.model.n_layer, config.model.n_head, config.train.batch_size);
         let at = &mut self.engine.look.at;
-        // As high as its map is wide, unless the text below would have no room.
+        // As high as its map is wide, unless that leaves no room for the text below.
         let wanted = (rect.width() - 2.0 * INSET - 62.0) + 2.0 * INSET + HEADING;
         let (map, below) = split_y(rect, wanted.min(rect.height() - 150.0), GAP);
         let squares = most_squares(&[samples, heads, layers], rect.width() - 120.0);
@@ -284,7 +284,7 @@ impl Window {
         self.writes(ui, body);
     }
 
-    /// The text under way, and below it what earlier steps wrote after the same words.
+    /// The current text, and below it the texts of earlier steps from the same prompt.
     fn writes(&self, ui: &egui::Ui, rect: Rect) {
         let writer = &self.engine.writer;
         let painter = ui.painter().with_clip_rect(rect);
@@ -298,7 +298,7 @@ impl Window {
         }
         let galley = painter.layout_job(job);
         let mut bottom = rect.bottom();
-        // As many of the old ones as fit below, a line each, the oldest last.
+        // As many old texts as fit below, one line each, the oldest last.
         for (step, text) in writer.milestones() {
             if bottom - 18.0 < rect.top() + galley.size().y + 4.0 {
                 break;
@@ -341,7 +341,7 @@ impl Window {
     }
 }
 
-/// What the colours of a plot stand for.
+/// The legend of a plot's colours.
 fn legend(ui: &mut egui::Ui, entries: &[(&str, egui::Color32)]) {
     for (name, colour) in entries {
         ui.label(quiet(*name));
@@ -351,17 +351,17 @@ fn legend(ui: &mut egui::Ui, entries: &[(&str, egui::Color32)]) {
     }
 }
 
-/// Line ends as strokes, as verse is quoted, so that a few lines tell the most.
+/// Replaces line ends by strokes, as when verse is quoted, so that a few lines show more text.
 fn flowing(text: &str) -> String {
     text.replace('\n', " / ")
 }
 
-/// What stands below the number of a step. The window trains on when what was planned is done.
+/// The label below the step number. The window continues to train after the planned end.
 fn steps(step: u64, planned: u64) -> String {
     if step > planned { format!("steps, {} planned", grouped(planned)) } else { format!("step of {}", grouped(planned)) }
 }
 
-/// 1,234,567.
+/// Formats a number as 1,234,567.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();

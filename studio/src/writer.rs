@@ -1,4 +1,4 @@
-//! What the model writes now, over the weights that are being trained.
+//! The text that the model generates with the weights that are being trained.
 
 use std::time::{Duration, Instant};
 
@@ -11,27 +11,27 @@ use wgpt::gpu::wait::block_on;
 
 use crate::open::Opened;
 
-/// How long a text stands when it is whole.
+/// How long a finished text is shown.
 const STANDS: Duration = Duration::from_millis(2500);
 
 pub struct Writer {
     pub generator: Generator,
-    /// What every text begins with, that one may compare them.
+    /// The start of every text, so that texts can be compared.
     pub prompt: String,
     ids: Vec<u32>,
-    /// Tokens of one text.
+    /// Number of tokens in a text.
     length: usize,
     pub written: String,
-    /// The step that the text under way began at.
+    /// The step at which the current text began.
     pub step: u64,
-    /// Texts that are whole, with their steps.
+    /// Finished texts with their steps.
     pub before: Vec<(u64, String)>,
     come: Vec<u32>,
     seed: u64,
     whole: Option<Instant>,
 }
 
-/// A generator over the weights that are being trained, which draws no id without a name.
+/// A generator that shares the weights being trained, and never generates an id without a name.
 pub fn sharing(gpu: &Gpu, opened: &Opened) -> Result<Generator> {
     let options = Options { fine: true, ..Options::default() };
     let mut generator = block_on(gpu, Generator::sharing(gpu, &opened.trainer.shared_weights(), &options))?;
@@ -61,7 +61,7 @@ impl Writer {
         })
     }
 
-    /// Begins the next text when the last one has stood long enough; says whether there is something to do.
+    /// Begins the next text when the last one was shown long enough; true while there is work.
     pub fn wants(&mut self, step: u64) -> Result<bool> {
         let due = self.seed == 0 || self.whole.is_some_and(|whole| whole.elapsed() > STANDS && step > self.step);
         if due {
@@ -86,7 +86,7 @@ impl Writer {
             return Ok(());
         }
         self.come.extend(drawn);
-        // Decoded with the prompt, so that words are set apart as the tokenizer would.
+        // Decoded together with the prompt, so that the tokenizer puts the right blanks between words.
         let all = opened.tokenizer.decode(&[self.ids.as_slice(), &self.come].concat())?;
         self.written = all.strip_prefix(&self.prompt).unwrap_or(&all).to_owned();
         if self.come.len() >= self.length {
@@ -95,7 +95,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Of the texts so far the first and a few on the way: enough to see it learn.
+    /// The first, some intermediate and the last of the texts so far, to show the progress.
     pub fn milestones(&self) -> Vec<&(u64, String)> {
         let last = self.before.len().saturating_sub(1);
         let mut chosen = vec![0, last / 4, last / 2, last];
