@@ -251,7 +251,7 @@ mod tests {
         let mut saver = Saver::new("toy".as_ref(), &opened, Some(&file.join("run")));
         let history = train(&mut opened, 1);
         let problem = save(&gpu, &mut saver, &opened, &history).unwrap_err();
-        assert!(problem.starts_with("step 1 is not saved: ") && problem.contains("is a file, a folder is needed there"), "{problem}");
+        assert!(problem.starts_with("step 1 is not saved: ") && problem.contains("is a file, not a folder"), "{problem}");
         assert_eq!(saver.unsaved(&opened), 1);
         fs::remove_file(&file).unwrap();
         assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (1, file.join("run")));
