@@ -15,6 +15,16 @@ use crate::ops::matmul::Block;
 /// Weights and their gradients.
 type Both<'a, T> = (&'a T, &'a T);
 
+/// What a branch computes, by its ends: tensors of (rows, C).
+struct Ends<'a> {
+    x: &'a Tensor,
+    /// The gradient of `x`: written, or added to if `add`.
+    dx: &'a Tensor,
+    add: bool,
+    /// The gradient of the output.
+    dy: &'a Tensor,
+}
+
 impl Recorder<'_> {
     /// Records the backward of the last norm; returns the gradient of its input `x` (rows, C).
     pub(crate) fn last_norm_backward(
@@ -52,76 +62,59 @@ impl Recorder<'_> {
     }
 
     fn block_backward(&self, plan: &mut Plan, l: usize, (w, g): Both<BlockWeights<Tensor>>, a: &BlockActs, dy: Tensor) -> Tensor {
-        let dy = self.branch_backward(plan, (&w.ln_2, &g.ln_2), &a.mlp_branch, dy, |plan, x, dy, dx, add| {
-            plan.scoped("mlp", |plan| self.feed_forward_backward(plan, l, (w, g), a, [x, dy, dx], add));
+        let dy = self.branch_backward(plan, (&w.ln_2, &g.ln_2), &a.mlp_branch, dy, |plan, ends| {
+            plan.scoped("mlp", |plan| self.feed_forward_backward(plan, l, (w, g), a, ends));
         });
-        self.branch_backward(plan, (&w.ln_1, &g.ln_1), &a.attention_branch, dy, |plan, x, dy, dx, add| {
-            plan.scoped("attn", |plan| self.attend_backward(plan, l, (w, g), a, [x, dy, dx], add));
+        self.branch_backward(plan, (&w.ln_1, &g.ln_1), &a.attention_branch, dy, |plan, ends| {
+            plan.scoped("attn", |plan| self.attend_backward(plan, l, (w, g), a, ends));
         })
     }
 
-    /// Returns the gradient of a branch's input, given `dy`, that of its output. `inside` records the backward of the inner layers: called
-    /// with x, dy, dx and `add`, it writes dx, or adds to it if `add`.
+    /// Returns the gradient of a branch's input, given `dy`, that of its output. `inside` records the backward of the inner layers.
     fn branch_backward(
         &self,
         plan: &mut Plan,
         norm: Both<Layer<Tensor>>,
         a: &BranchActs,
         dy: Tensor,
-        inside: impl FnOnce(&mut Plan, &Tensor, &Tensor, &Tensor, bool),
+        inside: impl FnOnce(&mut Plan, Ends),
     ) -> Tensor {
         match self.config.norm {
             Norm::Pre => {
                 let dbranch = self.tensor(plan, "dbranch", &dy.shape);
-                inside(plan, &a.norm.y, &dy, &dbranch, false);
+                inside(plan, Ends { x: &a.norm.y, dx: &dbranch, add: false, dy: &dy });
                 self.norm_backward(plan, norm, &dbranch, &a.x, &a.norm, &dy, true);
                 dy
             }
             Norm::Post => {
                 let dsum = self.tensor(plan, "dsum", &dy.shape);
                 self.norm_backward(plan, norm, &dy, &a.sum, &a.norm, &dsum, false);
-                inside(plan, &a.x, &dsum, &dsum, true);
+                inside(plan, Ends { x: &a.x, dx: &dsum, add: true, dy: &dsum });
                 dsum
             }
         }
     }
 
-    /// Computes `dx`, the gradient of the feed-forward's input `x`, from `dy`, that of its output.
-    fn feed_forward_backward(
-        &self,
-        plan: &mut Plan,
-        l: usize,
-        (w, g): Both<BlockWeights<Tensor>>,
-        a: &BlockActs,
-        [x, dy, dx]: [&Tensor; 3],
-        add: bool,
-    ) {
-        let dy = self.dropped_gradient(plan, Mask::FeedForward(l), dy);
+    /// The backward of the feed-forward layers.
+    fn feed_forward_backward(&self, plan: &mut Plan, l: usize, (w, g): Both<BlockWeights<Tensor>>, a: &BlockActs, ends: Ends) {
+        let dy = self.dropped_gradient(plan, Mask::FeedForward(l), ends.dy);
         let (act, dfc) = (self.tensor(plan, "act", &a.fc.shape), self.tensor(plan, "dfc", &a.fc.shape));
         let (proj, dproj) = (&w.mlp_proj, &g.mlp_proj);
         self.ops.matmul.backward_input_activate(plan, self.activation(), &dy, &proj.weight, &a.fc, &act, &dfc);
         self.ops.matmul.backward_weight(plan, Block::whole(&dy), Block::whole(&act), &dproj.weight, dproj.bias.as_ref());
-        self.linear_backward(plan, (&w.fc, &g.fc), &dfc, x, dx, add);
+        self.linear_backward(plan, (&w.fc, &g.fc), &dfc, ends.x, ends.dx, ends.add);
     }
 
-    /// Computes `dx`, the gradient of attention's input `x`, from `dy`, that of its output.
-    fn attend_backward(
-        &self,
-        plan: &mut Plan,
-        l: usize,
-        (w, g): Both<BlockWeights<Tensor>>,
-        a: &BlockActs,
-        [x, dy, dx]: [&Tensor; 3],
-        add: bool,
-    ) {
+    /// The backward of attention and its two linear layers.
+    fn attend_backward(&self, plan: &mut Plan, l: usize, (w, g): Both<BlockWeights<Tensor>>, a: &BlockActs, ends: Ends) {
         let a = &a.attention;
-        let dy = self.dropped_gradient(plan, Mask::Attention(l), dy);
+        let dy = self.dropped_gradient(plan, Mask::Attention(l), ends.dy);
         let dattn = self.tensor(plan, "dattn", &a.y.shape);
         self.linear_backward(plan, (&w.attn_proj, &g.attn_proj), &dy, &a.y, &dattn, false);
         let dqkv = self.tensor(plan, "dqkv", &a.qkv.shape);
         let lse = a.lse.as_ref().expect("attention over whole sequences leaves it");
         self.ops.attention.backward(plan, self.attention(l), self.step, &dattn, &a.qkv, &a.y, lse, &dqkv);
-        self.linear_backward(plan, (&w.qkv, &g.qkv), &dqkv, x, dx, add);
+        self.linear_backward(plan, (&w.qkv, &g.qkv), &dqkv, ends.x, ends.dx, ends.add);
     }
 
     /// Computes dx from dy, and the gradients of weight and bias.
