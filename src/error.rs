@@ -125,6 +125,16 @@ pub fn bytes(n: u64) -> String {
     if unit == 0 || size >= 100.0 { format!("{size:.0} {}", UNITS[unit]) } else { format!("{size:.1} {}", UNITS[unit]) }
 }
 
+/// ``did you mean `x`?`` for the nearest of `names`, or the list of all names if none is near.
+pub(crate) fn suggestion<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    let near = |other: &&str| strsim::jaro_winkler(name, other);
+    match names.iter().max_by(|a, b| near(a).total_cmp(&near(b))) {
+        Some(best) if near(best) > 0.6 => format!("did you mean `{best}`?"),
+        _ => format!("expected one of {}", names.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +169,12 @@ mod tests {
         assert_eq!([shell_path("-a"), shell_path("- a"), shell_path("a/-b"), shell_path("-")], ["./-a", "'./- a'", "a/-b", "./-"]);
         assert_eq!(shell_word("runs/a"), "runs/a");
         assert_eq!(shell_word("my run"), "'my run'");
+    }
+
+    #[test]
+    fn suggests() {
+        assert_eq!(suggestion("stesp", ["steps", "seed"]), "did you mean `steps`?");
+        assert_eq!(suggestion("zzz", ["steps", "seed"]), "expected one of steps, seed");
+        assert_eq!(suggestion("zzz", []), "expected one of ");
     }
 }

@@ -22,6 +22,7 @@ pub mod run;
 pub mod saved;
 pub mod schedule;
 pub mod slices;
+pub mod step_clock;
 mod steps;
 mod taps;
 pub mod trainer;

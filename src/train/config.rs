@@ -123,6 +123,11 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Whether a run writes this step to `metrics.jsonl`, apart from validations.
+    pub fn logs(&self, step: u64) -> bool {
+        step.is_multiple_of(self.log_every) || step == self.steps
+    }
+
     /// Refuses settings that cannot be trained with.
     ///
     /// # Errors
@@ -235,22 +240,18 @@ pub fn may_change_on_resume(key: &str) -> bool {
     KEYS.contains(&key)
 }
 
-/// ``did you mean `x`?`` for the nearest of `names`, or the list of all names if none is near.
-pub(crate) fn suggestion<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    let near = |other: &&str| strsim::jaro_winkler(name, other);
-    match names.iter().max_by(|a, b| near(a).total_cmp(&near(b))) {
-        Some(best) if near(best) > 0.6 => format!("did you mean `{best}`?"),
-        _ => format!("expected one of {}", names.join(", ")),
-    }
-}
-
 #[cfg(feature = "files")]
 mod tree;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_every_so_many_steps_and_the_last() {
+        let train = TrainConfig { steps: 25, log_every: 10, ..TrainConfig::default() };
+        assert_eq!((1..=40).filter(|step| train.logs(*step)).collect::<Vec<_>>(), [10, 20, 25, 30, 40]);
+    }
 
     #[test]
     fn refuses_what_cannot_be_trained_with() {
@@ -293,13 +294,6 @@ mod tests {
             change(&mut config);
             assert_eq!(config.validate().unwrap_err().to_string(), expected);
         }
-    }
-
-    #[test]
-    fn suggests() {
-        assert_eq!(suggestion("stesp", ["steps", "seed"]), "did you mean `steps`?");
-        assert_eq!(suggestion("zzz", ["steps", "seed"]), "expected one of steps, seed");
-        assert_eq!(suggestion("zzz", []), "expected one of ");
     }
 }
 

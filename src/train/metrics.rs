@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::reports::StepReport;
+
 /// What was measured at one step. A line has `loss`, `val_loss` or both.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -23,6 +25,15 @@ pub struct Record {
     /// Milliseconds of a step: the mean over the steps that were reported together, measured between their ends on the device.
     #[serde(default, deserialize_with = "number")]
     pub ms: f64,
+}
+
+impl Record {
+    /// The record of a step of `tokens` tokens that took `ms` milliseconds; its validation loss is not known.
+    pub fn of(report: &StepReport, tokens: u64, ms: f64) -> Record {
+        let (loss, grad_norm) = (Some(f64::from(report.loss)), f64::from(report.grad_norm));
+        let tokens_per_second = tokens as f64 * 1e3 / ms.max(1e-6);
+        Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, tokens_per_second, ms }
+    }
 }
 
 /// JSON has no NaN or infinity, and serde_json writes `null` for both: read it back as NaN instead of refusing the file.
@@ -240,6 +251,13 @@ mod tests {
     fn record(step: u64) -> Record {
         let val_loss = step.is_multiple_of(2).then_some(2.5);
         Record { step, loss: Some(1.0 / (step as f64 + 3.0)), val_loss, lr: 1e-3, grad_norm: 0.7, tokens_per_second: 1e6, ms: 12.5 }
+    }
+
+    #[test]
+    fn a_record_of_a_report_has_no_validation() {
+        let report = StepReport { step: 13, loss: 0.5, grad_norm: 2.0, learning_rate: 1e-3, missed: 0 };
+        let record = Record::of(&report, 64, 1000.0);
+        assert_eq!((record.step, record.loss, record.val_loss, record.lr, record.tokens_per_second), (13, Some(0.5), None, 1e-3, 64.0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Ready-made runs, from a six-word example to GPT-2.
 
-use super::config::{RunConfig, Schedule, TrainConfig, suggestion};
-use crate::error::{Error, Result, excerpt};
+use super::config::{RunConfig, Schedule, TrainConfig};
+use crate::error::{Error, Result, excerpt, suggestion};
 use crate::model::config::{Activation, ModelConfig, Position};
 use crate::text::{DataConfig, TokenizerConfig};
 

@@ -1,26 +1,27 @@
 //! A run in a folder: steps, validations, checkpoints and metrics, from its start or from where it stopped.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod saving;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use web_time::Instant;
 
-use super::checkpoint::{self, Checkpoint, Content, Meta, Naming, Tensors, Which};
+use super::checkpoint::{self, Checkpoint, Meta, Naming, Which};
 use super::config::RunConfig;
 use super::evaluate::evaluate_shown;
 use super::folder::{RunFolder, Start};
 use super::metrics::{self, METRICS, MetricsFile, Record};
 use super::reports::StepReport;
-use super::saved;
+use super::step_clock::StepClock;
 use super::trainer::{Snapshot, Trainer};
-use crate::error::{Error, Result, shell_path};
-use crate::files;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::options::Options;
 use crate::gpu::wait::block_on;
 use crate::model::STEP_RECORDS;
 use crate::text::{Corpus, Tokenizer};
+use saving::{Trouble, content, write_config};
 
 /// The inputs of a run, prepared before the device is opened.
 pub struct Setup {
@@ -55,7 +56,7 @@ pub struct Run {
     /// The step of the newest checkpoint.
     saved: u64,
     trouble: Trouble,
-    clock: Clock,
+    clock: StepClock,
 }
 
 /// The lowest validation loss, and the lowest one that has a checkpoint.
@@ -71,17 +72,6 @@ struct Validated {
     step: u64,
     loss: f64,
 }
-
-/// Failures to write, kept until a write succeeds.
-#[derive(Default)]
-struct Trouble {
-    metrics: bool,
-    /// When writing a checkpoint last failed, and why; the time is `None` if the next attempt is due at once.
-    checkpoint: Option<(Option<Instant>, Error)>,
-}
-
-/// A checkpoint that could not be written is retried after this time, unless one is due earlier.
-const RETRY: Duration = Duration::from_secs(30);
 
 /// Events of a run, for display.
 #[derive(Debug, Clone)]
@@ -124,13 +114,6 @@ pub enum Outcome {
     Finished,
     /// Stopped by the caller and saved.
     Interrupted,
-}
-
-/// Time per step, measured between the ends of steps on the device: the time at which reports are taken says little.
-struct Clock {
-    last: Instant,
-    step: u64,
-    ms: f64,
 }
 
 impl Run {
@@ -185,7 +168,7 @@ impl Run {
     }
 
     fn with(trainer: Trainer, setup: Setup, owner: String, metrics: MetricsFile) -> Run {
-        let clock = Clock { last: Instant::now(), step: trainer.step_count(), ms: 0.0 };
+        let clock = StepClock::new(trainer.step_count());
         Run {
             trainer,
             setup,
@@ -238,7 +221,7 @@ impl Run {
         while self.trainer.step_count() < train.steps {
             let next = self.trainer.step_count() + 1;
             let save_due = next == train.steps || (train.checkpoint_every > 0 && next.is_multiple_of(train.checkpoint_every));
-            let report = reported(next, train.log_every, self.clock.last.elapsed());
+            let report = reported(next, train.log_every, self.clock.elapsed());
             if !self.trainer.step(&self.setup.corpus.train, report, stop)? {
                 return Ok(Outcome::Interrupted);
             }
@@ -259,11 +242,6 @@ impl Run {
         Ok(Outcome::Finished)
     }
 
-    /// Whether a checkpoint that could not be written is due for a retry.
-    fn retries(&self) -> bool {
-        self.trouble.checkpoint.as_ref().is_some_and(|(when, _)| when.is_none_or(|when| when.elapsed() >= RETRY))
-    }
-
     /// Waits for all steps and takes their reports; if a step diverged, the reports of the steps before it.
     fn finish(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let ended = self.trainer.finish();
@@ -282,13 +260,13 @@ impl Run {
         let Some(last) = reports.last().map(|report| report.step) else { return Ok(()) };
         let ended = self.trainer.ended().filter(|(step, _)| *step == last);
         self.clock.tick(last, ended.map_or_else(Instant::now, |(_, when)| when));
-        let ms = self.clock.ms;
-        let tokens_per_second = self.trainer.tokens_per_step() as f64 * 1e3 / ms.max(1e-6);
+        let ms = self.clock.ms();
         for report in reports {
-            let row = record(&report, tokens_per_second, ms);
+            let row = Record::of(&report, self.trainer.tokens_per_step(), ms);
+            let tokens_per_second = row.tokens_per_second;
             if self.validates(report.step) {
                 self.held = Some(row);
-            } else if report.step.is_multiple_of(self.setup.config.train.log_every) || report.step == self.setup.config.train.steps {
+            } else if self.setup.config.train.logs(report.step) {
                 self.record(&row, observe)?;
             }
             observe(Event::Step { report, tokens_per_second, ms });
@@ -324,39 +302,6 @@ impl Run {
     /// Writes the record that was held for its validation.
     fn record_held(&mut self, val_loss: Option<f64>, observe: &mut dyn FnMut(Event)) -> Result<()> {
         self.held.take().map_or(Ok(()), |row| self.record(&Record { val_loss, ..row }, observe))
-    }
-
-    /// Recreates the folder if it was moved or removed.
-    fn stand(&mut self, observe: &mut dyn FnMut(Event)) {
-        if self.setup.folder.is_there() {
-            return;
-        }
-        let path = self.setup.folder.path().to_path_buf();
-        let again = || -> Result<(RunFolder, String)> {
-            let mut folder = RunFolder::claim(&path, Start::Fresh)?;
-            let owner = folder.mark()?;
-            write_config(&folder, &self.setup.config)?;
-            folder.settle();
-            Ok((folder, owner))
-        };
-        match again() {
-            Ok((folder, owner)) => {
-                (self.setup.folder, self.owner) = (folder, owner);
-                // Its checkpoints are lost, the best one too, so the next one is due at once.
-                self.trouble.checkpoint = Some((None, Error::file(&path, "was moved or removed")));
-                self.best = Best { found: self.validated_now(), saved: None };
-                let moved = self.metrics.move_to(&path.join(METRICS));
-                let rest = moved.map_or_else(|e| format!("without metrics: {e}"), |()| "with its metrics".to_owned());
-                let problem = format!("{} was moved or removed: it is recreated {rest}; a checkpoint follows", path.display());
-                observe(Event::Trouble { problem });
-            }
-            Err(e) if self.trouble.checkpoint.is_none() => {
-                let why = Error::file(&path, "was moved or removed");
-                observe(Event::Trouble { problem: format!("{why}, and cannot be recreated ({e}): the run continues and retries") });
-                self.trouble.checkpoint = Some((Some(Instant::now()), why));
-            }
-            Err(_) => {}
-        }
     }
 
     /// The validation at the current step, if there was one.
@@ -403,139 +348,9 @@ impl Run {
         Ok(Some(best))
     }
 
-    /// Waits for all steps and writes a checkpoint, unless a step diverged. If it cannot be written, it is retried later.
-    fn save(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
-        self.finish(observe)?;
-        self.stand(observe);
-        let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
-        let is_best = self.best.found.is_some_and(|best| best.step == content.meta.step);
-        let naming = if is_best { Naming::Best } else { Naming::Latest };
-        // Another process may have claimed the folder meanwhile: do not write to it.
-        let saved = match &self.trouble.checkpoint {
-            Some((_, why)) if !self.setup.folder.is_there() => Err(why.clone()),
-            _ => content.save(&self.trainer, &self.setup, self.setup.folder.path(), &self.owner, naming),
-        };
-        self.clock.rest();
-        let step = content.meta.step;
-        match saved {
-            Ok(path) => {
-                self.saved = step;
-                self.best.saved = self.best.found;
-                if self.trouble.checkpoint.take().is_some() {
-                    observe(Event::Trouble { problem: format!("step {step} is saved in {}", path.display()) });
-                }
-                observe(Event::Saved { step, path });
-                Ok(())
-            }
-            Err(e @ Error::File { .. }) => {
-                // A later checkpoint with a higher loss is better than none.
-                self.best.found = self.best.saved;
-                if self.trouble.checkpoint.is_none() {
-                    observe(Event::Trouble { problem: format!("step {step} is not saved: {e}; the run continues and retries") });
-                }
-                self.trouble.checkpoint = Some((Some(Instant::now()), e));
-                Ok(())
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Saves the run in another folder. Returns the error to end the run with.
-    fn rescue(&mut self, why: Error) -> Error {
-        let step = self.trainer.step_count();
-        let out = self.setup.folder.path().to_path_buf();
-        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let places = [out.with_file_name(format!("{name}-rescued")), std::env::temp_dir().join(format!("wgpt-{name}-rescued"))];
-        let mut failed = vec![];
-        for place in places {
-            match self.save_at(&place) {
-                Ok(place) => {
-                    let place = shell_path(&place);
-                    return Error::file(
-                        &out,
-                        format!(
-                            "step {step} cannot be saved here ({why}): the run is saved in {place} instead; \
-                         resume with: wgpt train --out {place} --resume"
-                        ),
-                    );
-                }
-                Err(e) => failed.push(e.to_string()),
-            }
-        }
-        Error::file(&out, format!("step {step} cannot be saved ({why}), nor anywhere else ({})", failed.join("; ")))
-    }
-
-    /// Saves the run in the first free folder of this name.
-    fn save_at(&mut self, place: &Path) -> Result<PathBuf> {
-        let mut folder = RunFolder::claim_next(place)?;
-        let owner = folder.mark()?;
-        // The new folder's only checkpoint is its best, if it was validated.
-        self.best.found = self.validated_now();
-        let naming = if self.best.found.is_some() { Naming::Best } else { Naming::Latest };
-        let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
-        content.save(&self.trainer, &self.setup, folder.path(), &owner, naming)?;
-        folder.settle();
-        write_config(&folder, &self.setup.config)?;
-        self.metrics.move_to(&folder.path().join(METRICS))?;
-        Ok(folder.path().to_path_buf())
-    }
-
-    /// Moves the records that the run's folder cannot hold to a temporary folder. Returns the error to end the run with.
-    fn rescue_metrics(&mut self, why: Error) -> Result<()> {
-        let Error::File { path, problem } = why else { return Err(why) };
-        let name = self.setup.folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let free = |n: u32| Some(std::env::temp_dir().join(format!("wgpt-{name}-metrics-{n}.jsonl"))).filter(|place| !place.exists());
-        let place = (1..).find_map(free).unwrap_or_default();
-        let step = self.saved;
-        Err(match self.metrics.move_to(&place) {
-            Ok(()) => Error::file(path, format!("{problem}; step {step} is saved, and all records are in {}", place.display())),
-            Err(e) => Error::file(path, format!("{problem}; step {step} is saved, but some of its records are lost ({e})")),
-        })
-    }
-
     /// The lowest validation loss so far.
     pub fn best_val_loss(&self) -> Option<f64> {
         self.best.found.map(|best| best.loss)
-    }
-}
-
-/// The contents of a checkpoint besides config and tensors.
-struct State {
-    meta: Meta,
-    tokenizer: String,
-}
-
-/// The tensors of a trainer, read back from the device while they are written.
-struct OnDevice<'a>(&'a Trainer);
-
-impl Tensors for OnDevice<'_> {
-    fn moments(&self) -> usize {
-        self.0.session.model.pools.moments()
-    }
-
-    fn read(&self, param: usize, moment: Option<usize>, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
-        let (session, pools) = (&self.0.session, &self.0.session.model.pools);
-        let name = &pools.table[param].name;
-        let tensor = moment.map_or_else(|| pools.weights(name), |moment| pools.moment(moment, name));
-        block_on(&session.gpu, session.read_pieces(&tensor, each))
-    }
-}
-
-/// The contents of a checkpoint of the current step.
-fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best: Option<Validated>) -> Result<State> {
-    let gpu = trainer.session.gpu.clone();
-    let (step, device_state) = block_on(&gpu, trainer.progress())?;
-    let val_loss = validated.filter(|validated| validated.step == step).map(|validated| validated.loss);
-    let meta = saved::meta(trainer, step, device_state, &setup.corpus)?;
-    let meta = Meta { val_loss, best_val_loss: best.map(|best| best.loss), ..meta };
-    Ok(State { meta, tokenizer: setup.tokenizer.to_json() })
-}
-
-impl State {
-    fn save(&self, trainer: &Trainer, setup: &Setup, out: &Path, owner: &str, naming: Naming) -> Result<PathBuf> {
-        let (State { meta, tokenizer }, table) = (self, &trainer.session.model.pools.table);
-        let content = Content { config: &setup.config, tokenizer, table, tensors: &OnDevice(trainer), meta };
-        checkpoint::save(out, owner, &content, naming, setup.config.train.keep_checkpoints)
     }
 }
 
@@ -543,26 +358,6 @@ impl State {
 /// the device's ring of records requires. A record that is overwritten is lost, and with it the step at which a run diverged.
 fn reported(step: u64, log_every: u64, since: Duration) -> bool {
     step.is_multiple_of(log_every) || step.is_multiple_of(STEP_RECORDS as u64 / 4) || since >= Duration::from_secs(1)
-}
-
-impl Clock {
-    /// Notes that the steps up to this one had ended at this time.
-    fn tick(&mut self, step: u64, when: Instant) {
-        if step > self.step {
-            self.ms = when.saturating_duration_since(self.last).as_secs_f64() * 1e3 / (step - self.step) as f64;
-        }
-        (self.last, self.step) = (self.last.max(when), step);
-    }
-
-    /// Excludes the time since the last tick, which was not spent on steps.
-    fn rest(&mut self) {
-        self.last = Instant::now();
-    }
-}
-
-fn record(report: &StepReport, tokens_per_second: f64, ms: f64) -> Record {
-    let (loss, grad_norm) = (Some(f64::from(report.loss)), f64::from(report.grad_norm));
-    Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, tokens_per_second, ms }
 }
 
 /// Restores the latest checkpoint, after checking that the data is what the run was trained on.
@@ -584,11 +379,6 @@ fn open_files(setup: &Setup) -> Result<MetricsFile> {
     MetricsFile::open(&setup.folder.path().join(METRICS))
 }
 
-fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<()> {
-    let text = config.to_toml()?;
-    files::write(&folder.path().join("config.toml"), |out| out.write_all(text.as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -604,22 +394,5 @@ mod tests {
             assert!(asked[1] <= STEP_RECORDS as u64, "{log_every}: {asked:?}");
         }
         assert!(reported(3, 100, Duration::from_secs(1)) && !reported(3, 100, Duration::from_millis(999)));
-    }
-
-    #[test]
-    fn steps_take_what_they_took_whenever_their_reports_are_taken() {
-        let begun = Instant::now();
-        let at = |seconds: u64| begun + Duration::from_secs(seconds);
-        let mut clock = Clock { last: begun, step: 0, ms: 0.0 };
-        // Two equal steps, whose reports were taken in quick succession; then three that were reported together.
-        let ticks = [(1, 25, 25_000.0), (2, 50, 25_000.0), (5, 80, 10_000.0), (5, 80, 10_000.0)];
-        for (step, seconds, ms) in ticks {
-            clock.tick(step, at(seconds));
-            assert_eq!(clock.ms, ms, "step {step}");
-        }
-        // Time between a validation and the next step counts for neither.
-        clock.last = at(100);
-        clock.tick(6, at(110));
-        assert_eq!(clock.ms, 10_000.0);
     }
 }

@@ -12,7 +12,8 @@ use wgpt::model::view::View;
 use wgpt::model::{NORM, UPDATE};
 use wgpt::text::Sampler;
 use wgpt::train::metrics::Record;
-use wgpt::train::{AttentionAt, StepReport, TrainConfig};
+use wgpt::train::step_clock::StepClock;
+use wgpt::train::{AttentionAt, StepReport};
 
 use crate::curve::Curve;
 use crate::embedding::Table;
@@ -35,7 +36,7 @@ pub struct Engine {
     pub loss: Curve,
     /// The contents of `metrics.jsonl` in a save: those of the opened run, and every `log_every` steps since.
     history: Vec<Record>,
-    pace: Pace,
+    clock: StepClock,
     /// The learning rate of the last step, from the schedule whose peak the slider sets.
     pub learning_rate: Option<f64>,
     pub tokens_per_second: f64,
@@ -89,7 +90,7 @@ impl Engine {
             saver,
             loss,
             history,
-            pace: Pace { last: Instant::now(), step, ms: 0.0 },
+            clock: StepClock::new(step),
             learning_rate: None,
             tokens_per_second: 0.0,
             step,
@@ -157,13 +158,13 @@ impl Engine {
             };
             if let Some(last) = reports.last() {
                 let when = trainer.ended().filter(|(step, _)| *step == last.step).map_or_else(Instant::now, |(_, when)| when);
-                self.pace.tick(last.step, when);
+                self.clock.tick(last.step, when);
             }
             reports.iter().for_each(|report| self.take(report));
             polled?;
         }
         if rests {
-            self.pace.rest();
+            self.clock.rest();
         }
         self.table.poll();
         self.writer.poll(&self.opened)?;
@@ -181,8 +182,8 @@ impl Engine {
         self.step = report.step;
         self.learning_rate = Some(report.learning_rate);
         self.loss.push(report.step as f64, f64::from(report.loss));
-        if recorded(&self.opened.config.train, report.step) {
-            self.history.push(record(report, self.opened.trainer.tokens_per_step(), self.pace.ms));
+        if self.opened.config.train.logs(report.step) {
+            self.history.push(Record::of(report, self.opened.trainer.tokens_per_step(), self.clock.ms()));
         }
     }
 
@@ -209,39 +210,6 @@ impl Engine {
             Stage::Mapping(..) => Ok(true),
         }
     }
-}
-
-/// Time per step, from the times at which steps ended on the device.
-struct Pace {
-    last: Instant,
-    step: u64,
-    /// Milliseconds per step, averaged over the steps of the last reports.
-    ms: f64,
-}
-
-impl Pace {
-    fn tick(&mut self, step: u64, when: Instant) {
-        if step > self.step {
-            self.ms = when.saturating_duration_since(self.last).as_secs_f64() * 1e3 / (step - self.step) as f64;
-        }
-        (self.last, self.step) = (self.last.max(when), step);
-    }
-
-    /// Excludes time without training.
-    fn rest(&mut self) {
-        self.last = Instant::now();
-    }
-}
-
-/// Whether `wgpt train` would write this step to `metrics.jsonl`, apart from validations.
-fn recorded(train: &TrainConfig, step: u64) -> bool {
-    step.is_multiple_of(train.log_every) || step == train.steps
-}
-
-fn record(report: &StepReport, tokens_per_step: u64, ms: f64) -> Record {
-    let tokens_per_second = tokens_per_step as f64 * 1e3 / ms.max(1e-6);
-    let (loss, grad_norm) = (Some(f64::from(report.loss)), f64::from(report.grad_norm));
-    Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, tokens_per_second, ms }
 }
 
 /// The tokens of a sample in a step's last micro-batch, which is the one that the map shows.
@@ -307,26 +275,5 @@ mod tests {
             assert!(checkpoint::read_weights(&saved, &table).unwrap() == truth.weights, "step {step}, {place:?}");
             assert!(checkpoint::read_moments(&saved, &table, 2).unwrap() == truth.moments, "step {step}, {place:?}");
         }
-    }
-
-    #[test]
-    fn what_is_recorded_is_what_the_command_line_records() {
-        let train = TrainConfig { steps: 25, log_every: 10, ..TrainConfig::default() };
-        assert_eq!((1..=40).filter(|step| recorded(&train, *step)).collect::<Vec<_>>(), [10, 20, 25, 30, 40]);
-    }
-
-    #[test]
-    fn a_pause_is_no_part_of_a_step() {
-        let begun = Instant::now();
-        let at = |seconds: u64| begun + Duration::from_secs(seconds);
-        let mut pace = Pace { last: begun, step: 10, ms: 0.0 };
-        pace.tick(12, at(4));
-        assert_eq!(pace.ms, 2000.0);
-        pace.last = at(100);
-        pace.tick(13, at(101));
-        assert_eq!(pace.ms, 1000.0);
-        let report = StepReport { step: 13, loss: 0.5, grad_norm: 2.0, learning_rate: 1e-3, missed: 0 };
-        let record = record(&report, 64, pace.ms);
-        assert_eq!((record.step, record.loss, record.val_loss, record.lr, record.tokens_per_second), (13, Some(0.5), None, 1e-3, 64.0));
     }
 }

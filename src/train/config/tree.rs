@@ -5,8 +5,8 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::{RunConfig, suggestion};
-use crate::error::{Error, Result, brief, excerpt};
+use super::RunConfig;
+use crate::error::{Error, Result, brief, excerpt, suggestion};
 
 impl RunConfig {
     /// The whole config as TOML, with every key.
