@@ -20,7 +20,13 @@ pub enum Error {
     /// No adapter, or none that fits the request.
     #[error("{0}")]
     Adapter(String),
-    /// The device was lost, ran out of memory, or a driver call failed.
+    /// The device is gone: every later call on it is this error. Open another, and restore a snapshot or a checkpoint.
+    #[error("{0}")]
+    DeviceLost(String),
+    /// The driver had no memory for an allocation, which was not made; what was made before is whole.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// The driver refused a command or a shader, or a call of the system failed.
     #[error("{0}")]
     Device(String),
     /// A loss or a gradient is not a finite number; no checkpoint was written from it.

@@ -141,15 +141,11 @@ impl Gpu {
             let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
             slot.get_or_insert(Error::Device(format!("the device reported an error: {first_line}")));
         }));
-        let failure = self.0.failure.clone();
-        let name = self.0.info.name.clone();
+        let on_lost = self.on_lost();
         self.0.device.set_device_lost_callback(move |reason, message| {
-            if reason == wgpu::DeviceLostReason::Destroyed {
-                return;
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                on_lost(reason, message);
             }
-            let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
-            let advice = "go on from the last checkpoint with --resume";
-            slot.get_or_insert(Error::Device(format!("{}: {advice}", lost(&name, reason, &message))));
         });
     }
 
@@ -165,7 +161,7 @@ impl Gpu {
         let (failure, name) = (self.0.failure.clone(), self.0.info.name.clone());
         move |reason, message| {
             let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
-            slot.get_or_insert(Error::Device(lost(&name, reason, &message)));
+            slot.get_or_insert(Error::DeviceLost(lost(&name, reason, &message)));
         }
     }
 
@@ -276,7 +272,7 @@ impl Gpu {
         let advice = "a smaller model or train.batch_size takes less memory";
         if memory.await.is_some() {
             let total = bytes(self.created().bytes);
-            return Err(Error::Device(format!("{} is out of memory at {what}, {total} in all: {advice}", self.0.info.name)));
+            return Err(Error::OutOfMemory(format!("{} is out of memory at {what}, {total} in all: {advice}", self.0.info.name)));
         }
         match (validation.await, internal.await) {
             (Some(e), _) | (_, Some(e)) => Err(Error::Device(format!("{what}: {}", e.to_string().replace('\n', " ")))),

@@ -139,7 +139,7 @@ impl Generator {
     /// must be read back first, it encodes nothing.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) while the last slice is not settled; [`Error::Device`](crate::Error::Device) when the device
+    /// [`Error::Usage`](crate::Error::Usage) while the last slice is not settled; [`Error::DeviceLost`](crate::Error::DeviceLost) when the device
     /// is lost. Discard the encoder then.
     pub fn encode(&mut self, encoder: &mut wgpu::CommandEncoder, budget: Budget) -> Result<Ticket> {
         let (running, mut decoding) = self.decoding();
@@ -165,7 +165,7 @@ impl Generator {
     ///
     /// # Errors
     /// [`Error::Diverged`](crate::Error::Diverged) for logits that are not finite, after the tokens before them were returned;
-    /// [`Error::Device`](crate::Error::Device) when the device is lost.
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) when the device is lost.
     pub fn poll(&mut self) -> Result<Vec<u32>> {
         self.collect()?;
         match &self.failed {

@@ -168,7 +168,7 @@ impl<P: Place> Guest<P> {
     /// Submits a copy of the start of `source`, to run after all earlier submits, unless one is in flight; `fetched` returns `tag` with it.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost.
+    /// [`Error::DeviceLost`] when the device is lost.
     pub fn fetch(&self, readback: &mut Readback, source: &wgpu::Buffer, tag: u64) -> Result<()> {
         readback.fetch(source, tag, self.runner.taken_off())
     }
@@ -177,7 +177,7 @@ impl<P: Place> Guest<P> {
     /// reported as submitted.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost.
+    /// [`Error::DeviceLost`] when the device is lost.
     pub fn fetched(&self, readback: &mut Readback) -> Result<Option<(u64, Vec<u8>)>> {
         let behind = readback.behind();
         Ok(readback.poll()?.filter(|_| self.runner.ended(behind)))
@@ -221,7 +221,7 @@ impl<P: Place> Guest<P> {
     /// As [`Guest::settle`], for calls that need a settled engine.
     ///
     /// # Errors
-    /// [`Error::Usage`] while a host holds a slice that it may still submit, [`Error::Device`] when the device is lost.
+    /// [`Error::Usage`] while a host holds a slice that it may still submit, [`Error::DeviceLost`] when the device is lost.
     pub fn settled(&mut self) -> Result<()> {
         self.gpu.check()?;
         match self.settle()? {
@@ -233,7 +233,7 @@ impl<P: Place> Guest<P> {
     /// Polls the device without blocking and updates the state of slices that have ended.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost, [`Error::Usage`] when the host's submits do not match its tickets.
+    /// [`Error::DeviceLost`] when the device is lost, [`Error::Usage`] when the host's submits do not match its tickets.
     pub fn poll(&mut self) -> Result<()> {
         wait::look(&self.gpu)?;
         self.settle()?;
@@ -262,7 +262,7 @@ impl<P: Place> Guest<P> {
     /// running.
     ///
     /// # Errors
-    /// [`Error::Usage`] while the last slice is not settled, and errors of the pass's data; [`Error::Device`] when the device is lost. Drop
+    /// [`Error::Usage`] while the last slice is not settled, and errors of the pass's data; [`Error::DeviceLost`] when the device is lost. Drop
     /// the encoder after an error.
     pub fn encode(
         &mut self,

@@ -295,7 +295,7 @@ impl Runner {
     /// Blocks until another submit may be in flight.
     ///
     /// # Errors
-    /// [`Error::Device`] when the device is lost; [`Error::Usage`] when a slice was not submitted although its ticket says so.
+    /// [`Error::DeviceLost`] when the device is lost; [`Error::Usage`] when a slice was not submitted although its ticket says so.
     pub fn wait_for_room(&mut self) -> Result<()> {
         while !self.poll() {
             self.wait_for_oldest()?;

@@ -169,7 +169,7 @@ impl Readback {
     /// nothing while a request is in flight. `behind` is the number of slices that were submitted before it, see [`Readback::behind`].
     ///
     /// # Errors
-    /// [`crate::error::Error::Device`] when the device is lost.
+    /// [`crate::error::Error::DeviceLost`] when the device is lost.
     pub fn fetch(&mut self, source: &wgpu::Buffer, tag: u64, behind: u64) -> Result<()> {
         if self.idle() {
             self.behind = behind;

@@ -127,7 +127,7 @@ impl Session {
     /// that neither device nor host needs memory for the whole.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device is lost; an error of `each` ends the reading and is returned.
+    /// [`Error::DeviceLost`] if the device is lost; an error of `each` ends the reading and is returned.
     pub async fn read_pieces(&self, tensors: &[Tensor], each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let most = transfer::PIECE as usize / 4;
         for tensor in tensors {
@@ -155,7 +155,7 @@ impl Session {
     /// Submits one slot of inputs and the phases after it; blocks until all of it is submitted. False if `stop` returned true before that.
     ///
     /// # Errors
-    /// [`Error::Usage`] while a step is partly submitted, or a host holds an unsettled slice; [`Error::Device`] if the device is lost.
+    /// [`Error::Usage`] while a step is partly submitted, or a host holds an unsettled slice; [`Error::DeviceLost`] if the device is lost.
     pub fn run(&mut self, slot: &[u8], phases: &[Phase], stop: &dyn Fn() -> bool) -> Result<bool> {
         self.guest.settled()?;
         if self.guest.under_way() {

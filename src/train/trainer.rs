@@ -146,7 +146,7 @@ impl Trainer {
     /// `stop` returned true in between: the weights are then those of the last whole step.
     ///
     /// # Errors
-    /// [`Error::Usage`] for data shorter than one window, [`Error::Device`] when the device is lost.
+    /// [`Error::Usage`] for data shorter than one window, [`Error::DeviceLost`] when the device is lost.
     pub fn step(&mut self, data: &TokenStore, report: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
         self.end_slices(data.into())?;
         // Taking a readback that has arrived makes room for the next request.

@@ -331,7 +331,7 @@ fn a_lost_device_is_an_error_value() {
     generator.advance(Budget::default()).unwrap();
     own.device().destroy();
     let lost = |result: Result<(), Error>| match result {
-        Err(Error::Device(said)) => assert!(said.contains(" was lost (it no longer answers)"), "{said}"),
+        Err(Error::DeviceLost(said)) => assert!(said.contains(" was lost (it no longer answers)"), "{said}"),
         other => panic!("{other:?}"),
     };
     // The first call that notices, with work in flight, reports the loss.
@@ -365,7 +365,7 @@ fn polling_finds_a_lost_device() {
         }
     }
     let error = failed.expect("a lost device goes unnoticed");
-    assert!(matches!(error, Error::Device(_)) && error.to_string().contains(" was lost ("), "{error}");
+    assert!(matches!(error, Error::DeviceLost(_)) && error.to_string().contains(" was lost ("), "{error}");
     drop(trainer);
     host.check();
 }
