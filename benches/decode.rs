@@ -12,17 +12,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::run::Runner;
-use wgpt::gpu::wait::block_on;
-use wgpt::model::config::{ModelConfig, Position};
-use wgpt::model::decode::{Decoder, SAMPLE, TOKEN};
-use wgpt::model::session::Session;
-use wgpt::model::{FORWARD, Model, PREDICT, params};
-use wgpt::ops::step::Step;
+use wgpt::low_level::gpu::run::Runner;
+use wgpt::low_level::model::config::Position;
+use wgpt::low_level::model::decode::{Decoder, SAMPLE, TOKEN};
+use wgpt::low_level::model::session::Session;
+use wgpt::low_level::model::{Model, PREDICT, params};
+use wgpt::low_level::ops::step::Step;
+use wgpt::phases::FORWARD;
+use wgpt::{Generator, Gpu, ModelConfig, Options, Request, Sampling, block_on};
 
 /// Rounds in which the two plans take turns.
 const ROUNDS: usize = 5;

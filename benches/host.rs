@@ -10,14 +10,10 @@
 use std::time::Instant;
 
 use cpu_time::{ProcessTime, ThreadTime};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::profile::Profiler;
-use wgpt::gpu::slice::Slice;
-use wgpt::gpu::wait::block_on;
-use wgpt::train::Trainer;
-use wgpt::train::trainer::record;
+use wgpt::low_level::gpu::profile::Profiler;
+use wgpt::low_level::gpu::slice::Slice;
+use wgpt::low_level::train::trainer::record;
+use wgpt::{Gpu, Options, Request, Trainer, block_on};
 
 #[path = "common/shapes.rs"]
 mod shapes;

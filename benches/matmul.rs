@@ -10,17 +10,15 @@
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::compile::Compiled;
-use wgpt::gpu::kernel::{Source, Variant};
-use wgpt::gpu::options::Options;
-use wgpt::gpu::plan::{Phase, Plan};
-use wgpt::gpu::run::Runner;
-use wgpt::gpu::tensor::{Dtype, Tensor};
-use wgpt::gpu::variants::Choice;
-use wgpt::gpu::wait::block_on;
-use wgpt::gpu::{Gpu, Traits};
-use wgpt::ops::matmul::{Block, Matmul, SOURCE};
+use wgpt::low_level::gpu::Traits;
+use wgpt::low_level::gpu::compile::Compiled;
+use wgpt::low_level::gpu::kernel::{Source, Variant};
+use wgpt::low_level::gpu::plan::{Phase, Plan};
+use wgpt::low_level::gpu::run::Runner;
+use wgpt::low_level::gpu::tensor::{Dtype, Tensor};
+use wgpt::low_level::gpu::variants::Choice;
+use wgpt::low_level::ops::matmul::{Block, Matmul, SOURCE};
+use wgpt::{Gpu, Options, Request, block_on};
 
 #[path = "common/record.rs"]
 mod record;

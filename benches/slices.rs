@@ -16,12 +16,8 @@ use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
 use record::Record;
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::{self, Request};
-use wgpt::gpu::options::Options;
-use wgpt::gpu::slice::Budget;
-use wgpt::gpu::wait::{self, block_on};
-use wgpt::train::{Batch, Trainer};
+use wgpt::low_level::gpu::{adapter, wait};
+use wgpt::{Batch, Budget, Gpu, Options, Request, Trainer, block_on};
 
 /// Steps before the measurement, in which drivers compile and the engine learns how long commands take.
 const WARM_UP: u64 = 10;

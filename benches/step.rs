@@ -10,11 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cpu_time::ProcessTime;
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::wait::block_on;
-use wgpt::train::Trainer;
+use wgpt::{Gpu, Options, Request, Trainer, block_on};
 
 #[path = "common/shapes.rs"]
 mod shapes;

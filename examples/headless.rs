@@ -2,10 +2,7 @@
 //!
 //!     cargo run --release --example headless
 
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::{Gpu, options::Options, wait::block_on};
-use wgpt::text::Corpus;
-use wgpt::train::{StepReport, Trainer, presets};
+use wgpt::{Corpus, Generator, Gpu, Options, Sampling, StepReport, Trainer, block_on, presets};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Any device works, with `Limits::default()` and no features; an application would pass the device it renders with.

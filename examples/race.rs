@@ -12,14 +12,8 @@ use std::error::Error;
 use std::io::BufRead;
 use std::time::Instant;
 
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::wait::block_on;
-use wgpt::model::config::ModelConfig;
-use wgpt::model::params;
-use wgpt::train::{RunConfig, Trainer};
+use wgpt::low_level::model::params;
+use wgpt::{Generator, Gpu, ModelConfig, Options, Request, RunConfig, Sampling, Trainer, block_on};
 
 #[path = "../benches/common/shapes.rs"]
 mod shapes;

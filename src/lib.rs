@@ -1,28 +1,14 @@
 //! wgpt trains and runs GPT-style language models with WGSL compute shaders, on any GPU that wgpu reaches (Vulkan, Metal, DX12, WebGPU).
 //!
-//! # Modules
-//!
-//! Dependencies point down: [`train`] and [`generate`] use [`model`], which records [`ops`], which dispatch kernels of [`gpu`]. [`text`]
-//! (tokenizers, corpora, batches) and [`mod@reference`] (the f64 reference implementations that tests compare with) use no GPU.
-//!
-//! | module | contents |
-//! |---|---|
-//! | [`gpu`] | kernels reflected by naga, recorded plans, memory computed before allocation, replay in bounded submits |
-//! | [`ops`] | one file per operation, named as its WGSL file in `shaders/` |
-//! | [`model`] | config, parameter table, forward and backward pass |
-//! | [`train`] | trainer, schedule, evaluation, checkpoints, metrics, presets |
-//! | `files` | atomic replacement of files, checksums, folder locks |
-//! | [`generate`] | logits, probabilities, decoding with a key/value cache |
-//!
-//! A model is a list of operations. Building it *records* a [`gpu::plan::Plan`]; compiling the plan selects each kernel's variant for the
-//! adapter; replaying the compiled plan, once per step, allocates nothing.
+//! An application lends its device with [`Gpu::from_wgpu`], or asks for one with [`Gpu::request`]. A [`Trainer`] trains a model on a
+//! [`Corpus`], a [`Generator`] decodes text from one. Both encode *slices* of their work into the application's own command encoder, each
+//! within a [`Budget`], and never wait; the calls that wait say so, and only the command line prints. The guide, [docs/EMBEDDING.md], shows
+//! each use in a snippet that is compiled.
 //!
 //! # A training step
 //!
 //! ```no_run
-//! use wgpt::gpu::{Gpu, adapter::Request, options::Options, wait::block_on};
-//! use wgpt::text::{Corpus, DataConfig};
-//! use wgpt::train::{Trainer, presets};
+//! use wgpt::{Corpus, DataConfig, Gpu, Options, Request, Trainer, block_on, presets};
 //!
 //! # fn main() -> wgpt::Result<()> {
 //! let mut config = presets::preset("toy")?;
@@ -41,31 +27,95 @@
 //! # }
 //! ```
 //!
-//! A host application passes its own device to [`gpu::Gpu::from_wgpu`]. Only [`gpu::wait`] blocks, and only the command line prints.
-//!
 //! # Features
 //!
 //! The core (`default-features = false`) is everything except file access: it takes and returns bytes, starts no threads unless asked to,
 //! and builds for the web. `files` adds checkpoints, runs and memory-mapped corpora, `bpe` byte-level BPE, `plot` loss curves; `cli`, the
 //! default, enables all of them and the program.
+//!
+//! # Under the root
+//!
+//! Every kernel, plan and table is reachable in [`low_level`], which any version may change. Dependencies point down there: `train` and
+//! `generate` use `model`, which records `ops`, which dispatch kernels of `gpu`. A model is a list of operations. Building it *records* a
+//! plan; compiling the plan selects each kernel's variant for the adapter; replaying the compiled plan, once per step, allocates nothing.
+//!
+//! [docs/EMBEDDING.md]: guide
 #![deny(unsafe_code)]
 
 #[cfg(feature = "cli")]
+#[doc(hidden)] // the program's own entry
 pub mod cli;
-pub mod error;
+mod error;
 #[cfg(feature = "files")]
-pub mod files;
-pub mod generate;
-pub mod gpu;
-pub mod model;
-pub mod ops;
-pub mod reference;
-pub mod text;
-pub mod train;
+mod files;
+mod generate;
+mod gpu;
+mod model;
+mod ops;
+mod reference;
+mod text;
+mod train;
 
+// An application needs these; tests/surface.rs holds the list.
 pub use error::{Error, Result};
+pub use generate::{Generator, Sampling};
+pub use gpu::Gpu;
+pub use gpu::adapter::Request;
+pub use gpu::options::Options;
+pub use gpu::slice::{Budget, Ticket};
+pub use gpu::wait::block_on;
+pub use model::ModelConfig;
+pub use model::shared::SharedWeights;
+pub use model::view::View;
+pub use text::{Corpus, DataConfig, Decoder, Tokenizer, TokenizerConfig};
+pub use train::{Batch, RunConfig, Snapshot, StepReport, TrainConfig, Trainer, presets};
+#[cfg(feature = "files")]
+pub use train::{Trained, save_run};
+pub use wgpu;
 
-/// Runs the guide's snippets as doctests.
-#[cfg(doctest)]
+/// The phases of a training step, for [`Budget::before`] and [`Trainer::tap`].
+pub mod phases {
+    pub use crate::model::{BACKWARD, CAST, FORWARD, HEAD, NORM, PREPARE, UPDATE};
+}
+
+/// The modules of the engine, for tools, tests and kernels of your own. **Unstable**: any version may change them.
+pub mod low_level {
+    /// Atomic replacement of files, checksums, safetensors, folder locks.
+    #[cfg(feature = "files")]
+    pub mod files {
+        pub use crate::files::*;
+    }
+    /// Logits, sampling, decoding with a key/value cache.
+    pub mod generate {
+        pub use crate::generate::*;
+    }
+    /// Kernels reflected by naga, recorded plans, memory computed before allocation, replay in bounded submits, profiling, tuning.
+    pub mod gpu {
+        pub use crate::gpu::*;
+    }
+    /// The parameter table, the forward and backward pass, tensors by name.
+    pub mod model {
+        pub use crate::model::*;
+    }
+    /// One file per operation, named as its WGSL file in `shaders/`.
+    pub mod ops {
+        pub use crate::ops::*;
+    }
+    /// The f64 reference implementations that tests compare with.
+    pub mod reference {
+        pub use crate::reference::*;
+    }
+    /// Tokenizers, corpora, batches.
+    pub mod text {
+        pub use crate::text::*;
+    }
+    /// The training loop, schedule, evaluation, checkpoints, metrics.
+    pub mod train {
+        pub use crate::train::*;
+    }
+}
+
+/// The guide is a page of the documentation, and its snippets are doctests.
+#[cfg(any(doc, doctest))]
 #[doc = include_str!("../docs/EMBEDDING.md")]
-pub mod embedding {}
+pub mod guide {}

@@ -3,20 +3,15 @@
 mod common;
 
 use common::gpu;
-use wgpt::Error;
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::wait::block_on;
-use wgpt::model::config::{Activation, ModelConfig, Norm, Position};
-use wgpt::model::session::Session;
-use wgpt::model::{FORWARD, Model, PREDICT, params};
-use wgpt::ops::step::Step;
-use wgpt::reference::finite_diff;
-use wgpt::text::TokenStore;
-use wgpt::train::config::Storage;
-use wgpt::train::{RunConfig, TrainConfig, Trainer, presets};
+use wgpt::low_level::model::config::{Activation, Norm, Position};
+use wgpt::low_level::model::session::Session;
+use wgpt::low_level::model::{Model, PREDICT, params};
+use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::reference::finite_diff;
+use wgpt::low_level::text::TokenStore;
+use wgpt::low_level::train::config::Storage;
+use wgpt::phases::FORWARD;
+use wgpt::{Error, Generator, Gpu, ModelConfig, Options, Request, RunConfig, Sampling, TrainConfig, Trainer, block_on, presets};
 
 fn small() -> ModelConfig {
     ModelConfig { n_layer: 2, n_head: 2, d_model: 16, d_ff: 24, seq_len: 13, vocab_size: 37, ..ModelConfig::default() }
@@ -143,7 +138,7 @@ fn split_tables() {
     let config = ModelConfig { vocab_size: 101, position: Position::Learned, ..small() };
     let mut cached = generator(&config);
     let limits = wgpu::Limits { max_storage_buffer_binding_size: 4096, ..wgpu::Limits::default() };
-    let plan = wgpt::model::decode::Decoder::new(&config, &limits).unwrap();
+    let plan = wgpt::low_level::model::decode::Decoder::new(&config, &limits).unwrap();
     assert!(plan.pools.weights("wte").len() > 1);
     let want = Plain::new(&config).greedy(&[1, 2, 3], 9);
     assert_eq!(drawn(&mut cached, &[1, 2, 3], &Sampling::greedy(), 9, 64), want);
@@ -184,7 +179,7 @@ fn what_cannot_be_is_refused() {
     assert!(said(block_on(gpu(), cached.forbid(&[99]))).contains("99 is out of range"));
     assert!(said(block_on(gpu(), cached.forbid(&ids_below(37)))).contains("at least one must be left"));
     let odd = ModelConfig { d_model: 10, ..small() };
-    assert!(said(wgpt::model::decode::Decoder::new(&odd, gpu().limits()).map(drop)).contains("d_model"));
+    assert!(said(wgpt::low_level::model::decode::Decoder::new(&odd, gpu().limits()).map(drop)).contains("d_model"));
 }
 
 fn ids_below(end: u32) -> Vec<u32> {

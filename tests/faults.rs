@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::{Folder, copy, small, text};
-use wgpt::files::{MANIFEST, Manifest};
-use wgpt::model::params;
-use wgpt::train::checkpoint::{self, Which};
+use wgpt::low_level::files::{MANIFEST, Manifest};
+use wgpt::low_level::model::params;
+use wgpt::low_level::train::checkpoint;
+use wgpt::low_level::train::checkpoint::Which;
 
 /// A command run in a folder with some contents, and what must be there after a fault.
 struct Scene {

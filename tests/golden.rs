@@ -8,14 +8,10 @@ use std::path::PathBuf;
 
 use common::gpu;
 use safetensors::SafeTensors;
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::options::Options;
-use wgpt::gpu::wait::block_on;
-use wgpt::model::config::{ModelConfig, Position};
-use wgpt::model::params::Param;
-use wgpt::reference;
-use wgpt::text::{DataConfig, TokenizerConfig};
-use wgpt::train::{RunConfig, TrainConfig, Trainer};
+use wgpt::low_level::model::config::Position;
+use wgpt::low_level::model::params::Param;
+use wgpt::low_level::reference;
+use wgpt::{DataConfig, Generator, ModelConfig, Options, RunConfig, Sampling, TokenizerConfig, TrainConfig, Trainer, block_on};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/golden/tiny-gpt2")
@@ -75,7 +71,7 @@ fn trainer(golden: &serde_json::Value, learning_rate: f64) -> (Trainer, Vec<u32>
             batch_size: 4,
             learning_rate,
             min_learning_rate: 0.0,
-            schedule: wgpt::train::config::Schedule::Constant,
+            schedule: wgpt::low_level::train::config::Schedule::Constant,
             warmup_steps: 0,
             beta1: adamw["betas"][0].as_f64().unwrap(),
             beta2: adamw["betas"][1].as_f64().unwrap(),
@@ -103,7 +99,7 @@ fn trainer(golden: &serde_json::Value, learning_rate: f64) -> (Trainer, Vec<u32>
 fn logits_loss_and_greedy_tokens() {
     let golden = json("golden.json");
     let ids: Vec<u32> = numbers(&golden["ids"]).iter().map(|&x| x as u32).collect();
-    let table = wgpt::model::params::table(&model());
+    let table = wgpt::low_level::model::params::table(&model());
     let weights = weights(&table, "model.safetensors");
     let mut generator = block_on(gpu(), Generator::new(gpu(), &model(), &weights, &Options::default())).unwrap();
     let got: Vec<f64> = generator.logits(&ids).unwrap().iter().map(|&x| f64::from(x)).collect();

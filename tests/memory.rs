@@ -3,11 +3,9 @@
 mod common;
 
 use common::gpu;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::wait::block_on;
-use wgpt::model::ModelConfig;
-use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
-use wgpt::train::{RunConfig, TrainConfig, Trainer, evaluate, presets};
+use wgpt::low_level::text::TokenStore;
+use wgpt::low_level::train::evaluate;
+use wgpt::{DataConfig, ModelConfig, Options, RunConfig, TokenizerConfig, TrainConfig, Trainer, block_on, presets};
 
 #[test]
 fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
@@ -53,7 +51,7 @@ fn the_plan_predicts_every_buffer_and_steps_create_nothing() {
     engines_of_one_kind_compile_once(&config);
 }
 
-/// Weights and moments are read back whole, or in pieces of the size that [`wgpt::model::session::Memory`] counts for saving.
+/// Weights and moments are read back whole, or in pieces of the size that [`wgpt::low_level::model::session::Memory`] counts for saving.
 fn saving_creates_nothing() {
     let model = ModelConfig { n_layer: 1, n_head: 1, d_model: 4, seq_len: 2, vocab_size: 65_601, ..ModelConfig::default() };
     let config = RunConfig { model, train: TrainConfig { batch_size: 1, ..TrainConfig::default() }, ..presets::preset("toy").unwrap() };

@@ -6,20 +6,19 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::gpu;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::tensor::Dtype;
-use wgpt::gpu::wait::block_on;
-use wgpt::model::config::{Activation, ModelConfig, Norm, Position};
-use wgpt::model::session::Session;
-use wgpt::model::{Model, params};
-use wgpt::ops::step::Step;
-use wgpt::reference::finite_diff;
-use wgpt::reference::model::{ModelShape, loss};
-use wgpt::text::{DataConfig, TokenStore, TokenizerConfig, sorted_order};
-use wgpt::train::config::Storage;
-use wgpt::train::evaluate::{eval_batches, evaluate_shown};
-use wgpt::train::trainer::record;
-use wgpt::train::{RunConfig, TrainConfig, Trainer, evaluate};
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::model::config::{Activation, Norm, Position};
+use wgpt::low_level::model::session::Session;
+use wgpt::low_level::model::{Model, params};
+use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::reference::finite_diff;
+use wgpt::low_level::reference::model::{ModelShape, loss};
+use wgpt::low_level::text::{TokenStore, sorted_order};
+use wgpt::low_level::train::config::Storage;
+use wgpt::low_level::train::evaluate;
+use wgpt::low_level::train::evaluate::{eval_batches, evaluate_shown};
+use wgpt::low_level::train::trainer::record;
+use wgpt::{DataConfig, ModelConfig, Options, RunConfig, TokenizerConfig, TrainConfig, Trainer, block_on};
 
 fn small() -> ModelConfig {
     ModelConfig { n_layer: 2, n_head: 2, d_model: 8, d_ff: 12, seq_len: 5, vocab_size: 11, ..ModelConfig::default() }
@@ -69,7 +68,7 @@ fn proves(name: &str, config: &ModelConfig, batch: usize, limits: &wgpu::Limits)
     targets[tokens - 1] = u32::MAX;
     let step = Step { target_scale: 1.0 / (tokens - 1) as f32, fresh: 1, ..Step::default() }.with_dropout(0.0);
     let slot = session.model.inputs.slot(step, &inputs, &targets, &sorted_order(&inputs), &[]);
-    let phases = [wgpt::model::PREPARE, wgpt::model::CAST, wgpt::model::FORWARD, wgpt::model::HEAD, wgpt::model::BACKWARD];
+    let phases = [wgpt::phases::PREPARE, wgpt::phases::CAST, wgpt::phases::FORWARD, wgpt::phases::HEAD, wgpt::phases::BACKWARD];
     session.run(&slot, &phases, &|| false).unwrap();
     session.guest.runner.wait_for_all().unwrap();
 
@@ -164,7 +163,7 @@ fn dispatches_are_few() {
         let config = ModelConfig { norm, vocab_size: 4_100, n_layer: 3, seq_len: 84, ..small() };
         let model = record(&run_config(config, TrainConfig { batch_size: 25, ..TrainConfig::default() }), gpu().limits()).unwrap();
         let labels: Vec<String> =
-            model.plan.works().iter().filter(|work| work.phase != wgpt::model::EVALUATE).map(|work| work.label()).collect();
+            model.plan.works().iter().filter(|work| work.phase != wgpt::low_level::model::EVALUATE).map(|work| work.label()).collect();
         let count = |holds: &dyn Fn(&str) -> bool| labels.iter().filter(|label| holds(label)).count();
         let layers: Vec<usize> = (0..3).map(|l| count(&|label| label.starts_with(&format!("h.{l}")))).collect();
         let chunks = count(&|label| label.ends_with("cross_entropy.forward_backward"));

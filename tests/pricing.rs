@@ -3,15 +3,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use wgpt::error::Result;
-use wgpt::gpu::Gpu;
-use wgpt::gpu::memory::layout;
-use wgpt::gpu::options::Options;
-use wgpt::model::ModelConfig;
-use wgpt::model::config::{MAX_LAYERS, Position};
-use wgpt::model::session::Memory;
-use wgpt::train::trainer::record;
-use wgpt::train::{RunConfig, TrainConfig, Trainer, presets};
+use wgpt::Result;
+use wgpt::low_level::gpu::memory::layout;
+use wgpt::low_level::model::config::{MAX_LAYERS, Position};
+use wgpt::low_level::model::session::Memory;
+use wgpt::low_level::train::trainer::record;
+use wgpt::{Gpu, ModelConfig, Options, RunConfig, TrainConfig, Trainer, presets};
 
 /// The system's allocator, counting the bytes allocated by the calling thread.
 struct Counting;

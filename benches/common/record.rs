@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use wgpt::gpu::Gpu;
+use wgpt::Gpu;
 
 pub struct Record {
     bench: &'static str,

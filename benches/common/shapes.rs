@@ -1,9 +1,9 @@
 //! The shapes of benches and of the race.
 
-use wgpt::model::config::{ModelConfig, Position};
-use wgpt::train::config::Schedule;
-use wgpt::train::presets::preset;
-use wgpt::train::{RunConfig, TrainConfig};
+use wgpt::low_level::model::config::Position;
+use wgpt::low_level::train::config::Schedule;
+use wgpt::presets::preset;
+use wgpt::{ModelConfig, RunConfig, TrainConfig};
 
 /// The config of a preset by name, of `S`, `M` or `L`, or of a shape `vocab=..,ctx=..,d=..,heads=..,layers=..,batch=..`: a pre-norm GPT
 /// with learned positions, biases and an untied head, trained by AdamW at a constant rate, without gradient clipping or dropout.

@@ -5,14 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wgpt::gpu::Gpu;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::slice::Budget;
-use wgpt::gpu::wait::{self, block_on};
-use wgpt::model::ModelConfig;
-use wgpt::text::{Corpus, DataConfig, TokenStore, Tokenizer};
-use wgpt::train::config::Schedule;
-use wgpt::train::{RunConfig, TrainConfig, Trainer, presets};
+use wgpt::low_level::gpu::wait;
+use wgpt::low_level::text::TokenStore;
+use wgpt::low_level::train::config::Schedule;
+use wgpt::{Budget, Corpus, DataConfig, Gpu, ModelConfig, Options, RunConfig, Tokenizer, TrainConfig, Trainer, block_on, presets};
 use winit::event_loop::OwnedDisplayHandle;
 use winit::window::Window;
 

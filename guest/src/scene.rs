@@ -1,8 +1,7 @@
 //! The scene: a bar for each pair of characters, as high as the cosine between their embeddings, see `scene.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
-use wgpt::gpu::Gpu;
-use wgpt::model::view::View;
+use wgpt::{Gpu, View};
 use wgpu::util::DeviceExt;
 
 const DEPTH: wgpu::TextureFormat = wgpu::TextureFormat::Depth24Plus;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use wgpt::gpu::Gpu;
+use wgpt::Gpu;
 
 use crate::Result;
 

@@ -50,7 +50,7 @@ pub struct Generate {
     /// Always take the most likely token
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "seed"])]
     greedy: bool,
-    /// Allow <UNK>, which stands for every word outside the vocabulary
+    /// Also draw the token that stands for every word outside the vocabulary
     #[arg(long)]
     unknown: bool,
     #[command(flatten)]

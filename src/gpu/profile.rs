@@ -8,8 +8,8 @@
 //! A guest application may time its own plans on its own device:
 //!
 //! ```no_run
-//! # fn profile(gpu: wgpt::gpu::Gpu, compiled: wgpt::gpu::compile::Compiled) -> wgpt::Result<()> {
-//! use wgpt::gpu::{profile::Profiler, wait::block_on};
+//! # fn profile(gpu: wgpt::Gpu, compiled: wgpt::low_level::gpu::compile::Compiled) -> wgpt::Result<()> {
+//! use wgpt::{block_on, low_level::gpu::profile::Profiler};
 //!
 //! let mut profiler = block_on(&gpu, Profiler::new(&gpu, &compiled, None))?;
 //! for _ in 0..5 {
@@ -155,7 +155,7 @@ impl Profiler {
     /// Runs and times a range of commands; blocks until they have run.
     ///
     /// # Errors
-    /// [`crate::error::Error::Device`] when the device is lost.
+    /// [`crate::error::Error::DeviceLost`] when the device is lost.
     pub fn run(&mut self, compiled: &Compiled, range: Range<usize>) -> Result<()> {
         let mut ranges: VecDeque<Range<usize>> = [range].into_iter().filter(|range| !range.is_empty()).collect();
         while !ranges.is_empty() {

@@ -1,9 +1,10 @@
 //! Training inside a host application: steps in slices that the host encodes into its own frames.
 //!
 //! ```no_run
-//! # fn frame(trainer: &mut wgpt::train::Trainer, data: &wgpt::text::TokenStore, device: &wgpu::Device, queue: &wgpu::Queue) -> wgpt::Result<()> {
+//! # use wgpt::low_level::text::TokenStore;
+//! # fn frame(trainer: &mut wgpt::Trainer, data: &TokenStore, device: &wgpu::Device, queue: &wgpu::Queue) -> wgpt::Result<()> {
 //! use std::time::Duration;
-//! use wgpt::gpu::slice::Budget;
+//! use wgpt::Budget;
 //!
 //! // Once a frame:
 //! let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -35,7 +36,7 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) while the last slice is not settled, or for a batch that does not fit;
-    /// [`Error::Device`](crate::Error::Device) when the device is lost. Discard the encoder then.
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) when the device is lost. Discard the encoder then.
     pub fn encode<'a>(&mut self, encoder: &mut wgpu::CommandEncoder, batch: impl Into<Batch<'a>>, budget: Budget) -> Result<Ticket> {
         let (batch, last) = self.last_of(batch.into(), budget)?;
         let (session, mut steps) = self.steps(batch, last, false);
@@ -64,7 +65,7 @@ impl Trainer {
     /// Returns the next report that was read back, one for each step in order. Never blocks; call it once a frame.
     ///
     /// # Errors
-    /// As [`Trainer::reports`], and [`Error::Device`](crate::Error::Device) when the device is lost.
+    /// As [`Trainer::reports`], and [`Error::DeviceLost`](crate::Error::DeviceLost) when the device is lost.
     pub fn poll(&mut self) -> Result<Option<StepReport>> {
         self.session.guest.poll()?;
         self.collect()?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use eframe::egui::{self, Align2, Key, KeyboardShortcut, Modifiers, Vec2};
-use wgpt::gpu::Gpu;
+use wgpt::Gpu;
 
 use crate::ask::{self, Answer, Chooser};
 use crate::engine::Engine;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use eframe::egui::{self, Align, Button, Color32, Frame, Id, Key, Layout, Margin, Modal, RichText, Stroke, Ui, Vec2};
-use wgpt::train::{checkpoint, presets};
+use wgpt::low_level::train::checkpoint;
+use wgpt::presets;
 
 use crate::save::RUNS;
 use crate::style::{ACCENT, CARD, GROUND, LINE, QUIET, TEXT, WARN, font, quiet};

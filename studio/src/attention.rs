@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eframe::egui::{Align2, Pos2, Rect, Stroke, Vec2};
 use eframe::egui_wgpu::{Callback, CallbackResources, CallbackTrait};
 use eframe::{egui, wgpu};
-use wgpt::model::view::View;
+use wgpt::View;
 
 use crate::engine::Look;
 use crate::open::UNMET;

@@ -3,9 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use eframe::egui::{self, Align2, Pos2, Rect, Stroke, Vec2};
-use wgpt::Result;
-use wgpt::gpu::Gpu;
-use wgpt::model::view::View;
+use wgpt::{Gpu, Result, View};
 
 use crate::open::{Opened, shown};
 use crate::style::{ACCENT, CARD, FAINT, LINE, QUIET, TEXT, font};
@@ -195,7 +193,10 @@ fn frequent(opened: &Opened) -> Result<Vec<u32>> {
     }
     let named = |id: &u32| {
         let token = opened.token(*id);
-        counts[*id as usize] > 0 && token.chars().any(char::is_alphabetic) && token != wgpt::text::UNKNOWN && !token.starts_with("<0x")
+        counts[*id as usize] > 0
+            && token.chars().any(char::is_alphabetic)
+            && token != wgpt::low_level::text::UNKNOWN
+            && !token.starts_with("<0x")
     };
     let mut ids: Vec<u32> = (0..counts.len() as u32).filter(named).collect();
     ids.sort_by_key(|&id| std::cmp::Reverse(counts[id as usize]));

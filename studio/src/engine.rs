@@ -4,16 +4,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use wgpt::Result;
-use wgpt::gpu::Gpu;
-use wgpt::gpu::slice::Budget;
-use wgpt::gpu::wait::block_on;
-use wgpt::model::view::View;
-use wgpt::model::{NORM, UPDATE};
-use wgpt::text::Sampler;
-use wgpt::train::metrics::Record;
-use wgpt::train::step_clock::StepClock;
-use wgpt::train::{AttentionAt, StepReport};
+use wgpt::low_level::text::Sampler;
+use wgpt::low_level::train::AttentionAt;
+use wgpt::low_level::train::metrics::Record;
+use wgpt::low_level::train::step_clock::StepClock;
+use wgpt::phases::{NORM, UPDATE};
+use wgpt::{Budget, Gpu, Result, StepReport, View, block_on};
 
 use crate::curve::Curve;
 use crate::embedding::Table;
@@ -225,10 +221,11 @@ fn words(opened: &Opened, at: AttentionAt, step: u64) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use wgpt::gpu::adapter::Request;
-    use wgpt::gpu::plan::Phase;
-    use wgpt::model::{BACKWARD, FORWARD};
-    use wgpt::train::checkpoint::{self, Which};
+    use wgpt::Request;
+    use wgpt::low_level::gpu::plan::Phase;
+    use wgpt::low_level::train::checkpoint;
+    use wgpt::low_level::train::checkpoint::Which;
+    use wgpt::phases::{BACKWARD, FORWARD};
 
     use super::*;
 

@@ -1,8 +1,7 @@
 //! The time of each kernel in a step: measured on demand, because the measurement waits for every dispatch.
 
-use wgpt::Result;
-use wgpt::gpu::profile::Profiler;
-use wgpt::gpu::wait::block_on;
+use wgpt::low_level::gpu::profile::Profiler;
+use wgpt::{Result, block_on};
 
 use crate::engine::Engine;
 

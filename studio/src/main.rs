@@ -85,7 +85,7 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Args, String> {
             _ => return Err(format!("{shown}: one run folder or preset is enough\n{USAGE}")),
         }
     }
-    let what = what.unwrap_or_else(|| wgpt::train::presets::PRESETS[0].0.into());
+    let what = what.unwrap_or_else(|| wgpt::presets::PRESETS[0].0.into());
     open::check(&what)?;
     if screenshot.is_some() && steps.is_none() {
         return Err("--screenshot saves the last frame: it needs --steps N".into());

@@ -3,14 +3,11 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use wgpt::Result;
-use wgpt::gpu::Gpu;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::wait::block_on;
-use wgpt::text::{Bigram, Corpus, Tokenizer, UNKNOWN};
-use wgpt::train::checkpoint::{self, Which};
-use wgpt::train::metrics::{self, METRICS, Record};
-use wgpt::train::{RunConfig, Snapshot, Trainer, presets};
+use wgpt::low_level::text::{Bigram, UNKNOWN};
+use wgpt::low_level::train::checkpoint::Which;
+use wgpt::low_level::train::metrics::{METRICS, Record};
+use wgpt::low_level::train::{checkpoint, metrics};
+use wgpt::{Corpus, Gpu, Options, Result, RunConfig, Snapshot, Tokenizer, Trainer, block_on, presets};
 
 /// An opened run or preset.
 pub struct Opened {

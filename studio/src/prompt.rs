@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use wgpt::Result;
-use wgpt::generate::{Generator, ranked};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::slice::{Budget, Ticket};
-use wgpt::gpu::wait::block_on;
+use wgpt::low_level::generate::ranked;
+use wgpt::{Budget, Generator, Gpu, Result, Ticket, block_on};
 
 use crate::open::{Opened, shown};
 use crate::writer::sharing;

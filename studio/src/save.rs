@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use wgpt::Result;
-use wgpt::gpu::{Gpu, wait};
-use wgpt::model::{NORM, UPDATE};
-use wgpt::train::folder::RunFolder;
-use wgpt::train::metrics::Record;
-use wgpt::train::{RunFiles, Snapshot};
+use wgpt::low_level::gpu::wait;
+use wgpt::low_level::train::RunFiles;
+use wgpt::low_level::train::folder::RunFolder;
+use wgpt::low_level::train::metrics::Record;
+use wgpt::phases::{NORM, UPDATE};
+use wgpt::{Gpu, Result, Snapshot};
 
 use crate::open::Opened;
 
@@ -149,7 +149,7 @@ fn write(folder: Option<RunFolder>, out: &Path, files: &RunFiles, snapshot: &Sna
     };
     let saved = files.write(&mut folder, snapshot, Some(history)).map(drop);
     // A folder without a checkpoint is released, and the next save chooses its folder again.
-    let has_checkpoint = wgpt::train::checkpoint::any(folder.path());
+    let has_checkpoint = wgpt::low_level::train::checkpoint::any(folder.path());
     Written { folder: has_checkpoint.then_some(folder), step, saved }
 }
 
@@ -176,8 +176,9 @@ fn ready_within<T>(
 mod tests {
     use std::fs;
 
-    use wgpt::gpu::adapter::Request;
-    use wgpt::train::metrics::{self, METRICS};
+    use wgpt::Request;
+    use wgpt::low_level::train::metrics;
+    use wgpt::low_level::train::metrics::METRICS;
 
     use super::*;
 
@@ -228,7 +229,7 @@ mod tests {
         history.extend(train(&mut opened, 2));
         assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (5, beside.clone()));
         assert!(beside.join("checkpoints/step-3").is_dir() && beside.join("checkpoints/step-5").is_dir());
-        assert!(RunFolder::claim(&beside, wgpt::train::folder::Start::Resume).unwrap_err().to_string().contains("is in use"));
+        assert!(RunFolder::claim(&beside, wgpt::low_level::train::folder::Start::Resume).unwrap_err().to_string().contains("is in use"));
         fs::rename(&beside, folder.path().join("moved")).unwrap();
         history.extend(train(&mut opened, 1));
         assert_eq!(save(&gpu, &mut saver, &opened, &history).unwrap(), (6, beside.clone()));

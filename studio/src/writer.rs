@@ -2,12 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wgpt::Result;
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::slice::{Budget, Ticket};
-use wgpt::gpu::wait::block_on;
+use wgpt::{Budget, Generator, Gpu, Options, Result, Sampling, Ticket, block_on};
 
 use crate::open::Opened;
 

@@ -3,15 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::wait::block_on;
-use wgpt::text::Corpus;
-use wgpt::train::folder::RunFolder;
-use wgpt::train::metrics::{self, Record};
-use wgpt::train::{RunConfig, RunFiles, Snapshot, Trained, Trainer, save_run};
+use wgpt::low_level::train::folder::RunFolder;
+use wgpt::low_level::train::metrics::Record;
+use wgpt::low_level::train::{RunFiles, metrics};
+use wgpt::{Corpus, Generator, Gpu, Options, Request, RunConfig, Sampling, Snapshot, Trained, Trainer, block_on, save_run};
 
 use crate::support::{Folder, small, text};
 
@@ -42,7 +37,7 @@ fn a_training_of_ones_own_is_a_run_that_resume_goes_on_with() {
     let weights = |run: &str| fs::read(folder.path(run).join("checkpoints/step-6/model.safetensors")).unwrap();
     assert!(weights("whole") == weights("mine"), "another end than without the detour");
     // The run of another training is not overwritten.
-    let other = RunConfig { train: wgpt::train::TrainConfig { seed: 7, ..config.train.clone() }, ..config.clone() };
+    let other = RunConfig { train: wgpt::TrainConfig { seed: 7, ..config.train.clone() }, ..config.clone() };
     let trainer = block_on(&gpu, Trainer::new(&gpu, &other, &Options::default())).unwrap();
     let snapshot = block_on(&gpu, trainer.snapshot()).unwrap();
     let before = folder.files();

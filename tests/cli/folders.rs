@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use wgpt::files::Manifest;
+use wgpt::low_level::files::Manifest;
 
 use crate::support::{Done, Folder, copy, small, text};
 

@@ -3,8 +3,8 @@
 
 use std::sync::OnceLock;
 
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::{self, Request};
+use wgpt::low_level::gpu::adapter;
+use wgpt::{Gpu, Request};
 
 /// The one device of this process: `wgpu::Limits::default()`, and subgroups and cooperative matrices where the adapter has them, so that
 /// the variants run which a user gets, and those that wait for such a test. A test without an adapter fails.

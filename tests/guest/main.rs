@@ -12,15 +12,13 @@ use std::time::Duration;
 use host::Host;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use wgpt::Error;
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::Gpu;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::slice::Budget;
-use wgpt::gpu::wait::{self, block_on};
-use wgpt::model::{BACKWARD, FORWARD, ModelConfig, NORM, UPDATE};
-use wgpt::text::{DataConfig, TokenStore, TokenizerConfig};
-use wgpt::train::{Batch, RunConfig, StepReport, TrainConfig, Trainer};
+use wgpt::low_level::gpu::wait;
+use wgpt::low_level::text::TokenStore;
+use wgpt::phases::{BACKWARD, FORWARD, NORM, UPDATE};
+use wgpt::{
+    Batch, Budget, DataConfig, Error, Generator, Gpu, ModelConfig, Options, RunConfig, Sampling, StepReport, TokenizerConfig, TrainConfig,
+    Trainer, block_on,
+};
 
 /// The only device of this process, from a host that requested no features.
 fn gpu() -> &'static Gpu {
@@ -234,7 +232,7 @@ fn what_is_looked_at_is_kept_or_copied() {
 fn a_map_of_attention_is_causal_and_its_rows_sum_to_one() {
     let host = Host::new(gpu());
     let mut trainer = trainer(&config(5), &fine());
-    let at = wgpt::train::AttentionAt { layer: 1, head: 1, sample: 2 };
+    let at = wgpt::low_level::train::AttentionAt { layer: 1, head: 1, sample: 2 };
     let map = block_on(gpu(), trainer.show_attention(Some(at))).unwrap().unwrap();
     assert_eq!(map.shape, [12, 12]);
     frames_until(&host, &mut trainer, 1, || (Budget::dispatches(11), true));
@@ -244,7 +242,7 @@ fn a_map_of_attention_is_causal_and_its_rows_sum_to_one() {
         assert!(values[row + 1..].iter().all(|&value| value == 0.0), "row {row} looks ahead: {values:?}");
         assert!((values.iter().sum::<f32>() - 1.0).abs() < 1e-5 && values.iter().all(|&value| value >= 0.0), "row {row}: {values:?}");
     }
-    let bad = wgpt::train::AttentionAt { head: 2, ..at };
+    let bad = wgpt::low_level::train::AttentionAt { head: 2, ..at };
     let error = block_on(gpu(), trainer.show_attention(Some(bad))).unwrap_err().to_string();
     assert!(error.contains("there is no head 2"), "{error}");
     host.check();

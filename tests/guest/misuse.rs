@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
 
-use wgpt::train::evaluate;
+use wgpt::low_level::train::evaluate;
 
 use super::*;
 

@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::{self, Request};
-use wgpt::model::view::View;
+use wgpt::low_level::gpu::adapter;
+use wgpt::{Gpu, Request, View};
 
 /// A device as egui would open it: no features, `Limits::default()`.
 pub async fn bare_device() -> Gpu {

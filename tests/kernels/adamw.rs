@@ -1,8 +1,8 @@
 //! adamw.apply
 
-use wgpt::ops::adamw::{AdamW, Constants, Segment};
-use wgpt::ops::step::{State, Step};
-use wgpt::reference::adamw as twin;
+use wgpt::low_level::ops::adamw::{AdamW, Constants, Segment};
+use wgpt::low_level::ops::step::{State, Step};
+use wgpt::low_level::reference::adamw as twin;
 
 use crate::harness::{Trial, bits, noise};
 

@@ -1,28 +1,28 @@
 //! attention.forward, .backward_query, .backward_key_value
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::attention::{Attention, Shape};
-use wgpt::ops::step::Step;
-use wgpt::reference::{attention as twin, dropout};
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::attention::{Attention, Shape};
+use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::reference::{attention as twin, dropout};
 
 use crate::harness::{Trial, noise, stored};
 
-const STREAM: u32 = 7;
+pub const STREAM: u32 = 7;
 
 /// The bound of |q|, |k| and |v|, and the tolerances of y, lse and dqkv.
-struct Range {
+pub struct Range {
     size: f64,
     abs: [f64; 3],
     rel: f64,
 }
 
-const USUAL: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 2e-5], rel: 2e-5 };
+pub const USUAL: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 2e-5], rel: 2e-5 };
 /// Scores of hundreds have errors of some 1e-5 before the exponential, and gradients have the size of its operands.
 const SHARP: Range = Range { size: 16.0, abs: [2e-3, 2e-4, 2e-2], rel: 2e-5 };
 /// Results have 8 bits, a relative error of at most 2⁻⁹ each; delta, a sum of D products of dy and such a y, enters every gradient.
 const BF16: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 3e-2], rel: 4e-3 };
 
-fn trial(attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, range: &Range) {
+pub fn trial(attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, range: &Range) {
     trial_from(5, attention, head_size, shape, dtype, range);
 }
 

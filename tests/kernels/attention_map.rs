@@ -1,10 +1,10 @@
 //! attention_map.forward
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::attention::{Attention, Shape};
-use wgpt::ops::attention_map::AttentionMap;
-use wgpt::ops::step::Step;
-use wgpt::reference::{attention, attention_map as twin};
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::attention::{Attention, Shape};
+use wgpt::low_level::ops::attention_map::AttentionMap;
+use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::reference::{attention, attention_map as twin};
 
 use crate::harness::{STORAGES, Trial, noise, stored};
 

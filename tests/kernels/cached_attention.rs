@@ -1,8 +1,8 @@
 //! cached_attention.append, .forward, .token
 
-use wgpt::ops::cached_attention::{Cache, CachedAttention};
-use wgpt::ops::cursor::Cursor;
-use wgpt::reference::cached_attention as twin;
+use wgpt::low_level::ops::cached_attention::{Cache, CachedAttention};
+use wgpt::low_level::ops::cursor::Cursor;
+use wgpt::low_level::reference::cached_attention as twin;
 
 use crate::harness::{POISON, Trial, bits, noise};
 

@@ -1,8 +1,8 @@
 //! cast.forward
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::cast::Cast;
-use wgpt::reference::cast as twin;
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::cast::Cast;
+use wgpt::low_level::reference::cast as twin;
 
 use crate::harness::{STORAGES, Trial, noise};
 

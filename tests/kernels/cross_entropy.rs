@@ -1,10 +1,10 @@
 //! cross_entropy.forward, .forward_backward
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::cross_entropy::{Chunk, CrossEntropy};
-use wgpt::ops::step::Step;
-use wgpt::reference::cross_entropy as twin;
-use wgpt::reference::dropout::random_u32;
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::cross_entropy::{Chunk, CrossEntropy};
+use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::reference::cross_entropy as twin;
+use wgpt::low_level::reference::dropout::random_u32;
 
 use crate::harness::{POISON, STORAGES, Trial, noise, relative, stored};
 
@@ -59,7 +59,7 @@ fn target(row: u32, cols: u32) -> u32 {
     }
 }
 
-fn odd(all: usize, first: usize, rows: usize, cols: usize) {
+pub fn odd(all: usize, first: usize, rows: usize, cols: usize) {
     let logits: Vec<f64> = noise((rows + 1) * cols, 1).iter().map(|x| 4.0 * x).collect();
     trial(all, first, rows, cols, &logits);
 }

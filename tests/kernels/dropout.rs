@@ -1,9 +1,9 @@
 //! dropout.forward, which is its own backward
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::dropout::Dropout;
-use wgpt::ops::step::Step;
-use wgpt::reference::dropout as twin;
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::dropout::Dropout;
+use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::reference::dropout as twin;
 
 use crate::harness::{STORAGES, Trial, noise, relative, stored};
 

@@ -1,16 +1,16 @@
 //! embedding.forward, .backward
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::embedding::Embedding;
-use wgpt::reference::dropout::random_u32;
-use wgpt::reference::embedding as twin;
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::embedding::Embedding;
+use wgpt::low_level::reference::dropout::random_u32;
+use wgpt::low_level::reference::embedding as twin;
 
 use crate::harness::{STORAGES, Trial, dyadic, plus, stored};
 
 /// Exact in f32, like all products and sums of a trial.
 const SCALE: f64 = 1.5;
 
-fn trial(name: &str, ids: &[u32], parts: &[usize], cols: usize) {
+pub fn trial(name: &str, ids: &[u32], parts: &[usize], cols: usize) {
     STORAGES.into_iter().for_each(|dtype| stored_trial(name, ids, parts, cols, dtype));
 }
 
@@ -43,7 +43,7 @@ fn stored_trial(name: &str, ids: &[u32], parts: &[usize], cols: usize, dtype: Dt
 }
 
 /// Valid ids and, every ninth, one out of range.
-fn ids(rows: usize, table_rows: u32) -> Vec<u32> {
+pub fn ids(rows: usize, table_rows: u32) -> Vec<u32> {
     let id = |r: u32| match r % 27 {
         8 => table_rows,
         17 => u32::MAX,

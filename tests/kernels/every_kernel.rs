@@ -7,11 +7,12 @@ use std::sync::Arc;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::{ShaderStage, TypeInner};
-use wgpt::gpu::kernel::{Access, KernelFile, Module, Parsed, Source};
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::cursor::Cursor;
-use wgpt::ops::step::{State, Step};
-use wgpt::ops::{self, SOURCES, gradient_norm, layer_norm, sample, storage};
+use wgpt::low_level::gpu::kernel::{Access, KernelFile, Module, Parsed, Source};
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops;
+use wgpt::low_level::ops::cursor::Cursor;
+use wgpt::low_level::ops::step::{State, Step};
+use wgpt::low_level::ops::{SOURCES, gradient_norm, layer_norm, sample, storage};
 
 /// All variants of a file, with f32 activations; naga parses and validates each.
 fn load(source: &'static Source) -> KernelFile {

@@ -1,11 +1,11 @@
 //! gradient_norm.partial, .finish
 
-use wgpt::gpu::extent::Extent;
-use wgpt::gpu::kernel::KernelFile;
-use wgpt::gpu::tensor::Tensor;
-use wgpt::ops::gradient_norm::{GradientNorm, SOURCE, TILE};
-use wgpt::ops::step::{State, Step};
-use wgpt::reference::gradient_norm as twin;
+use wgpt::low_level::gpu::extent::Extent;
+use wgpt::low_level::gpu::kernel::KernelFile;
+use wgpt::low_level::gpu::tensor::Tensor;
+use wgpt::low_level::ops::gradient_norm::{GradientNorm, SOURCE, TILE};
+use wgpt::low_level::ops::step::{State, Step};
+use wgpt::low_level::reference::gradient_norm as twin;
 
 use crate::harness::{POISON, Trial, bits, dyadic};
 

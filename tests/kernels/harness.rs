@@ -5,19 +5,18 @@
 //! agree with the twin; sliced runs must be bit-identical to the unsliced run; guard zones must be untouched; elements that a kernel does
 //! not write must still be poison.
 
-use wgpt::gpu::Traits;
-use wgpt::gpu::compile::Compiled;
-use wgpt::gpu::extent::Extent;
-use wgpt::gpu::options::Options;
-use wgpt::gpu::plan::{Keep, Phase, Plan};
-use wgpt::gpu::run::Runner;
-use wgpt::gpu::tensor::{Dtype, Tensor};
-use wgpt::gpu::variants::Choice;
-use wgpt::gpu::wait::block_on;
-use wgpt::ops::SOURCES;
-use wgpt::ops::cursor::Cursor;
-use wgpt::ops::step::{State, Step};
-use wgpt::reference::finite_diff;
+use wgpt::low_level::gpu::Traits;
+use wgpt::low_level::gpu::compile::Compiled;
+use wgpt::low_level::gpu::extent::Extent;
+use wgpt::low_level::gpu::plan::{Keep, Phase, Plan};
+use wgpt::low_level::gpu::run::Runner;
+use wgpt::low_level::gpu::tensor::{Dtype, Tensor};
+use wgpt::low_level::gpu::variants::Choice;
+use wgpt::low_level::ops::SOURCES;
+use wgpt::low_level::ops::cursor::Cursor;
+use wgpt::low_level::ops::step::{State, Step};
+use wgpt::low_level::reference::finite_diff;
+use wgpt::{Options, block_on};
 
 use crate::common::gpu;
 

@@ -1,14 +1,14 @@
 //! layer_norm.forward, .backward, .backward_add, .backward_weight, .finish, .finish_bias
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::layer_norm::LayerNorm;
-use wgpt::reference::layer_norm as twin;
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::layer_norm::LayerNorm;
+use wgpt::low_level::reference::layer_norm as twin;
 
 use crate::harness::{STORAGES, Trial, noise, plus, relative, stored};
 
 const EPS: f64 = 1e-5;
 
-fn trial(rows: usize, cols: usize, with_bias: bool, dtype: Dtype) {
+pub fn trial(rows: usize, cols: usize, with_bias: bool, dtype: Dtype) {
     let layer_norm = LayerNorm::new(dtype);
     let mut t = Trial::new(format!("layer_norm {rows}x{cols} bias {with_bias} {dtype:?}"));
     let (x, weight, bias, dy) = (noise(rows * cols, 1), noise(cols, 2), noise(cols, 3), noise(rows * cols, 4));

@@ -1,7 +1,7 @@
 //! loss.sum
 
-use wgpt::ops::loss::Loss;
-use wgpt::ops::step::Step;
+use wgpt::low_level::ops::loss::Loss;
+use wgpt::low_level::ops::step::Step;
 
 use crate::harness::{POISON, Trial, bits, dyadic};
 

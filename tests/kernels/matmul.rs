@@ -1,10 +1,10 @@
 //! matmul.forward, .forward_bias, .forward_activate, .forward_residual, .backward_input, .backward_input_add, .backward_input_activate,
 //! .backward_weight, .backward_weight_bias
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::matmul::{Activation, Block, Drop, Matmul};
-use wgpt::ops::step::Step;
-use wgpt::reference::{dropout, matmul as twin};
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::matmul::{Activation, Block, Drop, Matmul};
+use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::reference::{dropout, matmul as twin};
 
 use crate::common::gpu;
 use crate::harness::{STORAGES, Trial, dyadic, noise, plus, relative, stored};
@@ -26,7 +26,7 @@ fn padded(data: &[f64], cols: usize, fill: impl Fn(&[f64]) -> f64) -> Vec<f64> {
 }
 
 /// y (rows, cols) from an inner size that is a multiple of 4; cols may be any number, as a vocabulary may.
-fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) {
+pub fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) {
     let matmul = Matmul::new(dtype);
     let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols} {dtype:?}"));
     let wide = cols.next_multiple_of(4);
@@ -60,7 +60,7 @@ fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) {
 }
 
 /// The fused kernels of a block's layers: all sizes but `rows` are multiples of 4.
-fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias: bool, p: f64, dtype: Dtype) {
+pub fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias: bool, p: f64, dtype: Dtype) {
     let matmul = Matmul::new(dtype);
     let relu = kind == Activation::Relu;
     let mut t = Trial::new(format!("matmul {rows}x{inner}x{cols} {kind:?}, bias {with_bias}, dropout {p} {dtype:?}"));

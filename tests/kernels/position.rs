@@ -1,8 +1,8 @@
 //! position.sinusoidal, .learned, .learned_backward
 
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::position::{MAX_POSITIONS, Position, frequencies};
-use wgpt::reference::position as twin;
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::position::{MAX_POSITIONS, Position, frequencies};
+use wgpt::low_level::reference::position as twin;
 
 use crate::harness::{STORAGES, Trial, dyadic, noise, plus, relative, stored};
 

@@ -1,7 +1,7 @@
 //! probe.copy, probe.multiply_add
 
-use wgpt::gpu::probe::{Chain, Probe};
-use wgpt::reference::probe as twin;
+use wgpt::low_level::gpu::probe::{Chain, Probe};
+use wgpt::low_level::reference::probe as twin;
 
 use crate::harness::{Trial, bits, noise};
 

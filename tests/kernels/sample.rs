@@ -1,8 +1,8 @@
 //! sample.draw
 
-use wgpt::ops::cursor::Cursor;
-use wgpt::ops::sample::{RING, Sample, allowed};
-use wgpt::reference::sample::{Draw, draw, uniform};
+use wgpt::low_level::ops::cursor::Cursor;
+use wgpt::low_level::ops::sample::{RING, Sample, allowed};
+use wgpt::low_level::reference::sample::{Draw, draw, uniform};
 
 use crate::harness::{POISON, Trial, noise};
 
@@ -108,11 +108,10 @@ fn more_ids_than_65_536() {
 #[test]
 fn shares_of_many_draws() {
     use crate::common::gpu;
-    use wgpt::gpu::options::Options;
-    use wgpt::gpu::plan::{Phase, Plan};
-    use wgpt::gpu::run::Runner;
-    use wgpt::gpu::tensor::Dtype;
-    use wgpt::gpu::wait::block_on;
+    use wgpt::low_level::gpu::plan::{Phase, Plan};
+    use wgpt::low_level::gpu::run::Runner;
+    use wgpt::low_level::gpu::tensor::Dtype;
+    use wgpt::{Options, block_on};
 
     const DRAWS: usize = 2000;
     let logits: Vec<f32> = [0.3, 2.0, -1.0, 1.2, 0.0, 1.9, -4.0].to_vec();

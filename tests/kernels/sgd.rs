@@ -1,9 +1,9 @@
 //! sgd.apply
 
-use wgpt::ops::adamw::Segment;
-use wgpt::ops::sgd::Sgd;
-use wgpt::ops::step::{State, Step};
-use wgpt::reference::sgd as twin;
+use wgpt::low_level::ops::adamw::Segment;
+use wgpt::low_level::ops::sgd::Sgd;
+use wgpt::low_level::ops::step::{State, Step};
+use wgpt::low_level::reference::sgd as twin;
 
 use crate::harness::{Trial, bits, noise};
 

@@ -1,9 +1,9 @@
 //! token_embedding.learned, .sinusoidal
 
-use wgpt::ops::cursor::Cursor;
-use wgpt::ops::position::{MAX_POSITIONS, frequencies};
-use wgpt::ops::token_embedding::{Positions, TokenEmbedding};
-use wgpt::reference::token_embedding as twin;
+use wgpt::low_level::ops::cursor::Cursor;
+use wgpt::low_level::ops::position::{MAX_POSITIONS, frequencies};
+use wgpt::low_level::ops::token_embedding::{Positions, TokenEmbedding};
+use wgpt::low_level::reference::token_embedding as twin;
 
 use crate::harness::{Trial, dyadic};
 

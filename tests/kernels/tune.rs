@@ -1,10 +1,10 @@
 //! Tuning: which variants are timed, and that a fast variant with a wrong result is not selected.
 
-use wgpt::gpu::extent::Extent;
-use wgpt::gpu::kernel::{KernelFile, Source, Variant};
-use wgpt::gpu::plan::{Phase, Plan};
-use wgpt::gpu::tensor::Dtype;
-use wgpt::gpu::tune;
+use wgpt::low_level::gpu::extent::Extent;
+use wgpt::low_level::gpu::kernel::{KernelFile, Source, Variant};
+use wgpt::low_level::gpu::plan::{Phase, Plan};
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::gpu::tune;
 
 use crate::common;
 

@@ -2,14 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use wgpt::gpu::Gpu;
-use wgpt::gpu::adapter::Request;
-use wgpt::gpu::options::Options;
-use wgpt::text::{Corpus, DataConfig, TokenizerConfig};
-use wgpt::train::folder::{RunFolder, Start};
-use wgpt::train::run::{Event, Run, Setup};
-use wgpt::train::{RunConfig, TrainConfig};
-use wgpt::{Result, model::ModelConfig};
+use wgpt::low_level::train::folder::{RunFolder, Start};
+use wgpt::low_level::train::run::{Event, Run, Setup};
+use wgpt::{Corpus, DataConfig, Gpu, ModelConfig, Options, Request, Result, RunConfig, TokenizerConfig, TrainConfig};
 
 use crate::support::text;
 
@@ -66,7 +61,7 @@ pub fn seen(out: &Path) -> Seen {
             .map(|name| (name, std::fs::read(folder.join(name)).unwrap()))
             .to_vec()
     };
-    let records = wgpt::train::metrics::read(&out.join("metrics.jsonl")).unwrap();
+    let records = wgpt::low_level::train::metrics::read(&out.join("metrics.jsonl")).unwrap();
     let records = records.iter().map(|r| (r.step, r.loss, r.val_loss, r.lr, r.grad_norm)).collect();
     Seen { latest: named("latest"), best: named("best"), records }
 }

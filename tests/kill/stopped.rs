@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use wgpt::train::folder::Start;
-use wgpt::train::run::{Event, Outcome};
+use wgpt::low_level::train::folder::Start;
+use wgpt::low_level::train::run::{Event, Outcome};
 
 use crate::small_run::{config, run, seen};
 

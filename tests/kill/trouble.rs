@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use wgpt::Result;
-use wgpt::train::folder::{RunFolder, Start};
-use wgpt::train::run::{Event, Outcome};
+use wgpt::low_level::train::folder::{RunFolder, Start};
+use wgpt::low_level::train::run::{Event, Outcome};
 
 use crate::small_run::{Seen, config, problems, run, seen};
 

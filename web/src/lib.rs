@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use wasm_bindgen::prelude::*;
-use wgpt::generate::{Generator, Sampling};
-use wgpt::gpu::options::Options;
-use wgpt::gpu::slice::Budget;
-use wgpt::gpu::{Gpu, adapter};
-use wgpt::text::{Corpus, Tokenizer, text_from_bytes};
-use wgpt::train::{Trainer, presets};
+use wgpt::{Budget, Corpus, Generator, Gpu, Options, Sampling, Tokenizer, Trainer, presets};
+use wgpt::low_level::gpu::adapter;
+use wgpt::low_level::text::text_from_bytes;
 
 /// A training run of a preset on the page's text.
 #[wasm_bindgen]

@@ -23,11 +23,12 @@ use assembly::{Block, hot_block};
 use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use radv::{Compiler, Statistics};
-use wgpt::gpu::Traits;
-use wgpt::gpu::extent::Extent;
-use wgpt::gpu::kernel::{Kernel, Module, Parsed, Source};
-use wgpt::gpu::tensor::Dtype;
-use wgpt::ops::{self, SOURCES};
+use wgpt::low_level::gpu::Traits;
+use wgpt::low_level::gpu::extent::Extent;
+use wgpt::low_level::gpu::kernel::{Kernel, Module, Parsed, Source};
+use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops;
+use wgpt::low_level::ops::SOURCES;
 
 /// Head sizes to compile attention for: those of the presets, and the widest.
 const HEAD_SIZES: [usize; 3] = [32, 64, 128];
