@@ -5,6 +5,7 @@
 //! agree with the twin; sliced runs must be bit-identical to the unsliced run; guard zones must be untouched; elements that a kernel does
 //! not write must still be poison.
 
+use half::bf16;
 use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::gpu::compile::Compiled;
 use wgpt::low_level::gpu::extent::Extent;
@@ -48,10 +49,7 @@ pub fn bits(data: &[f64]) -> Vec<u32> {
 
 /// The same numbers rounded to an element type: to the nearest, ties to even.
 pub fn stored(data: &[f64], dtype: Dtype) -> Vec<f64> {
-    let nearest = |x: f64| {
-        let bits = (x as f32).to_bits();
-        f64::from(f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000))
-    };
+    let nearest = |x: f64| f64::from(bf16::from_f32(x as f32).to_f32());
     data.iter().map(|&x| if dtype == Dtype::Bf16 { nearest(x) } else { x }).collect()
 }
 

@@ -21,6 +21,7 @@ mod matmul;
 mod names;
 mod position;
 mod probe;
+mod random_shapes;
 mod sample;
 mod sgd;
 mod token_embedding;
