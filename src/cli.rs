@@ -202,7 +202,8 @@ fn exit_code(ended: Result<Ended>) -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) => {
-            output::error(&with_command(error.to_string()));
+            let advice = if matches!(error, Error::DeviceLost(_)) { ": continue a run from its last checkpoint with --resume" } else { "" };
+            output::error(&(with_command(error.to_string()) + advice));
             ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })
         }
     }
@@ -297,14 +298,25 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use clap::CommandFactory;
 
     use super::*;
+    use crate::model::ModelConfig;
+    use crate::text::{DataConfig, TokenizerConfig};
+    use crate::train::{RunConfig, TrainConfig};
 
-    const README: &str = include_str!("../README.md");
-    const DOCS: [&str; 3] = [README, include_str!("../docs/EMBEDDING.md"), include_str!("../docs/PERFORMANCE.md")];
+    const COMMANDS: &str = include_str!("../docs/COMMANDS.md");
+    const DOCS: [&str; 7] = [
+        include_str!("../README.md"),
+        COMMANDS,
+        include_str!("../docs/EMBEDDING.md"),
+        include_str!("../docs/PERFORMANCE.md"),
+        include_str!("../docs/PROFILING.md"),
+        include_str!("../docs/TRAINING.md"),
+        include_str!("../docs/CONTRIBUTING.md"),
+    ];
 
     /// Every `--name` in a text.
     fn flags(text: &str) -> BTreeSet<String> {
@@ -331,13 +343,15 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_every_option_of_every_command_and_no_other() {
+    fn commands_md_has_every_option_of_every_command_and_no_other() {
         let shared = flags("--variant --tuning");
-        let paragraph = README.split("\n\n").find(|text| text.contains("All commands take")).unwrap();
+        let paragraph = COMMANDS.split("\n\n").find(|text| text.contains("All commands take")).unwrap();
         let sentence = paragraph.split_once("take").unwrap().0;
         for (name, options) in commands() {
-            let row =
-                README.lines().find_map(|line| line.strip_prefix(&format!("| `wgpt {name}"))).unwrap_or_else(|| panic!("no row of {name}"));
+            let row = COMMANDS
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("| `wgpt {name}")))
+                .unwrap_or_else(|| panic!("no row of {name}"));
             let usage = row.split_once("` | ").unwrap().0;
             assert_eq!(flags(usage), &options - &shared, "the row of `wgpt {name}`, then its --help");
             assert_eq!(sentence.contains(&format!("`{name}`")), options.is_superset(&shared), "{name} in: {sentence}");
@@ -349,12 +363,45 @@ mod tests {
     }
 
     #[test]
+    fn commands_md_has_every_setting_with_its_default() {
+        let (model, train) = (ModelConfig::default(), TrainConfig::default());
+        let config = RunConfig { model, train, tokenizer: TokenizerConfig::default(), data: DataConfig::default() };
+        let tree = serde_json::to_value(&config).unwrap();
+        let rows: BTreeMap<String, String> = COMMANDS.lines().filter_map(|line| row(line, &tree)).flatten().collect();
+        let keys = tree.as_object().unwrap().iter().flat_map(|(section, keys)| {
+            keys.as_object().unwrap().iter().map(move |(key, value)| (format!("{section}.{key}"), value.clone()))
+        });
+        let defaults: BTreeMap<String, String> = keys.map(|(key, value)| (key, shown(&value))).collect();
+        assert_eq!(rows, defaults);
+    }
+
+    /// The settings of a row of the table, with their defaults.
+    fn row(line: &str, tree: &serde_json::Value) -> Option<Vec<(String, String)>> {
+        let mut cells = line.strip_prefix("| `")?.split('|');
+        let (keys, defaults) = (cells.next()?, cells.next()?);
+        let words = |cell: &str| cell.replace('`', "").split(',').map(|word| word.trim().to_owned()).collect::<Vec<String>>();
+        let keys = words(keys);
+        tree.get(keys[0].split_once('.')?.0)?;
+        Some(keys.into_iter().zip(words(defaults)).collect())
+    }
+
+    /// A default as the table has it.
+    fn shown(value: &serde_json::Value) -> String {
+        match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Array(values) if values.is_empty() => String::new(),
+            other => other.to_string(),
+        }
+    }
+
+    #[test]
     fn the_docs_name_no_option_that_is_not_there() {
         let mut known: BTreeSet<String> = commands().into_iter().flat_map(|(_, options)| options).collect();
         known.extend(Global::augment_args(clap::Command::new("")).get_arguments().map(|arg| arg.get_long().unwrap().to_owned()));
         // Options of cargo, the benches and vendors' tools.
         known.extend(
-            ["release", "bench", "record", "open", "isa", "livereg", "comp", "target-env", "example", "features"].map(str::to_owned),
+            ["release", "bench", "record", "open", "isa", "livereg", "comp", "target-env", "example", "features", "profile", "test"]
+                .map(str::to_owned),
         );
         for text in DOCS {
             assert_eq!(flags(text).difference(&known).collect::<Vec<_>>(), Vec::<&String>::new());
