@@ -1,5 +1,6 @@
 //! `wgpt profile`: where the time of a training step goes on this adapter.
 
+mod against;
 mod capture;
 mod measure;
 mod report;
@@ -11,14 +12,16 @@ use std::path::{Path, PathBuf};
 use super::corpus::corpus;
 use super::output::Output;
 use super::settings::Settings;
-use super::variants::VariantArgs;
+use super::variants::{VariantArgs, choices};
 use super::{Context, Ended, place};
 use crate::error::Result;
 use crate::files;
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
+use crate::gpu::options::Options;
 use crate::gpu::profile::summary::Roof;
 use crate::gpu::profile::{Method, trace};
+use crate::gpu::variants::layered;
 use crate::train::config::RunConfig;
 use crate::train::presets::{self, PRESETS};
 use measure::{Measured, Wanted, measure};
@@ -30,6 +33,7 @@ Examples:
   wgpt profile --preset shakespeare-char
   wgpt profile --preset shakespeare-char --trace step.json --plot roofline.svg
   wgpt profile --preset gpt2 --set train.grad_accumulation=1 --set train.batch_size=2
+  wgpt profile --preset shakespeare-char --against matmul=tile_shared       two variants in one run
   wgpt profile --preset gpt2 --variant matmul=tile_8x8 --roof 20.1,8.02     with the roof of another run
   renderdoccmd capture --working-dir . wgpt profile --preset toy --capture
 
@@ -62,6 +66,9 @@ pub struct Profile {
     /// Capture one step in the graphics debugger that this program was started from
     #[arg(long)]
     capture: bool,
+    /// Compare with this variant of a kernel, in alternating steps; may be repeated
+    #[arg(long, value_name = "KERNEL=VARIANT", conflicts_with_all = ["trace", "plot", "roof", "overwrite", "capture"])]
+    against: Vec<String>,
     #[command(flatten)]
     variants: VariantArgs,
 }
@@ -100,8 +107,16 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
         How::Timestamps => Method::Timestamps,
         How::Repetition => Method::Repetition,
     });
-    let measured = measure(&gpu, &config, &options, &Wanted { steps: args.steps, method, captured: args.capture, roof: args.roof })?;
+    let wanted = Wanted { steps: args.steps, method, captured: args.capture, roof: args.roof };
     let name = args.settings.name().unwrap_or_else(|| PRESETS[0].0.to_owned());
+    if !args.against.is_empty() {
+        let other = Options { variants: layered(&options.variants, &choices("--against", &args.against, &gpu)?), ..options.clone() };
+        let compared = against::compare(&gpu, &config, [&options, &other], &wanted)?;
+        report::head(&gpu, &config, &name, &context.out);
+        against::show(&compared, &context.out);
+        return Ok(Ended::Done);
+    }
+    let measured = measure(&gpu, &config, &options, &wanted)?;
     report::show(&gpu, &config, &name, &measured, &context.out);
     write_files(&args, &gpu, &measured, &context.out)?;
     Ok(Ended::Done)

@@ -52,15 +52,7 @@ impl VariantArgs {
     }
 
     fn manual(&self, gpu: &Gpu) -> Result<Vec<Choice>> {
-        let checked = |text: &String| {
-            let choice: Choice = text.parse()?;
-            ops::check(&choice, gpu.traits()).map(|()| choice)
-        };
-        let named = |e| match e {
-            Error::Usage(problem) => Error::usage(format!("--variant: {problem}")),
-            other => other,
-        };
-        self.variants.iter().map(checked).collect::<Result<_>>().map_err(named)
+        choices("--variant", &self.variants, gpu)
     }
 
     /// The choices of the file that --tuning names.
@@ -70,6 +62,22 @@ impl VariantArgs {
             _ => Ok(vec![]),
         }
     }
+}
+
+/// The variants that a flag names.
+///
+/// # Errors
+/// [`Error::Usage`], which names the flag, for one that is unknown or does not run here.
+pub fn choices(flag: &str, texts: &[String], gpu: &Gpu) -> Result<Vec<Choice>> {
+    let checked = |text: &String| {
+        let choice: Choice = text.parse()?;
+        ops::check(&choice, gpu.traits()).map(|()| choice)
+    };
+    let named = |e| match e {
+        Error::Usage(problem) => Error::usage(format!("{flag}: {problem}")),
+        other => other,
+    };
+    texts.iter().map(checked).collect::<Result<_>>().map_err(named)
 }
 
 /// The options that all plans of a command are compiled with.

@@ -119,3 +119,26 @@ fn refuses_before_it_measures() {
         folder.refused(2, &small(&["--capture"]), &["--capture", "RenderDoc is not attached", "renderdoccmd capture"]);
     }
 }
+
+#[test]
+fn two_variants_in_one_run() {
+    let folder = Folder::new("profile_against");
+    let found = folder.json(&small(&["--json", "--variant=layer_norm=lanes_64", "--against=layer_norm=lanes_256"]));
+    let kernels = found["kernels"].as_array().unwrap();
+    let names: Vec<&str> = kernels.iter().map(|kernel| kernel["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"layer_norm.forward") && names.iter().all(|name| name.starts_with("layer_norm.")), "{names:?}");
+    for kernel in kernels {
+        assert_eq!(kernel["variants"], serde_json::json!([["lanes_64"], ["lanes_256"]]), "{kernel}");
+        assert!(kernel["seconds"].as_array().unwrap().iter().all(|seconds| seconds.as_f64().unwrap() > 0.0), "{kernel}");
+    }
+    assert!(found["step_seconds"].as_array().unwrap().iter().all(|seconds| seconds.as_f64().unwrap() > 0.0), "{found}");
+
+    let stdout = folder.ok(&small(&["--variant=layer_norm=lanes_64", "--against=layer_norm=lanes_256"]));
+    for word in ["adapter ", "lanes_64 ", "lanes_256 ", "ratio", "a whole step"] {
+        assert!(stdout.contains(word), "no `{word}` in {stdout}");
+    }
+
+    let same = small(&["--variant=layer_norm=lanes_64", "--against=layer_norm=lanes_64"]);
+    folder.refused(2, &same, &["--against: no kernel of this step would run in another variant"]);
+    folder.refused(2, &small(&["--against=layer_norm=lanes_3"]), &["--against: ", "lanes_3"]);
+}

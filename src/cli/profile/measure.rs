@@ -71,47 +71,36 @@ pub fn layer(row: &Row) -> String {
 }
 
 /// Steps before the first measured one: drivers compile in them, and the runner learns how much work fits into one submit.
-const WARM_UP: usize = 3;
+pub const WARM_UP: usize = 3;
 
 pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted) -> Result<Measured> {
     host_memory::check(gpu, &Trainer::memory(gpu, config, options)?)?;
     let mut trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
     let data = tokens(config);
-    let run = |trainer: &mut Trainer| -> Result<f64> {
-        let begun = Instant::now();
-        trainer.step(&data, false, &|| false)?;
-        trainer.session.guest.runner.wait_for_all()?;
-        Ok(begun.elapsed().as_secs_f64())
-    };
     for _ in 0..WARM_UP {
-        run(&mut trainer)?;
+        run(&mut trainer, &data)?;
     }
     if wanted.captured {
-        capture::captured(gpu, || run(&mut trainer).map(drop))?;
+        capture::captured(gpu, || run(&mut trainer, &data).map(drop))?;
     }
-    let profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, wanted.method))?;
+    let mut profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, wanted.method))?;
     let method = profiler.method();
-    let (mut profiler, mut plain, mut counts) = (Some(profiler), vec![], Counts { host_microseconds: f64::INFINITY, ..Counts::default() });
+    let (mut plain, mut counts) = (vec![], Counts { host_microseconds: f64::INFINITY, ..Counts::default() });
     // Steps of both kinds alternate, so that a busy machine slows both.
     for _ in 0..wanted.steps {
         let (before, created) = (trainer.session.guest.runner.done, gpu.created());
-        plain.push(run(&mut trainer)?);
+        plain.push(run(&mut trainer, &data)?);
         let done = trainer.session.guest.runner.done;
         counts.commands = (done.commands - before.commands) as f64;
         counts.submits = (done.submits - before.submits) as f64;
         counts.allocations = gpu.created().buffers - created.buffers;
         let host = (done.host - before.host).as_secs_f64() * 1e6 / counts.commands;
         counts.host_microseconds = counts.host_microseconds.min(host);
-        trainer.session.profiler = profiler.take();
-        run(&mut trainer)?;
-        profiler = trainer.session.profiler.take();
-        if let Some(profiler) = &mut profiler {
-            profiler.end_step();
-        }
+        profiler = timed(&mut trainer, &data, profiler)?;
     }
     // Fails if a step diverged: its times would not be those of a training run.
     trainer.finish()?;
-    let rows = profiler.map_or(vec![], |profiler| profiler.rows(&trainer.session.compiled));
+    let rows = profiler.rows(&trainer.session.compiled);
     drop(trainer);
     let roof = wanted.roof.map_or_else(|| probe::roof(gpu, method), Ok)?;
     let counts = counts.of(&rows);
@@ -119,8 +108,25 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted
     Ok(Measured { method, roof, roof_given: wanted.roof.is_some(), rows, step, steps, counts })
 }
 
+/// Runs one step, and waits for it. Returns its seconds.
+pub fn run(trainer: &mut Trainer, data: &TokenStore) -> Result<f64> {
+    let begun = Instant::now();
+    trainer.step(data, false, &|| false)?;
+    trainer.session.guest.runner.wait_for_all()?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Runs one step with every dispatch timed.
+pub fn timed(trainer: &mut Trainer, data: &TokenStore, profiler: Profiler) -> Result<Profiler> {
+    trainer.session.profiler = Some(profiler);
+    run(trainer, data)?;
+    let mut profiler = trainer.session.profiler.take().expect("a step leaves its profiler");
+    profiler.end_step();
+    Ok(profiler)
+}
+
 /// Random tokens, enough for two batches.
-fn tokens(config: &RunConfig) -> TokenStore {
+pub fn tokens(config: &RunConfig) -> TokenStore {
     let count = 2 * config.train.batch_size * (config.model.seq_len + 1);
     let id = |i: usize| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % config.model.vocab_size as u64;
     TokenStore::from_ids((0..count).map(|i| id(i) as u32).collect())

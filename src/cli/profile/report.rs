@@ -29,13 +29,7 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
         "layers": groups(&measured.by_layer()),
         "rows": rows,
     }));
-    let model = &config.model;
-    let (layers, d, heads) = (model.n_layer, model.d_model, model.n_head);
-    out.line(&format!("adapter   {}, {} driver {driver}", gpu.info().name, gpu.info().backend));
-    if gpu.traits().software {
-        out.line("          SOFTWARE adapter: its times say little about graphics cards");
-    }
-    out.line(&format!("step      {name}: {layers} layers of width {d}, {heads} heads, {} tokens, all random", count(tokens(config))));
+    head(gpu, config, name, out);
     out.line(&format!("method    {}, the middle half of {} steps", method(measured.method), measured.steps));
     let (gflops, bandwidth) = (measured.roof.flops / 1e9, measured.roof.bandwidth / 1e9);
     let of = if measured.roof_given { "as given" } else { "measured in this run" };
@@ -48,6 +42,17 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
     table(out, "kernel", &measured.by_kernel(), sum(measured));
     table(out, "layer", &measured.by_layer(), sum(measured));
     totals(config, measured, out);
+}
+
+/// Prints the adapter and the step.
+pub fn head(gpu: &Gpu, config: &RunConfig, name: &str, out: &Output) {
+    let model = &config.model;
+    let (layers, d, heads) = (model.n_layer, model.d_model, model.n_head);
+    out.line(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, driver(gpu)));
+    if gpu.traits().software {
+        out.line("          SOFTWARE adapter: its times say little about graphics cards");
+    }
+    out.line(&format!("step      {name}: {layers} layers of width {d}, {heads} heads, {} tokens, all random", count(tokens(config))));
 }
 
 fn driver(gpu: &Gpu) -> String {
