@@ -1,5 +1,8 @@
 //! What the crate shows to applications: the names of its root.
 
+use wgpt::{Batch, Budget, Corpus, DataConfig, Decoder, Error, Generator, Gpu, ModelConfig, Options, Request, RunConfig, Sampling};
+use wgpt::{SharedWeights, Snapshot, StepReport, Ticket, Tokenizer, TokenizerConfig, TrainConfig, Trained, Trainer, View};
+
 /// The names that the root declares: all `pub` items but the program's entry and the guide, which only the documentation has.
 fn names(source: &str) -> Vec<String> {
     let items = source.lines().filter_map(|line| line.strip_prefix("pub "));
@@ -53,4 +56,13 @@ fn the_root_has_these_names_and_no_other() {
         "wgpu",
     ];
     assert_eq!(names, expected);
+}
+
+/// An application may build these on one thread and use them on another. (Futures: tests/guest/misuse.rs.)
+#[test]
+fn what_a_host_holds_is_send() {
+    fn send<T: Send>() {}
+    send::<(Batch, Budget, Corpus, DataConfig, Decoder, Error, Generator, Gpu)>();
+    send::<(ModelConfig, Options, Request, RunConfig, Sampling, SharedWeights, Snapshot, StepReport)>();
+    send::<(Ticket, Tokenizer, TokenizerConfig, TrainConfig, Trained, Trainer, View)>();
 }
