@@ -13,10 +13,24 @@ pub enum Error {
     Usage(String),
     /// A file or folder is missing, unreadable, unwritable, truncated or not of the expected kind.
     #[error("{}: {problem}", shown_path(path))]
-    File { path: PathBuf, problem: String },
+    File {
+        /// The file or folder that the call needed.
+        path: PathBuf,
+        /// What is wrong: a clause that follows the path and a colon.
+        problem: String,
+    },
     /// The model needs more than the adapter allows; this is checked before anything is allocated.
     #[error("{what} needs {needed}, this adapter allows {allowed}: {advice}")]
-    Limit { what: String, needed: String, allowed: String, advice: String },
+    Limit {
+        /// What is too large, with its name: a buffer, a binding, a batch.
+        what: String,
+        /// The size that it needs, for people to read: `1.5 GiB`.
+        needed: String,
+        /// The largest size that is possible, in the same form.
+        allowed: String,
+        /// What to change, as a clause that follows a colon.
+        advice: String,
+    },
     /// No adapter, or none that fits the request.
     #[error("{0}")]
     Adapter(String),

@@ -43,6 +43,7 @@ pub struct Traits {
     pub subgroup: Option<u32>,
     /// Whether the device multiplies 16 x 16 by 16 x 16 cooperative matrices of f16 and accumulates in f32.
     pub cooperative: bool,
+    /// The limits that the device was opened with.
     pub limits: wgpu::Limits,
 }
 
@@ -68,7 +69,9 @@ pub(crate) type Mapped = std::result::Result<(), wgpu::BufferAsyncError>;
 /// Counts of the buffers created by [`Gpu::create_buffer`], the only place that creates any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Created {
+    /// Number of buffers created; dropping one does not lower it.
     pub buffers: u64,
+    /// Sum of their sizes in bytes.
     pub bytes: u64,
 }
 
@@ -202,22 +205,27 @@ impl Gpu {
         &self.0.pipelines
     }
 
+    /// The device, on which a host creates the encoders that slices are encoded into.
     pub fn device(&self) -> &wgpu::Device {
         &self.0.device
     }
 
+    /// The device's queue: blocking calls submit to it, and a host submits the encoders of its slices to it.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.0.queue
     }
 
+    /// Name, driver, backend and device type of the adapter, as wgpu reports them.
     pub fn info(&self) -> &wgpu::AdapterInfo {
         &self.0.info
     }
 
+    /// The properties that decide which kernel variants run; fixed when the device was opened or borrowed.
     pub fn traits(&self) -> &Traits {
         &self.0.traits
     }
 
+    /// The limits that the device was opened with; plans are checked against them before anything is allocated.
     pub fn limits(&self) -> &wgpu::Limits {
         &self.0.traits.limits
     }

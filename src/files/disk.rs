@@ -44,12 +44,12 @@ impl File {
         self.file.sync_all()
     }
 
-    pub fn set_len(&self, length: u64) -> io::Result<()> {
+    pub(crate) fn set_len(&self, length: u64) -> io::Result<()> {
         before(Kind::Other("set length of"), &self.path)?;
         self.file.set_len(length)
     }
 
-    pub fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
+    pub(crate) fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         before(Kind::Other("set permissions of"), &self.path)?;
         self.file.set_permissions(permissions)
     }
@@ -76,12 +76,12 @@ impl Seek for File {
     }
 }
 
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     before(Kind::Grows("rename to"), to)?;
     fs::rename(from, to)
 }
 
-pub fn remove_file(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     before(Kind::Other("remove"), path)?;
     fs::remove_file(path)
 }

@@ -18,7 +18,7 @@ pub struct Hash(u128);
 const BLOCK: usize = 1 << 20;
 
 impl Hash {
-    pub fn of(bytes: &[u8]) -> Hash {
+    pub(crate) fn of(bytes: &[u8]) -> Hash {
         Hash(xxh3_128(bytes))
     }
 
@@ -78,7 +78,7 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    pub fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.state.update(bytes);
         self.bytes += bytes.len() as u64;
     }

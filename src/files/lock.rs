@@ -14,7 +14,9 @@ use crate::error::{Error, Result};
 /// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
+    /// Its process id, which means something only on `host`.
     pub pid: u32,
+    /// Host name of the machine that it runs on.
     pub host: String,
     /// Seconds since 1970, UTC.
     pub since: u64,

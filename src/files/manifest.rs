@@ -33,7 +33,9 @@ pub struct Manifest {
 /// The length and checksum of a file when it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
+    /// Length of the file in bytes.
     pub bytes: u64,
+    /// Checksum of the whole file.
     pub xxh3: Hash,
 }
 

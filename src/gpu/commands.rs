@@ -36,7 +36,9 @@ pub struct WorkInfo {
     pub scope: Arc<str>,
     /// Empty for a clear.
     pub variant: &'static str,
+    /// The phase that it was recorded in.
     pub phase: Phase,
+    /// Floating-point operations of one run, a fused multiply-add counted as two; 0 for a clear.
     pub flops: u64,
     /// Bytes that memory must move at least, see [`Dispatch::bytes`]; for a clear, the size of the buffer.
     pub bytes: u64,

@@ -22,7 +22,8 @@ pub struct Compiled {
     works: Vec<WorkInfo>,
     phases: Vec<(Phase, Range<usize>)>,
     pub(crate) buffers: Vec<wgpu::Buffer>,
-    pub layout: Layout,
+    pub(crate) layout: Layout,
+    /// The staging buffers of [`Compiled::write`] and [`Compiled::read`], which also reach the padding of a buffer.
     pub transfer: Transfer,
     /// The chosen variants, by kernel and shape class, in the order of recording; kernels with only one variant are left out.
     pub variants: Vec<Choice>,
@@ -35,9 +36,10 @@ pub struct Compiled {
 /// The sizes of everything that compiling a plan will create.
 #[derive(Debug, Clone)]
 pub struct Needs {
-    pub layout: Layout,
+    pub(crate) layout: Layout,
+    /// Bytes of the uniform buffer that holds one `Dims` block per launch, each padded to 256.
     pub dims_bytes: u64,
-    pub transfer_bytes: u64,
+    pub(crate) transfer_bytes: u64,
     /// Number of buffers.
     pub buffers: u64,
     /// Number of bind groups: one for each dispatch.
@@ -171,6 +173,7 @@ impl Compiled {
         self.commands.len()
     }
 
+    /// Whether nothing was recorded, so that no phase has a command.
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()
     }

@@ -3,8 +3,11 @@
 /// The logical size of a dispatch's output; the tile of the variant turns it into a grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
+    /// Rows of one output, elements of an elementwise kernel, or workgroups if not `tiled`.
     pub rows: u64,
+    /// Columns of one output; 1 if the kernel loops over that axis.
     pub cols: u64,
+    /// Number of independent outputs of this size.
     pub batch: u64,
     /// False if the kernel maps workgroups to work itself: `rows` is then the number of workgroups.
     pub tiled: bool,

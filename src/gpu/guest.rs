@@ -63,6 +63,7 @@ pub enum Settled {
 /// The state of one engine: its runner, the inputs in flight, and its place.
 pub struct Guest<P> {
     gpu: Gpu,
+    /// Submits slices and learns from their times how much work fits into a budget.
     pub runner: Runner,
     slots: Slots,
     /// The tensor that inputs are copied to.

@@ -18,6 +18,7 @@ use super::tensor::Dtype;
 pub struct Source {
     /// The file's name without `.wgsl`; kernels are called `<file>.<entry point>`.
     pub file: &'static str,
+    /// The WGSL of the file alone.
     pub text: &'static str,
     /// Appended to every variant.
     pub shared: &'static [&'static str],
@@ -28,6 +29,7 @@ pub struct Source {
 /// One way to build a [`Source`].
 #[derive(Clone, Copy)]
 pub struct Variant {
+    /// What a [`super::variants::Choice`] calls it: `tile_shared` in `matmul=tile_shared`.
     pub name: &'static str,
     /// Appended to the file: constants, a reduction, a storage type.
     pub text: &'static str,
@@ -42,6 +44,7 @@ pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| tr
 
 /// A parsed and validated [`Source`], in all its variants.
 pub struct KernelFile {
+    /// [`Source::file`]: the first part of the names of its kernels.
     pub name: &'static str,
     variants: Vec<Arc<Module>>,
     /// The parsed modules, one per variant. They take megabytes and are dropped with the file: kernels keep only the texts.
@@ -50,14 +53,19 @@ pub struct KernelFile {
 
 /// The result of parsing and validating a text.
 pub struct Parsed {
+    /// The parsed text, as naga's writers translate it to SPIR-V, MSL or HLSL.
     pub naga: naga::Module,
+    /// What validating `naga` found out, which naga's writers need too.
     pub info: naga::valid::ModuleInfo,
 }
 
 /// The text of one variant.
 pub struct Module {
+    /// `matmul[tile_shared]`: file and variant, for error messages.
     pub label: String,
+    /// The WGSL to compile: the file, what is appended to it, and its `enable` directives moved to the front.
     pub text: String,
+    /// The variant whose text was appended.
     pub variant: &'static Variant,
     /// Whether it uses cooperative matrices of 16 x 16: SPIR-V has them, Metal has only 8 x 8, Direct3D and OpenGL have none.
     pub cooperative: bool,
@@ -76,6 +84,7 @@ struct KernelInner {
 
 /// The interface of one entry point in one variant.
 pub struct Interface {
+    /// The text that it was read from.
     pub module: Arc<Module>,
     /// The tensors it binds, without `dims`.
     pub bindings: Vec<Binding>,
@@ -87,14 +96,18 @@ pub struct Interface {
     pub dims_size: u64,
     /// Output rows and columns that one workgroup computes; `None` if the kernel loops over the whole axis.
     pub tile: [Option<u32>; 2],
+    /// Invocations of one workgroup along x, y and z.
     pub workgroup_size: [u32; 3],
 }
 
 /// One `var<storage>` or `var<uniform>` of a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
+    /// The variable's name in WGSL, by which a tensor is bound.
     pub name: String,
+    /// Its `@binding` in group 0.
     pub index: u32,
+    /// How this entry point accesses it, as naga finds.
     pub access: Access,
     /// The element type of a tensor bound to it.
     pub dtype: Dtype,
@@ -105,24 +118,33 @@ pub struct Binding {
 /// How a kernel accesses a binding; `Write` never reads, `ReadWrite` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// A `var<uniform>`, which is only read.
     Uniform,
+    /// A `var<storage, read>`.
     Read,
+    /// A `var<storage, read_write>` that the entry point never reads.
     Write,
+    /// A `var<storage, read_write>` that the entry point reads, and may write.
     ReadWrite,
 }
 
 /// A member of a kernel's `Dims`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
+    /// The member's name in WGSL, by which [`super::plan::Plan::push`] takes its value.
     pub name: String,
+    /// Bytes from the start of `Dims`.
     pub offset: u32,
+    /// True for an f32, false for a u32; there are no other types.
     pub float: bool,
 }
 
 /// The value of one [`Field`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
+    /// A size, an index, or a flag as 0 or 1.
     U32(u32),
+    /// A real number, such as a scale or a learning rate.
     F32(f32),
 }
 
@@ -188,6 +210,7 @@ impl KernelFile {
         self.parsed[0].naga.entry_points.iter().map(|e| e.name.clone()).collect()
     }
 
+    /// The text of each variant, in the order of [`Source::variants`].
     pub fn modules(&self) -> &[Arc<Module>] {
         &self.variants
     }
@@ -199,10 +222,11 @@ impl Kernel {
         &self.0.name
     }
 
-    pub fn file(&self) -> &'static str {
+    pub(crate) fn file(&self) -> &'static str {
         self.0.file
     }
 
+    /// The entry point's name in WGSL, without the file.
     pub fn entry(&self) -> &'static str {
         self.0.entry
     }

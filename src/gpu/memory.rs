@@ -21,6 +21,7 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Bytes of all buffers together.
     pub fn total(&self) -> u64 {
         self.buffers.iter().sum()
     }

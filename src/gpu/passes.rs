@@ -11,6 +11,7 @@ pub trait Place: Clone {
 
 /// The work of an engine, pass by pass.
 pub trait Passes {
+    /// Its position, cloned so that a slice that is never submitted changes nothing.
     type Place: Place;
 
     /// The pass that begins at this place; `None` if there is no work, or a read-back must arrive first.

@@ -26,8 +26,11 @@ pub enum Keep {
 /// Memory for tensors: a buffer of its own (`Keep::Always`) or a share of one.
 #[derive(Debug, Clone)]
 pub struct Storage {
+    /// The name that it was recorded under, by which [`super::options::Options::keep`] selects it.
     pub name: Arc<str>,
+    /// Bytes that its tensors may use, their padding included.
     pub bytes: u64,
+    /// How long its contents last, and so whether it may share a buffer.
     pub keep: Keep,
     /// Its row in the memory table: `parameters`, `activations`.
     pub class: &'static str,
@@ -35,13 +38,17 @@ pub struct Storage {
 
 /// One recorded dispatch or clear.
 pub struct Work {
+    /// The phase that [`Plan::begin`] had started when it was recorded.
     pub phase: Phase,
     /// Its place in the model: `h.0.attn`.
     pub scope: Arc<str>,
+    /// What the device does.
     pub action: Action,
 }
 
+/// What one [`Work`] makes the device do.
 pub enum Action {
+    /// Runs one kernel.
     Dispatch(Dispatch),
     /// Zeroes a whole storage.
     Clear(usize),
@@ -49,7 +56,9 @@ pub enum Action {
 
 /// One kernel with its bound tensors.
 pub struct Dispatch {
+    /// The entry point to run; compiling the plan chooses its variant.
     pub kernel: Kernel,
+    /// The size of the output, which the variant's tile turns into a grid.
     pub extent: Extent,
     /// Values of `Dims`, in the kernel's order, without `first_group`.
     pub dims: Vec<Value>,
@@ -70,6 +79,7 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan without storages, works or a phase.
     pub fn new() -> Plan {
         Plan::default()
     }
@@ -161,6 +171,7 @@ impl Plan {
         self.works.push(Work { phase, scope: self.scope.join(".").into(), action });
     }
 
+    /// The dispatches and clears of all phases, in the order of recording.
     pub fn works(&self) -> &[Work] {
         &self.works
     }
@@ -170,7 +181,7 @@ impl Plan {
         self.dispatches().flat_map(|dispatch| &dispatch.tensors)
     }
 
-    pub fn storages(&self) -> &[Storage] {
+    pub(crate) fn storages(&self) -> &[Storage] {
         &self.storages
     }
 
@@ -181,7 +192,7 @@ impl Plan {
 }
 
 impl Work {
-    pub fn flops(&self) -> u64 {
+    pub(crate) fn flops(&self) -> u64 {
         match &self.action {
             Action::Dispatch(dispatch) => dispatch.flops,
             Action::Clear(_) => 0,

@@ -9,6 +9,7 @@ use super::profile::{Method, Profiler, summary::Roof};
 use super::tensor::{Dtype, Tensor};
 use crate::error::Result;
 
+/// `shaders/probe.wgsl`, which has one variant.
 pub const SOURCE: Source = Source { file: "probe", text: include_str!("../../shaders/probe.wgsl"), shared: &[], variants: SINGLE };
 
 /// Steps of a chain in one iteration of the shader's loop.
@@ -16,6 +17,7 @@ const STEPS: usize = 8;
 /// Chains per element.
 const CHAINS: usize = 3;
 
+/// A kernel that only moves bytes and one that only computes.
 pub struct Probe {
     copy: Kernel,
     multiply_add: Kernel,
@@ -24,12 +26,16 @@ pub struct Probe {
 /// v ← v · a + b, `STEPS` times per round.
 #[derive(Debug, Clone, Copy)]
 pub struct Chain {
+    /// Trips of the shader's loop, of 8 steps each.
     pub rounds: usize,
+    /// Factor of every step.
     pub a: f32,
+    /// Summand of every step.
     pub b: f32,
 }
 
 impl Probe {
+    /// Parses and validates the two kernels.
     #[allow(clippy::new_without_default)] // parses shaders, which a `Default` should not do
     pub fn new() -> Probe {
         let file = KernelFile::load(&SOURCE);

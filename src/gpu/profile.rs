@@ -58,7 +58,9 @@ pub struct Row {
     pub kernel: String,
     /// `h.0.attn`.
     pub scope: String,
+    /// The kernel variant that ran; empty for a clear.
     pub variant: &'static str,
+    /// Name of the phase that it was recorded in.
     pub phase: &'static str,
     /// How often one step runs it; more than once with gradient accumulation.
     pub calls: u32,

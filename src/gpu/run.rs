@@ -47,6 +47,7 @@ pub struct Runner {
 /// Counts of a [`Runner`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Done {
+    /// Slices submitted, by the runner or by a host.
     pub submits: u64,
     /// Launches and clears.
     pub commands: u64,

@@ -32,10 +32,12 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// At most this many dispatches, and no other bound; 0 encodes nothing.
     pub fn dispatches(most: usize) -> Budget {
         Budget { dispatches: most, ..Budget::default() }
     }
 
+    /// At most this predicted device time, and no other bound; at least one dispatch is encoded.
     pub fn time(most: Duration) -> Budget {
         Budget { time: most, ..Budget::default() }
     }
@@ -170,7 +172,7 @@ impl Slice {
         self.full
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.commands == 0
     }
 

@@ -50,6 +50,7 @@ impl Slots {
         Slots::COUNT * bytes
     }
 
+    /// Allocates [`Slots::COUNT`] upload buffers of `bytes` each and asks the device to map them.
     pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Slots> {
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let create = || (0..Slots::COUNT).map(|_| gpu.create_buffer("slot", bytes, usage)).collect::<Vec<_>>();
@@ -142,6 +143,7 @@ enum Request {
 }
 
 impl Readback {
+    /// Allocates the buffer, `bytes` long, that results are copied to.
     pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Readback> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.guarded("allocating the read-back", || gpu.create_buffer("readback", bytes, usage)).await?;

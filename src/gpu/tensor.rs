@@ -6,7 +6,9 @@ use std::sync::Arc;
 /// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
+    /// IEEE 754 single precision, one element in a word.
     F32,
+    /// Unsigned 32-bit integers: ids, counters, or a block of words that the host writes.
     U32,
     /// bfloat16, the upper half of an f32; two elements in a word.
     Bf16,
@@ -25,8 +27,11 @@ impl Dtype {
 /// A view of one storage of a [`super::plan::Plan`]: name, shape, element type and offset.
 #[derive(Clone)]
 pub struct Tensor {
+    /// The name that it was recorded under; messages quote it.
     pub name: Arc<str>,
+    /// Elements along each axis, the last of which is contiguous.
     pub shape: Vec<usize>,
+    /// How an element is stored; the kernels that bind it must declare the same.
     pub dtype: Dtype,
     /// Index of its storage.
     pub(crate) storage: usize,
@@ -40,6 +45,7 @@ impl Tensor {
         self.shape.iter().product()
     }
 
+    /// Whether an axis has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

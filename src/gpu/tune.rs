@@ -44,6 +44,7 @@ const PHASE: Phase = Phase("tune");
 pub struct Group<'p> {
     /// The most expensive of them.
     dispatch: &'p Dispatch,
+    /// The shape class of all of them.
     pub class: Class,
     /// Number of dispatches in all plans.
     pub calls: usize,
@@ -52,9 +53,13 @@ pub struct Group<'p> {
 /// The timings of one kernel and shape class.
 #[derive(Debug, Clone)]
 pub struct Row {
+    /// `matmul.forward`.
     pub kernel: String,
+    /// The shape class of its dispatches.
     pub class: Class,
+    /// Number of dispatches in all plans that [`groups`] was given.
     pub calls: usize,
+    /// Every variant with code of its own that runs on the adapter.
     pub candidates: Vec<Candidate>,
     /// Index of the candidate that is used without tuning.
     pub default: usize,
@@ -65,6 +70,7 @@ pub struct Row {
 /// One variant with its timing.
 #[derive(Debug, Clone)]
 pub struct Candidate {
+    /// The name that a [`Choice`] stores.
     pub variant: &'static str,
     /// Median seconds of one dispatch, or why it was not timed.
     pub seconds: Result<f64, String>,

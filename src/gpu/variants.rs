@@ -90,6 +90,7 @@ pub struct Choice {
     /// Restricts it to dispatches of this class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
+    /// [`Variant::name`] of the variant to use.
     pub variant: String,
 }
 

@@ -82,7 +82,7 @@ impl<T> Default for Signal<T> {
 }
 
 impl<T> Signal<T> {
-    pub fn new() -> Signal<T> {
+    pub(crate) fn new() -> Signal<T> {
         Signal(Arc::new(Mutex::new((None, None))))
     }
 
@@ -91,7 +91,7 @@ impl<T> Signal<T> {
         Arc::strong_count(&self.0) == 1 && self.0.lock().unwrap_or_else(|e| e.into_inner()).0.is_none()
     }
 
-    pub fn send(&self, value: T) {
+    pub(crate) fn send(&self, value: T) {
         let mut state = self.0.lock().unwrap_or_else(|e| e.into_inner());
         state.0 = Some(value);
         if let Some(waker) = state.1.take() {

@@ -16,10 +16,15 @@ use super::{activation, attention, cross_entropy, embedding, layer_norm, matmul,
 /// The hyperparameters of a GPT. C = `d_model`, H = `heads`, F = `d_ff`, V = `vocab`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelShape {
+    /// Number of blocks.
     pub layers: usize,
+    /// Attention heads of a block; divides `d_model`.
     pub heads: usize,
+    /// Width of the residual stream.
     pub d_model: usize,
+    /// Width inside the feed-forward part.
     pub d_ff: usize,
+    /// Rows of `wte`, and columns of the logits.
     pub vocab: usize,
     /// GELU in its tanh form if true, else ReLU.
     pub activation_gelu: bool,

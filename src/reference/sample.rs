@@ -10,15 +10,20 @@
 /// How a token is drawn; `u` in [0, 1) is the random number.
 #[derive(Debug, Clone, Copy)]
 pub struct Draw {
+    /// 1 / temperature; 0 takes the first of the ranking.
     pub sharpness: f64,
+    /// The most tokens that are kept; 0 keeps all.
     pub top_k: usize,
+    /// The fraction of the total weight that the kept tokens must reach; 1 keeps all.
     pub top_p: f64,
+    /// The random number in [0, 1), from [`uniform`].
     pub u: f64,
 }
 
 /// A drawn token, with the margins of the decision: rounding errors below these cannot change it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
+    /// The token, an index into the logits.
     pub id: usize,
     /// Ids that could have been drawn, in the order of the ranking.
     pub kept: Vec<usize>,

@@ -89,7 +89,9 @@ fn permute(index: u64, n: u64, key: u64) -> u64 {
 /// One evaluation window: it begins at token `start`, and its first `real` positions have a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvalWindow {
+    /// Index in the store of its first token.
     pub start: usize,
+    /// Positions with a target, from 1 to `seq_len`.
     pub real: usize,
 }
 

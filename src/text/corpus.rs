@@ -40,6 +40,7 @@ impl DataConfig {
 /// The two parts of a corpus.
 #[derive(Debug, Clone)]
 pub struct Corpus {
+    /// The tokens to train on: all those before the validation part.
     pub train: TokenStore,
     /// Empty when `val_fraction` is 0.
     pub val: TokenStore,

@@ -11,6 +11,7 @@ pub struct Source {
     pub file: String,
     /// Size of the text without a byte order mark, or of the whole token file.
     pub bytes: u64,
+    /// XXH3 checksum of those bytes.
     pub hash: Hash,
 }
 

@@ -48,6 +48,7 @@ impl TokenStore {
         self.len
     }
 
+    /// Whether it has no tokens.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

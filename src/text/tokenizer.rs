@@ -13,8 +13,11 @@ use crate::error::{Error, Result, brief, excerpt};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Tokenizer {
+    /// Pieces between white space, numbered by first appearance.
     Word(Arc<Word>),
+    /// Single `char`s, numbered by code point.
     Character(Arc<Character>),
+    /// Byte-level BPE, trained here or loaded from files such as `tokenizer.json`.
     #[cfg(feature = "bpe")]
     Bpe(Arc<super::bpe::Bpe>),
 }

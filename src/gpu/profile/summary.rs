@@ -28,6 +28,7 @@ impl Roof {
 /// Rows of one kernel, or of one layer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
+    /// What its rows have in common, as the caller of [`group`] named it.
     pub name: String,
     /// The variants that the kernel ran in.
     pub variants: Vec<&'static str>,
@@ -35,7 +36,9 @@ pub struct Group {
     pub calls: u32,
     /// Seconds in a step.
     pub seconds: f64,
+    /// FLOPs in a step.
     pub flops: u64,
+    /// Bytes in a step that its rows must read and write at least.
     pub bytes: u64,
     /// The sum of the least times of its rows, seconds.
     pub least_seconds: f64,

@@ -14,9 +14,13 @@ use crate::gpu::variants::{Choice, layered};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
+    /// The adapter's name, as wgpu reports it.
     pub adapter: String,
+    /// The driver's name and version, separated by a blank.
     pub driver: String,
+    /// wgpu's name of the device type: `DiscreteGpu`, `IntegratedGpu`, `Cpu`.
     pub device_type: String,
+    /// wgpu's name of the graphics interface: `vulkan`, `metal`, `dx12`.
     pub backend: String,
     /// The fixed subgroup size in use; 0 without subgroups, as with `--limits baseline`.
     pub subgroup: u32,
@@ -30,7 +34,9 @@ pub struct Key {
 pub struct Tuning {
     /// The version of this layout.
     pub version: u32,
+    /// Where the timings were taken; the choices apply only to an equal key.
     pub key: Key,
+    /// One variant for each kernel and shape class that was timed.
     #[serde(default)]
     pub choices: Vec<Choice>,
 }
@@ -77,6 +83,7 @@ impl Key {
 }
 
 impl Tuning {
+    /// The choices of one tuning run, in the layout of [`VERSION`].
     pub fn new(key: Key, choices: Vec<Choice>) -> Tuning {
         Tuning { version: VERSION, key, choices }
     }
