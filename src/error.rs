@@ -1,6 +1,7 @@
 //! The one public error type: what failed, which tensor, kernel, file or flag, and what to do about it.
 
 use std::borrow::Cow;
+#[cfg(feature = "files")]
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -103,6 +104,7 @@ fn shown_path(path: &Path) -> String {
 }
 
 /// A path or another word, quoted for a shell if it contains blanks or special characters.
+#[cfg(feature = "files")]
 pub fn shell_word(word: impl AsRef<OsStr>) -> String {
     let word = word.as_ref();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@%".contains(byte) || *byte >= 0x80;
@@ -124,6 +126,7 @@ pub fn shell_word(word: impl AsRef<OsStr>) -> String {
 }
 
 /// As [`shell_word`] for a path, written so that no program takes it for an option.
+#[cfg(feature = "files")]
 pub fn shell_path(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     if path.as_os_str().len() > LONGEST_PATH {
