@@ -34,6 +34,7 @@ const PIECE: Duration = Duration::from_millis(100);
 /// A model that continues a sequence of tokens.
 pub struct Generator {
     gpu: Gpu,
+    /// The recorded decoding plan, with its tensors and the config of the model.
     pub decoder: Decoder,
     compiled: Compiled,
     guest: Guest<Place>,
@@ -82,6 +83,7 @@ pub struct Sampling {
     pub top_k: usize,
     /// Draw only from the most likely tokens that together reach this probability; 1 for all.
     pub top_p: f64,
+    /// Seed of the random numbers that draw tokens, all 64 bits of it.
     pub seed: u64,
 }
 

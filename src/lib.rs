@@ -41,6 +41,7 @@
 //!
 //! [docs/EMBEDDING.md]: guide
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 #[cfg(feature = "cli")]
 #[doc(hidden)] // the program's own entry

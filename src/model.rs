@@ -6,7 +6,7 @@
 //! An inference plan has [`FORWARD`] and [`PREDICT`]; decoding with a cache has a plan of its own ([`decode`]), tested against this one.
 //! Weights are stored (out, in), as the parameter table in [`params`] lists them.
 
-pub mod acts;
+pub(crate) mod acts;
 pub mod attention_maps;
 pub mod backward;
 pub mod config;
@@ -32,18 +32,24 @@ use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::Ops;
 use crate::ops::step::State;
 
+/// Zeroes the gradients, before the first micro-batch of a step.
 pub const PREPARE: Phase = Phase("prepare");
 /// Copies the weights to the element type of activations; empty if that is f32. Must run after every change of the weights.
 pub const CAST: Phase = Phase("cast");
+/// Runs embedding and blocks; in training and evaluation also the last norm.
 pub const FORWARD: Phase = Phase("forward");
+/// Computes the loss of a micro-batch without its gradient.
 pub const EVALUATE: Phase = Phase("evaluate");
+/// Computes the loss of a micro-batch, and its gradient with respect to the head's weights and input.
 pub const HEAD: Phase = Phase("head");
+/// Runs last norm, blocks and embedding backward, and adds to the gradients of their weights.
 pub const BACKWARD: Phase = Phase("backward");
 /// The norm of all gradients, clipping, and whether the step may be applied. Gradients are complete before this phase: several machines
 /// would exchange them here.
 pub const NORM: Phase = Phase("norm");
 /// The optimizer's update of the weights, with the clipping factor of [`NORM`]; skipped if that rejects the step.
 pub const UPDATE: Phase = Phase("update");
+/// Runs the last norm and computes the logits of the picked rows; inference plans only.
 pub const PREDICT: Phase = Phase("predict");
 
 /// Rows of results that the device stores until they are read back: training steps use the first part, evaluation batches the rest.
@@ -53,9 +59,13 @@ pub const STEP_RECORDS: usize = 1024;
 
 /// A recorded model: the plan, and the tensors that the host fills and reads.
 pub struct Model {
+    /// Shape of the model; its `dropout` is 0 in evaluation and inference plans.
     pub config: ModelConfig,
+    /// All dispatches by phase, and all tensors that they bind.
     pub plan: Plan,
+    /// What the host writes before each micro-batch.
     pub inputs: inputs::Inputs,
+    /// Weights, and for training their gradients and the optimizer's moments.
     pub pools: pools::Pools,
     /// (RECORDS, 2): loss and gradient norm of recent steps.
     pub records: Tensor,
@@ -65,7 +75,7 @@ pub struct Model {
     pub logits: Option<Tensor>,
     /// The activations of the forward pass.
     pub(crate) acts: Option<acts::Acts>,
-    pub ops: Ops,
+    pub(crate) ops: Ops,
 }
 
 impl Model {

@@ -55,18 +55,18 @@ pub const SOURCES: &[&Source] = &[
 /// The operations of training and evaluation, their shaders parsed once. [`crate::model::decode`] parses those of decoding only, and
 /// [`attention_map`] is parsed by its users.
 pub struct Ops {
-    pub adamw: adamw::AdamW,
-    pub attention: attention::Attention,
-    pub cast: cast::Cast,
-    pub cross_entropy: cross_entropy::CrossEntropy,
-    pub dropout: dropout::Dropout,
-    pub embedding: embedding::Embedding,
-    pub gradient_norm: gradient_norm::GradientNorm,
-    pub layer_norm: layer_norm::LayerNorm,
-    pub loss: loss::Loss,
-    pub matmul: matmul::Matmul,
-    pub position: position::Position,
-    pub sgd: sgd::Sgd,
+    pub(crate) adamw: adamw::AdamW,
+    pub(crate) attention: attention::Attention,
+    pub(crate) cast: cast::Cast,
+    pub(crate) cross_entropy: cross_entropy::CrossEntropy,
+    pub(crate) dropout: dropout::Dropout,
+    pub(crate) embedding: embedding::Embedding,
+    pub(crate) gradient_norm: gradient_norm::GradientNorm,
+    pub(crate) layer_norm: layer_norm::LayerNorm,
+    pub(crate) loss: loss::Loss,
+    pub(crate) matmul: matmul::Matmul,
+    pub(crate) position: position::Position,
+    pub(crate) sgd: sgd::Sgd,
 }
 
 impl Ops {

@@ -32,6 +32,7 @@ pub enum Activation {
     /// The tanh form of GELU (Hendrycks and Gimpel 2016), as in GPT-2.
     #[default]
     Gelu,
+    /// max(0, x).
     Relu,
 }
 
@@ -52,8 +53,11 @@ pub enum Norm {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
+    /// L, the number of blocks: 1 to [`MAX_LAYERS`].
     pub n_layer: usize,
+    /// H, the number of attention heads per block; it divides `d_model` into heads of at most [`MAX_HEAD_SIZE`] elements.
     pub n_head: usize,
+    /// C, the width of the residual stream, in elements: a multiple of 4.
     pub d_model: usize,
     /// Width inside the feed-forward part; 0 selects 4·`d_model` (see [`ModelConfig::d_ff`]).
     pub d_ff: usize,
@@ -61,8 +65,11 @@ pub struct ModelConfig {
     pub seq_len: usize,
     /// Rows of the embedding table; 0 selects the tokenizer's size (see [`ModelConfig::with_vocab`]).
     pub vocab_size: usize,
+    /// How positions are encoded.
     pub position: Position,
+    /// Applied between the two matrices of the feed-forward part.
     pub activation: Activation,
+    /// Where each residual branch is normalized.
     pub norm: Norm,
     /// Whether matrices and layer norms have a bias. The head never has one.
     pub bias: bool,

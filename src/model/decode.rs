@@ -20,9 +20,13 @@ use crate::ops::sample::{RING, Sample};
 use crate::ops::step::Step;
 use crate::ops::token_embedding::TokenEmbedding;
 
+/// Runs up to [`Decoder::chunk`] tokens of a prompt through the blocks, and appends their keys and values to the caches.
 pub const PREFILL: Phase = Phase("prefill");
+/// Computes the logits after the last token of a prefill.
 pub const PICK: Phase = Phase("pick");
+/// Runs the token that was drawn last through the blocks, and computes the logits after it.
 pub const TOKEN: Phase = Phase("token");
+/// Draws the next token from the logits, writes it to the ids and the ring, and advances the cursor.
 pub const SAMPLE: Phase = Phase("sample");
 
 /// Most tokens of a prompt that one pass processes.
@@ -30,10 +34,13 @@ const CHUNK: usize = 64;
 
 /// The recorded plan, and the tensors that the host fills and reads.
 pub struct Decoder {
+    /// Shape of the model, with `dropout` 0.
     pub config: ModelConfig,
+    /// All dispatches by phase, and all tensors that they bind.
     pub plan: Plan,
+    /// Weights only, without gradients or moments.
     pub pools: Pools,
-    pub feed: Feed,
+    pub(crate) feed: Feed,
     /// (1, V), padded to whole quads: the logits after the last token.
     pub logits: Tensor,
     /// (V / 32 words): one bit per id, set if it may be drawn.
@@ -42,7 +49,7 @@ pub struct Decoder {
 
 /// What the host writes before a pass and reads back after it, in one storage.
 pub struct Feed {
-    pub cursor: Tensor,
+    pub(crate) cursor: Tensor,
     /// (1): the row of a prefill whose logits are computed.
     pick: Tensor,
     /// (chunk): the tokens of a pass.

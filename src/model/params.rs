@@ -1,4 +1,4 @@
-//! The parameters of a model, listed once: [`Weights::describe`] gives each one its position, name, shape, role and initial values. All
+//! The parameters of a model, listed once: `Weights::describe` gives each one its position, name, shape, role and initial values. All
 //! else is derived from it: the [`table`], the pools, checkpoints, the counts, and the tensors of forward and backward.
 
 use rand::SeedableRng;
@@ -14,6 +14,7 @@ use crate::gpu::tensor::Tensor;
 pub enum Init {
     /// Normal with this standard deviation around 0.
     Normal(f64),
+    /// Every element has this value.
     Constant(f32),
 }
 
@@ -41,11 +42,12 @@ pub enum Role {
 /// One row of the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Param {
+    /// Unique in the table, such as `h.0.attn.qkv.weight`; its tensors have this name too.
     pub name: String,
     /// (out, in) or (n).
     pub shape: Vec<usize>,
-    pub role: Role,
-    pub init: Init,
+    pub(crate) role: Role,
+    pub(crate) init: Init,
 }
 
 impl Param {
@@ -64,10 +66,12 @@ impl Param {
         matches!(self.role, Role::Vocabulary { .. })
     }
 
+    /// Number of elements, the product of `shape`.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
+    /// Whether it has no elements, as the table of a vocabulary of size 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -100,7 +104,7 @@ impl Param {
 
 /// A linear layer or a norm.
 #[derive(Debug, Clone)]
-pub struct Layer<T> {
+pub(crate) struct Layer<T> {
     /// `h.0.attn.qkv`: the name of the activation that it writes, and the prefix of its parameters' names.
     pub name: String,
     pub weight: T,
@@ -109,7 +113,7 @@ pub struct Layer<T> {
 
 /// The layers of one block.
 #[derive(Debug, Clone)]
-pub struct BlockWeights<T> {
+pub(crate) struct BlockWeights<T> {
     pub ln_1: Layer<T>,
     pub qkv: Layer<T>,
     pub attn_proj: Layer<T>,
@@ -120,7 +124,7 @@ pub struct BlockWeights<T> {
 
 /// One `T` per parameter, arranged as in the model: its row of the table, its tensor, or its gradient.
 #[derive(Debug, Clone)]
-pub struct Weights<T> {
+pub(crate) struct Weights<T> {
     /// (V, C): one tensor per part, split by rows.
     pub wte: Vec<T>,
     pub wpe: Option<T>,

@@ -16,6 +16,7 @@ const SLICE: u64 = 256;
 
 /// Parameters, gradients and moments: flat pools, all cut into the same segments.
 pub struct Pools {
+    /// The model's parameters, in the order of [`table`].
     pub table: Vec<Param>,
     weights: HashMap<String, Vec<Tensor>>,
     /// The location of every weight, in the table's order. Depends on the model and the limits, not on the element type of activations.
@@ -169,6 +170,7 @@ impl Pools {
         self.weights[name].clone()
     }
 
+    /// The gradient tensors of a parameter, f32, split by rows as its weights are; training plans only.
     pub fn grads(&self, name: &str) -> Vec<Tensor> {
         self.grads[name].clone()
     }

@@ -15,11 +15,15 @@ use crate::gpu::transfer;
 
 /// A model ready to run.
 pub struct Session {
+    /// The device that the model runs on.
     pub gpu: Gpu,
+    /// The recorded model, whose tensors lie in the buffers of `compiled`.
     pub model: Model,
+    /// The compiled plan: pipelines, bind groups, and the buffers of all tensors.
     pub compiled: Compiled,
+    /// Submits passes, or encodes slices of them into a host's encoder, and holds the position reached.
     pub guest: Guest<Place>,
-    pub readback: Readback,
+    pub(crate) readback: Readback,
     /// Times every dispatch while set.
     pub profiler: Option<Profiler>,
 }
@@ -66,6 +70,7 @@ impl Passes for Once<'_> {
 pub struct Memory {
     /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging, and saving, which allocates nothing more.
     pub classes: Vec<(&'static str, u64)>,
+    /// Bytes of all classes together.
     pub total: u64,
     /// Number of buffers.
     pub buffers: u64,

@@ -8,7 +8,9 @@ use crate::gpu::tensor::{Dtype, Tensor};
 /// A tensor in a buffer of the device: bind it, copy it, or write it from your own pass.
 #[derive(Debug, Clone)]
 pub struct View {
+    /// Name of the tensor; a gradient has the name of its parameter.
     pub name: String,
+    /// The buffer that holds it, possibly among other tensors.
     pub buffer: wgpu::Buffer,
     /// Offset in the buffer, in bytes; a multiple of 256.
     pub offset: u64,
@@ -16,6 +18,7 @@ pub struct View {
     pub bytes: u64,
     /// Sizes of its axes, the last one contiguous.
     pub shape: Vec<usize>,
+    /// Element type of its contents.
     pub dtype: Dtype,
 }
 
@@ -26,6 +29,7 @@ impl View {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.buffer, offset: self.offset, size })
     }
 
+    /// The range of `buffer` that the tensor occupies.
     pub fn slice(&self) -> wgpu::BufferSlice<'_> {
         self.buffer.slice(self.offset..self.offset + self.bytes)
     }

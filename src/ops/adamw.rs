@@ -6,9 +6,10 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "adamw", text: include_str!("../../shaders/adamw.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
 
+/// The kernel of one AdamW update.
 pub struct AdamW {
     apply: Kernel,
 }
@@ -16,17 +17,24 @@ pub struct AdamW {
 /// The constants of a training run.
 #[derive(Debug, Clone, Copy)]
 pub struct Constants {
+    /// Decay rate of the first moment, in [0, 1).
     pub beta1: f32,
+    /// Decay rate of the second moment, in [0, 1).
     pub beta2: f32,
+    /// Added to the square root of the second moment; above 0.
     pub eps: f32,
+    /// Share of each decaying weight that a step subtracts, before the factor of the learning rate; at least 0.
     pub weight_decay: f32,
 }
 
 /// One segment of the pools, all (n).
 #[derive(Debug, Clone)]
 pub struct Segment {
+    /// Weights, updated in place.
     pub params: Tensor,
+    /// Gradients summed over the step's micro-batches.
     pub grads: Tensor,
+    /// AdamW's first moment, or SGD's velocity.
     pub m: Tensor,
     /// AdamW's second moment; SGD has none.
     pub v: Option<Tensor>,
@@ -35,6 +43,7 @@ pub struct Segment {
 }
 
 impl AdamW {
+    /// Parses `adamw.wgsl`.
     pub fn new() -> AdamW {
         AdamW { apply: KernelFile::load(&SOURCE).kernel("apply") }
     }

@@ -6,7 +6,7 @@ use crate::gpu::kernel::{Kernel, Source, Value, Variant};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: VARIANTS };
 
 const VARIANTS: &[Variant] = &[
@@ -33,6 +33,7 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
+/// The kernels of attention over whole sequences, for one size of head.
 pub struct Attention {
     head_size: usize,
     forward: Kernel,
@@ -43,8 +44,11 @@ pub struct Attention {
 /// The shape of one layer's attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// B, the number of samples.
     pub batch: usize,
+    /// T, the positions of each sample.
     pub time: usize,
+    /// H, the heads at each position.
     pub heads: usize,
     /// The random stream of the dropout of probabilities, if any.
     pub dropout: Option<u32>,

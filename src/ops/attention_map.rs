@@ -8,9 +8,10 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "attention_map", text: include_str!("../../shaders/attention_map.wgsl"), shared: &[], variants: SINGLE };
 
+/// The kernel that computes the map, for one size of head.
 pub struct AttentionMap {
     head_size: usize,
     forward: Kernel,

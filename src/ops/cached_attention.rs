@@ -7,9 +7,10 @@ use crate::gpu::kernel::{Kernel, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "cached_attention", text: include_str!("../../shaders/cached_attention.wgsl"), shared: &[CURSOR], variants: BY_ROW };
 
+/// The kernels that append rows to a cache and attend over it, for one size of head.
 pub struct CachedAttention {
     head_size: usize,
     append: Kernel,
@@ -20,7 +21,9 @@ pub struct CachedAttention {
 /// The keys and values of one layer, both (T, C).
 #[derive(Clone)]
 pub struct Cache {
+    /// Keys, f32, a row per position of the context.
     pub keys: Tensor,
+    /// Values, f32, a row per position of the context.
     pub values: Tensor,
 }
 

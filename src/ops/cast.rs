@@ -6,8 +6,9 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source = Source { file: "cast", text: include_str!("../../shaders/cast.wgsl"), shared: &[], variants: SINGLE };
+pub(crate) const SOURCE: Source = Source { file: "cast", text: include_str!("../../shaders/cast.wgsl"), shared: &[], variants: SINGLE };
 
+/// The kernel that copies f32 elements to another element type.
 pub struct Cast {
     forward: Kernel,
 }

@@ -6,9 +6,10 @@ use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP], variants: BY_ROW };
 
+/// The kernels of the loss of each row, without and with its gradient.
 pub struct CrossEntropy {
     forward: Kernel,
     forward_backward: Kernel,
@@ -17,6 +18,7 @@ pub struct CrossEntropy {
 /// A range of rows: its logits, and the offset of its targets and losses.
 #[derive(Clone, Copy)]
 pub struct Chunk<'a> {
+    /// Number of rows in the chunk.
     pub rows: usize,
     /// The index of the chunk's first row among all rows.
     pub first: usize,

@@ -6,9 +6,10 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "dropout", text: include_str!("../../shaders/dropout.wgsl"), shared: &[STEP, RANDOM], variants: SINGLE };
 
+/// The kernel that applies a dropout mask, forward and backward alike.
 pub struct Dropout {
     forward: Kernel,
 }

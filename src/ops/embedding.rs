@@ -6,8 +6,10 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source = Source { file: "embedding", text: include_str!("../../shaders/embedding.wgsl"), shared: &[], variants: SINGLE };
+pub(crate) const SOURCE: Source =
+    Source { file: "embedding", text: include_str!("../../shaders/embedding.wgsl"), shared: &[], variants: SINGLE };
 
+/// The kernels of the lookup in a table and of the table's gradient.
 pub struct Embedding {
     forward: Kernel,
     backward: Kernel,

@@ -6,18 +6,21 @@ use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
+/// `gradient_norm.wgsl` and its variants.
 pub const SOURCE: Source =
     Source { file: "gradient_norm", text: include_str!("../../shaders/gradient_norm.wgsl"), shared: &[STEP, STATE], variants: BY_STRETCH };
 
 /// Elements summed by one workgroup; a test checks it against `ROWS_PER_GROUP` in the shader.
 pub const TILE: usize = 16_384;
 
+/// The kernels that sum the squares of each segment, and the partial sums to the norm.
 pub struct GradientNorm {
     partial: Kernel,
     finish: Kernel,
 }
 
 impl GradientNorm {
+    /// Parses `gradient_norm.wgsl`.
     pub fn new() -> GradientNorm {
         let file = KernelFile::load(&SOURCE);
         GradientNorm { partial: file.kernel("partial"), finish: file.kernel("finish") }

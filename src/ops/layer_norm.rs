@@ -6,6 +6,7 @@ use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
+/// `layer_norm.wgsl` and its variants.
 pub const SOURCE: Source =
     Source { file: "layer_norm", text: include_str!("../../shaders/layer_norm.wgsl"), shared: &[], variants: BY_ROW };
 
@@ -18,6 +19,7 @@ pub const CHUNK: usize = 32;
 /// Quads of columns summed by one workgroup; a test checks it against `WEIGHT_QUADS` in the shader.
 pub const WEIGHT_QUADS: usize = 64;
 
+/// The kernels of the norm of each row and of its gradients.
 pub struct LayerNorm {
     forward: Kernel,
     backward: Kernel,

@@ -6,13 +6,16 @@ use crate::gpu::kernel::{Kernel, KernelFile, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source = Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP], variants: BY_STRETCH };
+pub(crate) const SOURCE: Source =
+    Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP], variants: BY_STRETCH };
 
+/// The kernel that sums the losses of a micro-batch into its step's record.
 pub struct Loss {
     sum: Kernel,
 }
 
 impl Loss {
+    /// Parses `loss.wgsl`.
     pub fn new() -> Loss {
         Loss { sum: KernelFile::load(&SOURCE).kernel("sum") }
     }

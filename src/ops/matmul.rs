@@ -6,6 +6,7 @@ use crate::gpu::kernel::{Kernel, KernelFile, Source, Value, Variant};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
+/// `matmul.wgsl` and its variants, one per kind of tile.
 pub const SOURCE: Source =
     Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[STEP, RANDOM, ACTIVATION], variants: VARIANTS };
 
@@ -75,6 +76,7 @@ const VARIANTS: &[Variant] = &[
     },
 ];
 
+/// The kernels of a linear layer, forward and backward, with and without fused operations.
 pub struct Matmul {
     forward: Kernel,
     forward_bias: Kernel,
@@ -90,7 +92,9 @@ pub struct Matmul {
 /// The non-linearity of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
+    /// The tanh form of GELU.
     Gelu,
+    /// max(0, x).
     Relu,
 }
 
@@ -111,10 +115,15 @@ pub struct Drop<'a> {
 /// multiple of four.
 #[derive(Clone)]
 pub struct Block<'a> {
+    /// The stored matrix, (rows, columns) of all its elements.
     pub tensor: &'a Tensor,
+    /// Its first row, in the matrix's rows.
     pub row: usize,
+    /// Its first column, in elements; a multiple of 4.
     pub col: usize,
+    /// Number of its rows.
     pub rows: usize,
+    /// Number of its columns, in elements.
     pub cols: usize,
 }
 

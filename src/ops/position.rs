@@ -6,12 +6,13 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[SINE], variants: SINGLE };
 
 /// Positions for which the range reduction is exact.
 pub const MAX_POSITIONS: usize = 65_536;
 
+/// The kernels that add positions to embeddings, and that of the learned table's gradient.
 pub struct Position {
     sinusoidal: Kernel,
     learned: Kernel,

@@ -7,6 +7,7 @@ use crate::gpu::kernel::{Kernel, KernelFile, Source, Variant};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
+/// `sample.wgsl` and its variants.
 pub const SOURCE: Source =
     Source { file: "sample", text: include_str!("../../shaders/sample.wgsl"), shared: &[CURSOR, STEP, RANDOM], variants: VARIANTS };
 
@@ -24,11 +25,13 @@ const VARIANTS: &[Variant] = &[
 /// Drawn tokens that the device stores until they are read back.
 pub const RING: usize = 64;
 
+/// The kernel that draws a token.
 pub struct Sample {
     draw: Kernel,
 }
 
 impl Sample {
+    /// Parses `sample.wgsl` for f32 logits.
     pub fn new() -> Sample {
         Sample { draw: KernelFile::with_constants(&SOURCE, storage(Dtype::F32)).kernel("draw") }
     }

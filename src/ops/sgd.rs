@@ -7,13 +7,16 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub const SOURCE: Source = Source { file: "sgd", text: include_str!("../../shaders/sgd.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
+pub(crate) const SOURCE: Source =
+    Source { file: "sgd", text: include_str!("../../shaders/sgd.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
 
+/// The kernel of one update with momentum.
 pub struct Sgd {
     apply: Kernel,
 }
 
 impl Sgd {
+    /// Parses `sgd.wgsl`.
     pub fn new() -> Sgd {
         Sgd { apply: KernelFile::load(&SOURCE).kernel("apply") }
     }

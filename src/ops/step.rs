@@ -4,9 +4,11 @@
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Step {
+    /// Factor on the update of the weights; the trainer takes it from the schedule.
     pub learning_rate: f32,
     /// 1 / number of real targets in the whole step.
     pub target_scale: f32,
+    /// Seed of the dropout masks of this step.
     pub seed: u32,
     /// Elements whose random number is below this are dropped: p · 2³².
     pub drop_below: u32,

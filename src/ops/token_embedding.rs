@@ -8,9 +8,10 @@ use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub const SOURCE: Source =
+pub(crate) const SOURCE: Source =
     Source { file: "token_embedding", text: include_str!("../../shaders/token_embedding.wgsl"), shared: &[CURSOR, SINE], variants: SINGLE };
 
+/// The kernels of token plus position, for learned and for sinusoidal positions.
 pub struct TokenEmbedding {
     learned: Kernel,
     sinusoidal: Kernel,
@@ -26,6 +27,7 @@ pub enum Positions<'a> {
 }
 
 impl TokenEmbedding {
+    /// Parses `token_embedding.wgsl` for f32 activations.
     pub fn new() -> TokenEmbedding {
         let file = KernelFile::with_constants(&SOURCE, storage(Dtype::F32));
         TokenEmbedding { learned: file.kernel("learned"), sinusoidal: file.kernel("sinusoidal") }

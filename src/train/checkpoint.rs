@@ -33,6 +33,7 @@ use crate::text::{Corpus, Source, TokenStore};
 pub struct Meta {
     /// Version of the layout.
     pub version: u32,
+    /// Completed steps.
     pub step: u64,
     /// Samples seen. This is the position in the data, since a step's data is a function of (seed, sample).
     pub samples: u64,
@@ -41,13 +42,17 @@ pub struct Meta {
     /// The files that the corpus was read from, validation text included; empty in checkpoints of older versions.
     #[serde(default)]
     pub sources: Vec<Source>,
+    /// The device's counts of applied and skipped updates, and its last clipping factor.
     pub device_state: State,
+    /// Name of the adapter that the run uses.
     pub adapter: String,
+    /// Name and version of the adapter's driver.
     pub driver: String,
     /// The kernel variants that the run uses, by kernel and shape class.
     pub variants: Vec<Choice>,
     /// Validation loss at this step, if it was measured, and the best so far.
     pub val_loss: Option<f64>,
+    /// The lowest validation loss of the run up to this step, in nats.
     pub best_val_loss: Option<f64>,
 }
 
@@ -57,6 +62,7 @@ pub const VERSION: u32 = 1;
 /// Selects a checkpoint of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
+    /// The one that was saved last.
     Latest,
     /// The one with the lowest validation loss, or the latest if the run never validates.
     Best,
@@ -64,11 +70,15 @@ pub enum Which {
 
 /// The contents of a checkpoint.
 pub struct Content<'a> {
+    /// All settings of the run, for `config.toml`.
     pub config: &'a RunConfig,
     /// As JSON.
     pub tokenizer: &'a str,
+    /// The parameters, in the order of their tensors.
     pub table: &'a [Param],
+    /// Reads weights and moments while they are written.
     pub tensors: &'a dyn Tensors,
+    /// Everything else, for `state.json`.
     pub meta: &'a Meta,
 }
 
@@ -77,6 +87,7 @@ pub struct Content<'a> {
 pub enum Naming {
     /// The first: those of an earlier run in the same folder are removed.
     First,
+    /// The latest; which one is the best does not change.
     Latest,
     /// The latest, and the best so far.
     Best,

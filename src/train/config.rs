@@ -26,9 +26,12 @@ pub enum Optimizer {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
+    /// Stays at `learning_rate`.
     Constant,
+    /// Falls to `min_learning_rate` along half a cosine, over the steps after the warm-up.
     #[default]
     Cosine,
+    /// Falls to `min_learning_rate` along a line, over the steps after the warm-up.
     Linear,
 }
 
@@ -36,6 +39,7 @@ pub enum Schedule {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
+    /// 32-bit floats.
     #[default]
     F32,
     /// The upper half of an f32: half the memory and traffic, 8 significant bits.
@@ -61,6 +65,7 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Batches per update: a step sees `batch_size` · `grad_accumulation` sequences.
     pub grad_accumulation: usize,
+    /// The rule of an update; `beta1`, `beta2` and `eps` are for `adamw` only.
     pub optimizer: Optimizer,
     /// Element type of activations and of the matrices that they are multiplied with.
     pub storage: Storage,
@@ -68,11 +73,15 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// The learning rate at the end of the schedule; `constant` does not use it.
     pub min_learning_rate: f64,
+    /// What the learning rate does after the warm-up.
     pub schedule: Schedule,
     /// Steps over which the learning rate rises.
     pub warmup_steps: u64,
+    /// Decay rate of AdamW's first moment, in [0, 1).
     pub beta1: f64,
+    /// Decay rate of AdamW's second moment, in [0, 1).
     pub beta2: f64,
+    /// AdamW adds it to the square root of the second moment; above 0.
     pub eps: f64,
     /// Applied to matrices; vectors are never decayed.
     pub weight_decay: f64,
@@ -193,9 +202,13 @@ impl TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
+    /// `[model]`: the shape of the model.
     pub model: ModelConfig,
+    /// `[train]`: optimizer, schedule, batches and checkpoints.
     pub train: TrainConfig,
+    /// `[tokenizer]`: how text becomes tokens.
     pub tokenizer: TokenizerConfig,
+    /// `[data]`: which text, and how it is split.
     pub data: DataConfig,
 }
 

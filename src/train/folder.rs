@@ -136,6 +136,7 @@ impl RunFolder {
         unreachable!("folder: there is always one more number")
     }
 
+    /// The folder's path, as it was claimed.
     pub fn path(&self) -> &Path {
         &self.path
     }

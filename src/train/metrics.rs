@@ -15,11 +15,13 @@ pub struct Record {
     /// Mean validation loss, in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
+    /// Learning rate of this step, from the schedule.
     #[serde(default, deserialize_with = "number")]
     pub lr: f64,
     /// Euclidean norm of the whole gradient, before clipping.
     #[serde(default, deserialize_with = "number")]
     pub grad_norm: f64,
+    /// Tokens of one step per second of `ms`.
     #[serde(default, deserialize_with = "number")]
     pub tokens_per_second: f64,
     /// Milliseconds of a step: the mean over the steps that were reported together, measured between their ends on the device.

@@ -16,6 +16,7 @@ pub struct StepReport {
     pub loss: f32,
     /// Euclidean norm of the whole gradient, before clipping.
     pub grad_norm: f32,
+    /// Learning rate of this step, from the schedule.
     pub learning_rate: f64,
     /// Number of steps directly before this one whose reports were lost: the device keeps the latest [`STEP_RECORDS`], and older ones were
     /// not read back in time.

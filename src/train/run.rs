@@ -27,10 +27,13 @@ use saving::{Trouble, content, write_config};
 pub struct Setup {
     /// Its vocabulary size is set.
     pub config: RunConfig,
+    /// Encodes the text of the corpus; every checkpoint holds a copy.
     pub tokenizer: Tokenizer,
+    /// Training and validation tokens.
     pub corpus: Corpus,
     /// Claimed by this process.
     pub folder: RunFolder,
+    /// Whether the run begins anew, replaces one in the folder, or resumes it.
     pub start: Start,
     /// The checkpoint whose weights the run starts with, instead of random ones.
     pub init: Option<Checkpoint>,
@@ -40,8 +43,8 @@ pub struct Setup {
 
 /// A run in progress.
 pub struct Run {
-    pub trainer: Trainer,
-    pub setup: Setup,
+    pub(crate) trainer: Trainer,
+    pub(crate) setup: Setup,
     /// The id of the folder's marker.
     owner: String,
     metrics: MetricsFile,
@@ -78,32 +81,46 @@ struct Validated {
 pub enum Event {
     /// Sent for every step, in order, soon after it has run.
     Step {
+        /// Loss, gradient norm and learning rate of the step.
         report: StepReport,
         /// Mean over the steps that were reported together, from the end of the step before them to their own end.
         tokens_per_second: f64,
+        /// Milliseconds of a step, as the same mean.
         ms: f64,
     },
     /// A line of `metrics.jsonl`.
     Recorded {
+        /// A JSON object, without a line break.
         line: String,
     },
     /// Progress of a validation: batches submitted, and batches in total.
     Validating {
+        /// Completed steps.
         step: u64,
+        /// Batches submitted.
         done: usize,
+        /// Batches in total.
         all: usize,
     },
+    /// A validation ended with a finite loss.
     Validation {
+        /// Completed steps.
         step: u64,
+        /// Mean over the validation targets, in nats.
         loss: f64,
+        /// Whether it is the lowest of the run so far.
         best: bool,
     },
+    /// A checkpoint was written in the run's folder; not sent for the first one, which [`Run::new`] writes.
     Saved {
+        /// Completed steps.
         step: u64,
+        /// The checkpoint's folder.
         path: PathBuf,
     },
     /// Something could not be written, or can be written again; the run continues.
     Trouble {
+        /// A message for the user that names the file or the step.
         problem: String,
     },
 }
@@ -111,6 +128,7 @@ pub enum Event {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
+    /// The config's last step is done.
     Finished,
     /// Stopped by the caller and saved.
     Interrupted,

@@ -21,7 +21,9 @@ use crate::text::{Corpus, Tokenizer};
 /// A trained model in memory.
 #[derive(Debug, Clone)]
 pub struct Trained {
+    /// All settings of the run that trained it.
     pub config: RunConfig,
+    /// Encodes prompts and decodes the ids that the model produces.
     pub tokenizer: Tokenizer,
     /// In the parameter table's order.
     pub weights: Vec<Vec<f32>>,

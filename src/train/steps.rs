@@ -18,7 +18,12 @@ pub enum Batch<'a> {
     /// The windows that the step's number and the config's seed determine.
     Of(&'a TokenStore),
     /// A batch from the host, (B, T) each; targets that are not ids of the vocabulary are ignored.
-    Given { ids: &'a [u32], targets: &'a [u32] },
+    Given {
+        /// The tokens that the model reads.
+        ids: &'a [u32],
+        /// The token that follows each of them.
+        targets: &'a [u32],
+    },
 }
 
 impl<'a> From<&'a TokenStore> for Batch<'a> {

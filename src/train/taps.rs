@@ -8,7 +8,9 @@ use crate::model::view::View;
 /// Selects an attention map of a training batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AttentionAt {
+    /// Index of the block, from 0.
     pub layer: usize,
+    /// Index of the head in the block, from 0.
     pub head: usize,
     /// Index of the sample in the (micro-)batch.
     pub sample: usize,

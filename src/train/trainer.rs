@@ -29,6 +29,7 @@ pub(super) struct Running<'a> {
 
 /// Trains one model on one device.
 pub struct Trainer {
+    /// The compiled model, with its buffers and the position reached.
     pub session: Session,
     pub(super) config: RunConfig,
     pub(super) reports: Reports,
@@ -41,10 +42,13 @@ pub struct Trainer {
 
 /// Everything that a run needs to continue exactly: weights and moments by parameter, and the device's state.
 pub struct Snapshot {
+    /// Completed steps.
     pub step: u64,
+    /// The device's counts of applied and skipped updates, and its last clipping factor.
     pub state: State,
     /// In the table's order: weights, then each moment.
     pub weights: Vec<Vec<f32>>,
+    /// One list per optimizer moment: two of AdamW, one of SGD.
     pub moments: Vec<Vec<Vec<f32>>>,
 }
 
@@ -128,6 +132,7 @@ impl Trainer {
         self.session.guest.place().step
     }
 
+    /// The settings that it trains with.
     pub fn config(&self) -> &RunConfig {
         &self.config
     }
