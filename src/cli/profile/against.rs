@@ -2,26 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::measure::{self, WARM_UP, Wanted};
+use super::measure::{Bench, Wanted};
 use crate::cli::host_memory;
 use crate::cli::output::Output;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::options::Options;
 use crate::gpu::profile::summary::{Group, Roof, group};
-use crate::gpu::profile::{Method, Profiler, middle_mean};
-use crate::gpu::wait::block_on;
-use crate::text::TokenStore;
+use crate::gpu::profile::{Method, Row, middle_mean};
+use crate::model::session::Memory;
 use crate::train::Trainer;
 use crate::train::config::RunConfig;
-
-/// One of the two choices of variants.
-struct Side {
-    trainer: Trainer,
-    profiler: Profiler,
-    /// Seconds of each step without dispatch timing.
-    plain: Vec<f64>,
-}
 
 /// What was measured of the two.
 pub struct Compared {
@@ -32,52 +23,44 @@ pub struct Compared {
     pub step: [f64; 2],
 }
 
-impl Side {
-    fn new(gpu: &Gpu, config: &RunConfig, options: &Options, data: &TokenStore, method: Option<Method>) -> Result<Side> {
-        let mut trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
-        for _ in 0..WARM_UP {
-            measure::run(&mut trainer, data)?;
-        }
-        let profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, method))?;
-        Ok(Side { trainer, profiler, plain: vec![] })
-    }
-
-    fn steps(mut self, data: &TokenStore) -> Result<Side> {
-        self.plain.push(measure::run(&mut self.trainer, data)?);
-        self.profiler = measure::timed(&mut self.trainer, data, self.profiler)?;
-        Ok(self)
-    }
-
-    fn kernels(&mut self) -> Result<Vec<Group>> {
-        self.trainer.finish()?;
-        let rows = self.profiler.rows(&self.trainer.session.compiled);
-        // The share of the roof is not shown, so any roof will do.
-        Ok(group(&rows, &Roof { flops: 1.0, bandwidth: 1.0 }, |row| row.kernel.clone()))
-    }
-}
-
 /// Times steps of both in turn, so that a busy machine slows both. Two trainers are in memory.
 ///
 /// # Errors
-/// [`Error::Usage`] if no kernel of the step runs in another variant; as [`Trainer::new`].
+/// [`Error::Usage`] if no kernel of the step runs in another variant, or the machine cannot hold both; as [`Trainer::new`].
 pub fn compare(gpu: &Gpu, config: &RunConfig, options: [&Options; 2], wanted: &Wanted) -> Result<Compared> {
-    host_memory::check(gpu, &Trainer::memory(gpu, config, options[0])?)?;
-    let data = measure::tokens(config);
-    let mut one = Side::new(gpu, config, options[0], &data, wanted.method)?;
-    let mut other = Side::new(gpu, config, options[1], &data, wanted.method)?;
-    for _ in 0..wanted.steps {
-        one = one.steps(&data)?;
-        other = other.steps(&data)?;
-    }
-    let others = other.kernels()?;
-    let same = |group: &Group| others.iter().find(|other| other.name == group.name && other.variants != group.variants).cloned();
-    let mut kernels: Vec<(Group, Group)> =
-        one.kernels()?.into_iter().filter_map(|group| same(&group).map(|other| (group, other))).collect();
-    if kernels.is_empty() {
+    host_memory::check(gpu, &both(Trainer::memory(gpu, config, options[0])?, &Trainer::memory(gpu, config, options[1])?))?;
+    let mut one = Bench::new(gpu, config, options[0], wanted.method)?;
+    let mut other = Bench::new(gpu, config, options[1], wanted.method)?;
+    let variants = |bench: &Bench| bench.trainer.session.compiled.works().iter().map(|work| work.variant).collect::<Vec<_>>();
+    if variants(&one) == variants(&other) {
         return Err(Error::usage("--against: no kernel of this step would run in another variant (`wgpt shaders` lists them)"));
     }
+    let mut plain = [vec![], vec![]];
+    for _ in 0..wanted.steps {
+        for (bench, plain) in [&mut one, &mut other].into_iter().zip(&mut plain) {
+            plain.push(bench.step()?);
+            bench.timed_step()?;
+        }
+    }
+    let (method, rows) = one.finish()?;
+    let others = by_kernel(&other.finish()?.1);
+    let differs = |group: &Group| others.iter().find(|other| other.name == group.name && other.variants != group.variants).cloned();
+    let mut kernels: Vec<(Group, Group)> =
+        by_kernel(&rows).into_iter().filter_map(|group| differs(&group).map(|other| (group, other))).collect();
     kernels.sort_by(|a, b| b.0.seconds.total_cmp(&a.0.seconds));
-    Ok(Compared { method: one.profiler.method(), kernels, step: [middle_mean(&one.plain), middle_mean(&other.plain)] })
+    Ok(Compared { method, kernels, step: plain.map(|seconds| middle_mean(&seconds)) })
+}
+
+/// What two models need together.
+fn both(one: Memory, other: &Memory) -> Memory {
+    let (total, bind_groups) = (one.total + other.total, one.bind_groups + other.bind_groups);
+    let classes = one.classes.iter().zip(&other.classes).map(|((class, a), (_, b))| (*class, a + b)).collect();
+    Memory { classes, total, buffers: one.buffers + other.buffers, bind_groups }
+}
+
+/// The share of the roof is not shown, so any roof will do.
+fn by_kernel(rows: &[Row]) -> Vec<Group> {
+    group(rows, &Roof { flops: 1.0, bandwidth: 1.0 }, |row| row.kernel.clone())
 }
 
 /// Prints the comparison.

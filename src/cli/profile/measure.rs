@@ -71,62 +71,84 @@ pub fn layer(row: &Row) -> String {
 }
 
 /// Steps before the first measured one: drivers compile in them, and the runner learns how much work fits into one submit.
-pub const WARM_UP: usize = 3;
+const WARM_UP: usize = 3;
+
+/// A trainer on random tokens, whose steps run with or without dispatch timing.
+pub struct Bench {
+    pub trainer: Trainer,
+    data: TokenStore,
+    /// In the session while a timed step runs.
+    profiler: Option<Profiler>,
+}
+
+impl Bench {
+    /// Creates the trainer, and warms it up.
+    pub fn new(gpu: &Gpu, config: &RunConfig, options: &Options, method: Option<Method>) -> Result<Bench> {
+        let trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
+        let mut bench = Bench { trainer, data: tokens(config), profiler: None };
+        for _ in 0..WARM_UP {
+            bench.step()?;
+        }
+        bench.profiler = Some(block_on(gpu, Profiler::new(gpu, &bench.trainer.session.compiled, method))?);
+        Ok(bench)
+    }
+
+    /// Runs one step without dispatch timing, and waits for it. Returns its seconds.
+    pub fn step(&mut self) -> Result<f64> {
+        let begun = Instant::now();
+        self.trainer.step(&self.data, false, &|| false)?;
+        self.trainer.session.guest.runner.wait_for_all()?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// Runs one step with every dispatch timed.
+    pub fn timed_step(&mut self) -> Result<()> {
+        self.trainer.session.profiler = self.profiler.take();
+        self.step()?;
+        self.profiler = self.trainer.session.profiler.take();
+        self.profiler.iter_mut().for_each(Profiler::end_step);
+        Ok(())
+    }
+
+    /// How dispatches are timed, and the rows of all timed steps.
+    ///
+    /// # Errors
+    /// As [`Trainer::finish`]: if a step diverged, its times would not be those of a training run.
+    pub fn finish(mut self) -> Result<(Method, Vec<Row>)> {
+        self.trainer.finish()?;
+        let profiler = self.profiler.expect("every timed step gives it back");
+        Ok((profiler.method(), profiler.rows(&self.trainer.session.compiled)))
+    }
+}
 
 pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted) -> Result<Measured> {
     host_memory::check(gpu, &Trainer::memory(gpu, config, options)?)?;
-    let mut trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
-    let data = tokens(config);
-    for _ in 0..WARM_UP {
-        run(&mut trainer, &data)?;
-    }
+    let mut bench = Bench::new(gpu, config, options, wanted.method)?;
     if wanted.captured {
-        capture::captured(gpu, || run(&mut trainer, &data).map(drop))?;
+        capture::captured(gpu, || bench.step().map(drop))?;
     }
-    let mut profiler = block_on(gpu, Profiler::new(gpu, &trainer.session.compiled, wanted.method))?;
-    let method = profiler.method();
     let (mut plain, mut counts) = (vec![], Counts { host_microseconds: f64::INFINITY, ..Counts::default() });
     // Steps of both kinds alternate, so that a busy machine slows both.
     for _ in 0..wanted.steps {
-        let (before, created) = (trainer.session.guest.runner.done, gpu.created());
-        plain.push(run(&mut trainer, &data)?);
-        let done = trainer.session.guest.runner.done;
+        let (before, created) = (bench.trainer.session.guest.runner.done, gpu.created());
+        plain.push(bench.step()?);
+        let done = bench.trainer.session.guest.runner.done;
         counts.commands = (done.commands - before.commands) as f64;
         counts.submits = (done.submits - before.submits) as f64;
         counts.allocations = gpu.created().buffers - created.buffers;
         let host = (done.host - before.host).as_secs_f64() * 1e6 / counts.commands;
         counts.host_microseconds = counts.host_microseconds.min(host);
-        profiler = timed(&mut trainer, &data, profiler)?;
+        bench.timed_step()?;
     }
-    // Fails if a step diverged: its times would not be those of a training run.
-    trainer.finish()?;
-    let rows = profiler.rows(&trainer.session.compiled);
-    drop(trainer);
+    let (method, rows) = bench.finish()?;
     let roof = wanted.roof.map_or_else(|| probe::roof(gpu, method), Ok)?;
     let counts = counts.of(&rows);
     let (step, steps) = (middle_mean(&plain), wanted.steps);
     Ok(Measured { method, roof, roof_given: wanted.roof.is_some(), rows, step, steps, counts })
 }
 
-/// Runs one step, and waits for it. Returns its seconds.
-pub fn run(trainer: &mut Trainer, data: &TokenStore) -> Result<f64> {
-    let begun = Instant::now();
-    trainer.step(data, false, &|| false)?;
-    trainer.session.guest.runner.wait_for_all()?;
-    Ok(begun.elapsed().as_secs_f64())
-}
-
-/// Runs one step with every dispatch timed.
-pub fn timed(trainer: &mut Trainer, data: &TokenStore, profiler: Profiler) -> Result<Profiler> {
-    trainer.session.profiler = Some(profiler);
-    run(trainer, data)?;
-    let mut profiler = trainer.session.profiler.take().expect("a step leaves its profiler");
-    profiler.end_step();
-    Ok(profiler)
-}
-
 /// Random tokens, enough for two batches.
-pub fn tokens(config: &RunConfig) -> TokenStore {
+fn tokens(config: &RunConfig) -> TokenStore {
     let count = 2 * config.train.batch_size * (config.model.seq_len + 1);
     let id = |i: usize| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % config.model.vocab_size as u64;
     TokenStore::from_ids((0..count).map(|i| id(i) as u32).collect())
