@@ -1,7 +1,8 @@
-//! Kernels against their reference implementations at shapes that nobody chose. They are the same in every run; `PROPTEST_CASES=200` tries
-//! more of them, and a failure is shrunk to the smallest shape that fails.
+//! Kernels against their reference implementations at random shapes, the same in every run. `PROPTEST_CASES=200` tries more of them;
+//! proptest shrinks a failure to the smallest shape that fails.
 
-use proptest::strategy::{Just, Strategy};
+use proptest::collection::vec;
+use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::ops::attention::{Attention, Shape};
@@ -74,9 +75,7 @@ fn losses() {
 
 #[test]
 fn embeddings_of_tables_in_parts() {
-    let parts =
-        (1usize..4).prop_flat_map(|parts| proptest::collection::vec(1usize..60, parts)).prop_flat_map(|parts| (Just(parts), quads(140)));
-    each((1usize..200, parts), |(rows, (parts, cols))| {
+    each((1usize..200, vec(1usize..60, 1..4), quads(140)), |(rows, parts, cols)| {
         let ids = embedding::ids(rows, parts.iter().sum::<usize>() as u32);
         embedding::trial(&format!("parts {parts:?}"), &ids, &parts, cols);
     });
