@@ -1,4 +1,4 @@
-//! A kernel of one's own: its WGSL, its reference implementation, a plan that records it, and what it takes.
+//! A custom kernel: its WGSL, its reference implementation, a plan that records it, and its time.
 //!
 //!     cargo run --release --example custom_kernel
 
@@ -14,7 +14,7 @@ const SOURCE: Source = Source { file: "squared_relu", text: TEXT, shared: &[], v
 
 const TEXT: &str = "
 struct Dims {
-    first_group: u32, // a large grid, or one that a budget cuts, comes in several launches
+    first_group: u32, // the host cuts a large grid into several launches
     rows: u32,
 }
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -42,7 +42,7 @@ const PHASE: Phase = Phase("example");
 const ROWS: usize = 1_000_003;
 
 fn main() -> wgpt::Result<()> {
-    // Recording: bindings by name; their names, element types and access are naga's reflection of the text.
+    // Record the plan. Bindings are given by name; naga reflects their names, element types and access from the WGSL.
     let kernel = KernelFile::load(&SOURCE).kernel("forward");
     let mut plan = Plan::new();
     let [x, y] = ["x", "y"].map(|name| plan.kept(name, &[ROWS], Dtype::F32, "example"));
@@ -65,6 +65,6 @@ fn main() -> wgpt::Result<()> {
     for row in profiler.rows(&compiled) {
         println!("{}  {:.1} us  {:.2} GB/s", row.label, row.seconds * 1e6, row.bytes as f64 / row.seconds / 1e9);
     }
-    assert!(off < 1e-6, "the kernel is not what its reference implementation says");
+    assert!(off < 1e-6, "the kernel disagrees with its reference implementation");
     Ok(())
 }

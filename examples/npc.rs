@@ -1,4 +1,4 @@
-//! Two characters that speak within a frame budget, with one set of weights: what a game does with a run's folder.
+//! Two characters that speak within a frame budget, with one set of weights: how a game uses a run's folder.
 //!
 //!     cargo run --release -- train --preset toy
 //!     cargo run --release --example npc -- runs/toy "hello" "how are"
@@ -16,13 +16,13 @@ const TOKENS: usize = 12;
 struct Character {
     decoder: Decoder,
     generator: Generator,
-    /// Tokens that have not come yet.
+    /// Tokens still to be generated.
     missing: usize,
     said: String,
 }
 
 impl Character {
-    /// One frame: encodes a part of the next token, and takes the tokens that have come.
+    /// One frame: collects the tokens that are finished, and encodes the next part of the work.
     fn frame(&mut self, encoder: &mut wgpu::CommandEncoder) -> wgpt::Result<wgpt::Ticket> {
         for id in self.generator.poll()? {
             self.said += &self.decoder.push(id)?;
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?;
     let gpu = Gpu::from_wgpu(device, queue);
 
-    // A loading screen: the first character uploads the weights and compiles, each further one takes its own cache only.
+    // A loading screen: the first character uploads the weights and compiles, each further one allocates its key/value cache only.
     let trained = Trained::open(&run)?;
     let options = Options { fine: true, ..Options::default() };
     let first = block_on(&gpu, trained.generator(&gpu, &options))?;
