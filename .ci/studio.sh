@@ -79,14 +79,18 @@ done
 cd ..
 echo "interrupted, it saves"
 
-# refused ARGS...: the studio must exit with an error, not a panic.
+# refused CODE ARGS...: the studio must exit with this code and an error, not a panic.
 refused() {
-    local code=0
+    local code=0 expected=$1
+    shift
     timeout 60 "$studio" "$@" --steps 1 2>said || code=$?
-    [ $code = 1 ] && [ -s said ] && ! grep -q panicked said || fail "studio $*: exit code $code, $(cat said)"
+    [ $code = "$expected" ] && grep -q "^error: " said && ! grep -q panicked said || fail "studio $*: exit code $code, $(cat said)"
 }
 # Errors before a window opens and in one: the preset gpt2 has neither a tokenizer.path nor a vocabulary size.
-refused nonsense
-refused gpt2
-refused toy --out saved/below-a-file
-echo "what cannot be opened or saved is told"
+refused 2 nonsense
+refused 2 toy --budget 0
+refused 2 gpt2
+refused 1 toy --out saved/below-a-file
+# Help needs no window.
+env -u DISPLAY "$studio" --help | grep -q -- "--screenshot" || fail "there is no help without a display"
+echo "what cannot be opened or saved is an error"

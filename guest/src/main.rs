@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, KeyEvent, WindowEvent};
@@ -26,44 +27,27 @@ use guest::Guest;
 
 pub type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-const HELP: &str = "guest: a scene that spins while a language model trains in its device
-
-  --frames N         end after N frames
-  --budget MS        milliseconds of training in each frame (default 4; 0 draws alone)
-  --screenshot FILE  write the last frame to a PNG file
-";
-
 /// How often training advances while the window is hidden.
 const UNSEEN: Duration = Duration::from_millis(16);
 
-pub struct Args {
+/// A scene that spins while a language model trains in its device
+#[derive(Debug, Parser)]
+#[command(name = "guest", version, after_help = "Exit codes: 0 success, 1 failure, 2 usage error.")]
+struct Args {
+    /// End after this many frames
+    #[arg(long, value_name = "N")]
     frames: Option<u64>,
+    /// Milliseconds of training in each frame; 0 only draws
+    #[arg(long, value_name = "MS", default_value = "4", value_parser = milliseconds)]
     budget: Duration,
+    /// Save the last frame as PNG
+    #[arg(long, value_name = "FILE.png")]
     screenshot: Option<PathBuf>,
 }
 
-impl Args {
-    /// `None` if help was requested.
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>> {
-        let mut parsed = Args { frames: None, budget: Duration::from_millis(4), screenshot: None };
-        while let Some(flag) = args.next() {
-            if flag == "--help" || flag == "-h" {
-                return Ok(None);
-            }
-            let value = args.next().ok_or_else(|| format!("{flag} is no flag or lacks its value; see --help"))?;
-            let bad = |what: &str| format!("{flag} {value}: {what} is needed");
-            match flag.as_str() {
-                "--frames" => parsed.frames = Some(value.parse().map_err(|_| bad("a number of frames"))?),
-                "--budget" => {
-                    let milliseconds: f64 = value.parse().map_err(|_| bad("a number of milliseconds"))?;
-                    parsed.budget = Duration::try_from_secs_f64(milliseconds / 1e3).map_err(|_| bad("a number of milliseconds"))?;
-                }
-                "--screenshot" => parsed.screenshot = Some(value.into()),
-                _ => return Err(format!("there is no flag {flag}; see --help").into()),
-            }
-        }
-        Ok(Some(parsed))
-    }
+fn milliseconds(text: &str) -> Result<Duration, &'static str> {
+    let number = text.parse::<f64>().ok();
+    number.and_then(|number| Duration::try_from_secs_f64(number / 1e3).ok()).ok_or("a number of milliseconds, 0 or more, is needed")
 }
 
 /// Prints a line; a closed stdout is ignored.
@@ -160,11 +144,7 @@ impl ApplicationHandler for App {
 }
 
 fn run() -> Result<()> {
-    let Some(args) = Args::parse(std::env::args().skip(1))? else {
-        say(HELP.trim_end());
-        return Ok(());
-    };
-    let mut app = App { args, guest: None, occluded: false, failed: Ok(()) };
+    let mut app = App { args: Args::parse(), guest: None, occluded: false, failed: Ok(()) };
     EventLoop::new()?.run_app(&mut app)?;
     app.failed
 }
@@ -173,8 +153,40 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "guest: {error}");
+            // A closed stderr is no error.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> clap::error::Result<Args> {
+        Args::try_parse_from([&["guest"], words].concat())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_help() {
+        let args = parsed(&[]).unwrap();
+        assert_eq!((args.frames, args.budget, args.screenshot), (None, Duration::from_millis(4), None));
+        let args = parsed(&["--frames", "9", "--budget", "0.5", "--screenshot", "a.png"]).unwrap();
+        assert_eq!((args.frames, args.budget, args.screenshot), (Some(9), Duration::from_micros(500), Some("a.png".into())));
+    }
+
+    #[test]
+    fn an_error_names_the_option_the_value_and_what_is_needed() {
+        for (words, said) in [
+            (&["--budget=-1"][..], "invalid value '-1' for '--budget <MS>': a number of milliseconds, 0 or more, is needed"),
+            (&["--budget", "nan"], "invalid value 'nan' for '--budget <MS>'"),
+            (&["--frames", "many"], "invalid value 'many' for '--frames <N>'"),
+            (&["--screenshot"], "a value is required for '--screenshot <FILE.png>'"),
+            (&["--flag"], "unexpected argument '--flag' found"),
+        ] {
+            let error = parsed(words).unwrap_err();
+            assert!(error.to_string().contains(said) && error.exit_code() == 2, "{words:?}: {error}");
         }
     }
 }

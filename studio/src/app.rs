@@ -7,18 +7,20 @@ use std::sync::{Arc, Mutex};
 use eframe::egui::{self, Align2, Key, KeyboardShortcut, Modifiers, Vec2};
 use wgpt::Gpu;
 
+use crate::LEAST;
+use crate::args::Args;
 use crate::ask::{self, Answer, Chooser};
 use crate::engine::Engine;
+use crate::failure::Failure;
 use crate::style::{self, ACCENT, QUIET, TEXT, WARN, font};
 use crate::window::{Asked, Window};
-use crate::{Args, LEAST, Told};
 
 pub struct App {
     args: Args,
     gpu: Gpu,
     format: wgpu::TextureFormat,
     stage: Stage,
-    told: Told,
+    failure: Failure,
     /// The step at which the program ends.
     last: u64,
     picture: Picture,
@@ -55,15 +57,18 @@ struct Picture {
 }
 
 impl App {
-    pub fn new(context: &eframe::CreationContext<'_>, args: Args, told: Told) -> Result<App, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn new(
+        context: &eframe::CreationContext<'_>,
+        args: Args,
+        failure: Failure,
+    ) -> Result<App, Box<dyn std::error::Error + Send + Sync>> {
         style::apply(&context.egui_ctx);
         let state = context.wgpu_render_state.as_ref().ok_or("this needs egui's wgpu renderer")?;
         let gpu = Gpu::from_wgpu(state.device.clone(), state.queue.clone());
         // The window owns the device, so the window handles its loss and reports it to the engine.
-        let (lost, telling, name) = (gpu.on_lost(), told.clone(), gpu.info().name.clone());
+        let (lost, of_device, name) = (gpu.on_lost(), failure.clone(), gpu.info().name.clone());
         state.device.set_device_lost_callback(move |reason, message| {
-            let said = format!("the device {name} was lost ({message})");
-            telling.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(said);
+            of_device.set(format!("the device {name} was lost ({message})"));
             lost(reason, message);
         });
         let failed = gpu.on_lost();
@@ -73,7 +78,7 @@ impl App {
         let (format, stage) = (state.target_format, Stage::Opening(0));
         let picture = Picture::default();
         let (wish, saving, closes, chooser, printed) = (None, false, false, None, None);
-        Ok(App { args, gpu, format, stage, told, last: u64::MAX, picture, wish, saving, closes, chooser, printed })
+        Ok(App { args, gpu, format, stage, failure, last: u64::MAX, picture, wish, saving, closes, chooser, printed })
     }
 
     /// Opens the engine, after a frame has shown the opening message. Besides "Measure", only this blocks on the device.
@@ -88,15 +93,10 @@ impl App {
                 Stage::Open(Box::new(Window::new(engine, self.format, self.args.budget)))
             }
             Err(error) => {
-                self.tell(error.to_string());
+                self.failure.set_error(&error);
                 Stage::Failed(error.to_string())
             }
         };
-    }
-
-    /// Keeps the first error, to print when the program ends.
-    fn tell(&self, message: String) {
-        self.told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(message);
     }
 
     /// Ends the program after `--steps`, with a screenshot if one was requested; ends at once after an error.
@@ -122,14 +122,14 @@ impl App {
         }
         if let Some(Err(problem)) = &window.engine.saver.last {
             let problem = problem.clone();
-            self.tell(problem);
+            self.failure.set(problem);
             return self.close(ctx);
         }
         let Some(path) = &self.args.screenshot else { return self.close(ctx) };
         let come = self.picture.come.lock().unwrap_or_else(|e| e.into_inner()).take();
         if let Some(image) = come {
             if let Err(error) = save(path, &image) {
-                self.tell(format!("{}: {error}", path.display()));
+                self.failure.set(format!("{}: {error}", path.display()));
             }
             self.close(ctx);
         } else if !self.picture.asked {
@@ -238,7 +238,7 @@ impl App {
         match &window.engine.saver.last {
             Some(Err(problem)) if self.saving => {
                 let problem = problem.clone();
-                self.tell(problem);
+                self.failure.set(problem);
                 return true;
             }
             _ if steps == 0 => return true,
@@ -273,7 +273,7 @@ impl App {
                 self.args.what = what;
                 // Forgets the error of the run that could not be opened.
                 if matches!(self.stage, Stage::Failed(_)) {
-                    self.told.lock().unwrap_or_else(|e| e.into_inner()).take();
+                    self.failure.clear();
                 }
             }
         }
@@ -313,7 +313,7 @@ impl eframe::App for App {
             Stage::Open(window) => {
                 asked = window.show(ui, all);
                 if let Some(error) = window.error.clone() {
-                    self.tell(error);
+                    self.failure.set(error);
                 }
             }
             Stage::Failed(error) => {
