@@ -1,4 +1,6 @@
-//! A series of numbers, averaged down to at most 2,048 points, with its running mean.
+//! The losses of a run by step: averaged down to at most 2,048 points, with their running mean, and the validation losses of its metrics.
+
+use wgpt::low_level::train::metrics::Record;
 
 /// The most points; when they are reached, pairs of neighbours are averaged.
 const MOST: usize = 2048;
@@ -10,6 +12,8 @@ pub struct Curve {
     pub raw: Vec<[f64; 2]>,
     /// Running mean of `raw`: each point averaged with equally many on either side, so that it does not lag behind a falling loss.
     pub smooth: Vec<[f64; 2]>,
+    /// (step, validation loss), as the opened run has recorded them.
+    pub validation: Vec<[f64; 2]>,
     every: usize,
     /// Sums of the steps and values of the next point, and how many they contain.
     next: ([f64; 2], usize),
@@ -19,6 +23,17 @@ pub struct Curve {
 const SIDE: usize = 5;
 
 impl Curve {
+    /// The curve of the steps that a run has recorded.
+    pub fn of_history(records: &[Record]) -> Curve {
+        let mut curve = Curve::default();
+        for record in records {
+            let at = |loss: f64| [record.step as f64, loss];
+            curve.validation.extend(record.val_loss.map(at));
+            record.loss.into_iter().for_each(|loss| curve.push(record.step as f64, loss));
+        }
+        curve
+    }
+
     pub fn push(&mut self, step: f64, value: f64) {
         self.every = self.every.max(1);
         let (sum, count) = &mut self.next;
@@ -56,6 +71,18 @@ impl Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_history_gives_its_losses_and_goes_on() {
+        let record = |step, loss, val_loss| Record { step, loss, val_loss, ..Record::default() };
+        // Step 0 is before the first update: it has a validation loss only.
+        let mut curve = Curve::of_history(&[record(0, None, Some(2.0)), record(10, Some(1.5), None), record(20, Some(1.0), Some(1.2))]);
+        assert_eq!(curve.raw, [[10.0, 1.5], [20.0, 1.0]]);
+        assert_eq!(curve.validation, [[0.0, 2.0], [20.0, 1.2]]);
+        curve.push(21.0, 0.9);
+        assert_eq!(curve.raw.last(), Some(&[21.0, 0.9]));
+        assert_eq!(Curve::of_history(&[]).last(), None);
+    }
 
     #[test]
     fn a_long_curve_stays_short_and_keeps_its_shape() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wgpt::low_level::text::Sampler;
 use wgpt::low_level::train::AttentionAt;
 use wgpt::low_level::train::metrics::Record;
+use wgpt::low_level::train::schedule::learning_rate;
 use wgpt::low_level::train::step_clock::StepClock;
 use wgpt::phases::{NORM, UPDATE};
 use wgpt::{Budget, Gpu, Result, StepReport, View, block_on};
@@ -33,8 +34,8 @@ pub struct Engine {
     /// The contents of `metrics.jsonl` in a save: those of the opened run, and every `log_every` steps since.
     history: Vec<Record>,
     clock: StepClock,
-    /// The learning rate of the last step, from the schedule whose peak the slider sets.
-    pub learning_rate: Option<f64>,
+    /// The learning rate of the last reported step, from the schedule whose peak the slider sets; before the first report that of the next.
+    pub learning_rate: f64,
     pub tokens_per_second: f64,
     /// Steps whose loss has arrived.
     pub step: u64,
@@ -74,8 +75,7 @@ impl Engine {
         let (table, writer, prompt) = (Table::new(gpu, &opened)?, Writer::new(gpu, &opened)?, Prompt::new(gpu, &opened)?);
         let step = opened.trainer.step_count();
         let (saver, history) = (Saver::new(what, &opened, out), std::mem::take(&mut opened.history));
-        let mut loss = Curve::default();
-        history.iter().filter_map(|record| Some((record.step, record.loss?))).for_each(|(step, value)| loss.push(step as f64, value));
+        let learning_rate = learning_rate(&opened.config.train, step);
         Ok(Engine {
             gpu: gpu.clone(),
             opened,
@@ -84,10 +84,10 @@ impl Engine {
             writer,
             prompt,
             saver,
-            loss,
+            loss: Curve::of_history(&history),
             history,
             clock: StepClock::new(step),
-            learning_rate: None,
+            learning_rate,
             tokens_per_second: 0.0,
             step,
             running: true,
@@ -176,7 +176,7 @@ impl Engine {
 
     fn take(&mut self, report: &StepReport) {
         self.step = report.step;
-        self.learning_rate = Some(report.learning_rate);
+        self.learning_rate = report.learning_rate;
         self.loss.push(report.step as f64, f64::from(report.loss));
         if self.opened.config.train.logs(report.step) {
             self.history.push(Record::of(report, self.opened.trainer.tokens_per_step(), self.clock.ms()));
@@ -228,6 +228,29 @@ mod tests {
     use wgpt::phases::{BACKWARD, FORWARD};
 
     use super::*;
+
+    /// The rate that the window shows is that of the schedule, in its warm-up too, when opened and after the slider has moved.
+    #[test]
+    fn the_learning_rate_is_that_of_the_step() {
+        let gpu = pollster::block_on(Gpu::request(&Request::default())).unwrap();
+        let mut engine = Engine::new(&gpu, "shakespeare-word".as_ref(), None).unwrap();
+        let mut train = engine.opened.config.train.clone();
+        assert!(train.warmup_steps > 3, "the first steps warm up");
+        assert_eq!(engine.learning_rate, learning_rate(&train, 0));
+        assert!(engine.learning_rate < train.learning_rate / 2.0);
+        let run_to = |engine: &mut Engine, step| {
+            engine.last = step;
+            while engine.step < step {
+                engine.frame(Duration::from_millis(20)).unwrap();
+            }
+        };
+        run_to(&mut engine, 3);
+        assert_eq!(engine.learning_rate, learning_rate(&train, 2));
+        train.learning_rate *= 2.0;
+        engine.opened.trainer_mut().unwrap().set_learning_rate(train.learning_rate).unwrap();
+        run_to(&mut engine, 4);
+        assert_eq!(engine.learning_rate, learning_rate(&train, 3));
+    }
 
     /// Whenever a save is requested, inside a step or paused, it contains only whole steps.
     #[test]

@@ -26,7 +26,8 @@ impl Scale {
         Pos2::new(self.rect.left() + part(x, self.x) * self.rect.width(), self.rect.bottom() - part(y, self.y) * self.rect.height())
     }
 
-    fn grid(&self, painter: &Painter, columns: f64) {
+    /// Lines and numbers; no column's number in the last `free` points below.
+    fn grid(&self, painter: &Painter, columns: f64, free: f32) {
         for y in ticks(self.y, 4.0) {
             let at = self.at(self.x[0], y);
             painter.hline(self.rect.x_range(), at.y.round() + 0.5, Stroke::new(1.0, LINE.gamma_multiply(0.7)));
@@ -37,16 +38,18 @@ impl Scale {
         }
         for x in ticks(self.x, columns) {
             let at = self.at(x, self.y[0]);
+            if at.x > self.rect.right() - free {
+                continue;
+            }
             painter.text(at + Vec2::new(0.0, 10.0), Align2::CENTER_CENTER, short(x), font(11.0), QUIET);
         }
     }
 
-    /// A dashed reference line with its name above one end.
-    fn reference(&self, painter: &Painter, y: f64, name: &str, align: Align2) {
+    /// A dashed reference line with its name above it, ending at `x` or beginning there.
+    fn reference(&self, painter: &Painter, y: f64, name: &str, (x, align): (f32, Align2)) {
         let (left, right) = (self.at(self.x[0], y), self.at(self.x[1], y));
         painter.extend(Shape::dashed_line(&[left, right], Stroke::new(1.0, QUIET), 4.0, 4.0));
-        let end = if align == Align2::LEFT_CENTER { left + Vec2::new(6.0, 0.0) } else { right };
-        painter.text(end - Vec2::new(0.0, 8.0), align, name, font(11.0), QUIET);
+        painter.text(Pos2::new(x, left.y - 8.0), align, name, font(11.0), QUIET);
     }
 }
 
@@ -66,28 +69,38 @@ fn short(value: f64) -> String {
     }
 }
 
-/// Plots the loss of every step (thin), its running mean, the losses of a uniform guess and a bigram model, and the planned end.
+/// Plots the loss of every step (thin), its running mean, recorded validation losses (dots), the losses of a uniform guess and a bigram model,
+/// and the planned end: as a line, or by its step while it is beyond the axis.
 pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Option<(f64, &str)>, planned: u64) {
     let painter = ui.painter().with_clip_rect(rect.expand(12.0));
-    let (first, last) = (curve.raw.first().map_or(0.0, |point| point[0]), curve.raw.last().map_or(1.0, |point| point[0]));
-    let lowest = curve.raw.iter().map(|point| point[1]).chain(bigram.map(|pairs| pairs.0)).fold(guess, f64::min);
-    let highest = curve.raw.iter().map(|point| point[1]).fold(guess, f64::max);
+    let first = [&curve.raw, &curve.validation].into_iter().filter_map(|points| Some(points.first()?[0])).reduce(f64::min).unwrap_or(0.0);
+    let last = curve.raw.last().map_or(1.0, |point| point[0]);
+    let shown = || curve.raw.iter().chain(&curve.validation).map(|point| point[1]);
+    let lowest = shown().chain(bigram.map(|pairs| pairs.0)).fold(guess, f64::min);
+    let highest = shown().fold(guess, f64::max);
     let margin = (highest - lowest).max(0.1) * 0.08;
-    let begin = if first < 10.0 { 0.0 } else { first };
+    let begin = begin(first, last);
     let end = planned as f64;
     let scale = Scale::new(rect, [begin, right_end(begin, last, end)], [(lowest - margin).max(0.0), highest + 1.6 * margin]);
-    scale.grid(&painter, 5.0);
-    scale.reference(&painter, guess, "a blind guess", Align2::RIGHT_CENTER);
+    let (left, right) = (scale.rect.left(), scale.rect.right());
+    let end = (end <= scale.x[1]).then(|| scale.at(end, scale.y[0]).x);
+    let beyond = if end.is_none() { format!("planned end: {} ›", short(planned as f64)) } else { String::new() };
+    let name = painter.layout_no_wrap(beyond, font(11.0), QUIET);
+    scale.grid(&painter, 5.0, if end.is_none() { name.size().x + 18.0 } else { 0.0 });
+    painter.galley(Pos2::new(right - name.size().x, scale.rect.bottom() + 10.0 - name.size().y / 2.0), name, QUIET);
+    // Left of the planned end, if that would cross the name.
+    let named = end.filter(|end| *end > right - 76.0 && *end < right - 2.0).map_or(right, |end| end - 6.0);
+    scale.reference(&painter, guess, "a blind guess", (named, Align2::RIGHT_CENTER));
     if let Some((bigram, unit)) = bigram {
-        scale.reference(&painter, bigram, &format!("counting pairs of {unit}s"), Align2::LEFT_CENTER);
+        scale.reference(&painter, bigram, &format!("counting pairs of {unit}s"), (left + 6.0, Align2::LEFT_CENTER));
     }
-    if end <= scale.x[1] {
-        let at = scale.at(end, scale.y[0]);
-        painter.extend(Shape::dashed_line(&[at, Pos2::new(at.x, scale.rect.top())], Stroke::new(1.0, QUIET), 4.0, 4.0));
+    if let Some(x) = end {
+        let ends = [Pos2::new(x, scale.rect.bottom()), Pos2::new(x, scale.rect.top())];
+        painter.extend(Shape::dashed_line(&ends, Stroke::new(1.0, QUIET), 4.0, 4.0));
         // Below the name of the guess, if that is in the way.
         let (top, named) = (scale.rect.top() + 6.0, scale.at(0.0, guess).y - 8.0);
         let y = if (named - top).abs() < 16.0 { named + 24.0 } else { top };
-        painter.text(Pos2::new(at.x - 6.0, y), Align2::RIGHT_CENTER, "planned end", font(11.0), QUIET);
+        painter.text(Pos2::new(x - 6.0, y), Align2::RIGHT_CENTER, "planned end", font(11.0), QUIET);
     }
     let line = |points: &[[f64; 2]]| points.iter().map(|point| scale.at(point[0], point[1])).collect::<Vec<Pos2>>();
     let smooth = line(&curve.smooth);
@@ -96,6 +109,12 @@ pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Opti
     painter.add(Shape::line(smooth.clone(), Stroke::new(2.2, ACCENT)));
     if let Some(end) = smooth.last() {
         painter.circle_filled(*end, 3.5, ACCENT);
+    }
+    let validation = line(&curve.validation);
+    validation.iter().for_each(|at| _ = painter.circle_filled(*at, 2.5, TEXT));
+    if let Some(last) = validation.last() {
+        let align = if last.x > rect.center().x { Align2::RIGHT_BOTTOM } else { Align2::LEFT_BOTTOM };
+        painter.text(*last - Vec2::new(0.0, 6.0), align, "validation", font(11.0), TEXT);
     }
     let pointer = ui.input(|input| input.pointer.hover_pos()).filter(|pointer| scale.rect.contains(*pointer));
     if let Some(pointer) = pointer
@@ -108,6 +127,11 @@ pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Opti
         let (side, away) = if at.x > rect.center().x { (Align2::RIGHT_CENTER, -8.0) } else { (Align2::LEFT_CENTER, 8.0) };
         painter.text(at + Vec2::new(away, -14.0), side, format!("step {step:.0}: {loss:.3}"), font(12.0), TEXT);
     }
+}
+
+/// The first step of the axis: 0, unless the curve begins much later.
+fn begin(first: f64, last: f64) -> f64 {
+    if first < 10.0 || first <= last / 4.0 { 0.0 } else { first }
 }
 
 /// The last step of the axis: the planned end, once a quarter more steps would reach it.
@@ -145,7 +169,7 @@ pub fn frame_times(ui: &egui::Ui, rect: Rect, frames: &VecDeque<FrameTime>, most
     sorted.sort_by(f32::total_cmp);
     let usual = sorted.get(sorted.len() * 19 / 20).copied().unwrap_or(0.0);
     let scale = Scale::new(rect, [0.0, most as f64], [0.0, f64::from(usual.max(2.0 * budget)) * 1.15]);
-    scale.grid(&painter, 0.0);
+    scale.grid(&painter, 0.0, 0.0);
     let width = scale.rect.width() / most as f32;
     let first = most - frames.len().min(most);
     for (index, frame) in frames.iter().enumerate() {
@@ -206,6 +230,11 @@ mod tests {
         assert_eq!(right_end(0.0, 200.0, 300.0), 200.0);
         assert_eq!(right_end(0.0, 240.0, 300.0), 300.0);
         assert_eq!(right_end(100.0, 457.0, 300.0), 457.0);
+    }
+
+    #[test]
+    fn the_axis_begins_at_the_first_step_unless_the_curve_begins_much_later() {
+        assert_eq!([(1.0, 1.0), (10.0, 40.0), (300.0, 320.0)].map(|(first, last)| begin(first, last)), [0.0, 0.0, 300.0]);
     }
 
     #[test]

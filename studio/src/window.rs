@@ -208,9 +208,7 @@ impl Window {
         let now = self.engine.learning_rate;
         let body = card(ui, top, "loss", |ui| {
             legend(ui, &[("running mean", ACCENT), ("a step", FAINT)]);
-            if let Some(now) = now {
-                ui.label(quiet(format!("learning rate {now:.1e}")));
-            }
+            ui.label(quiet(format!("learning rate {now:.1e}")));
         });
         let (plot, row) = split_y(body, body.height() - ROW, 4.0);
         let guess = (self.engine.opened.config.model.vocab_size as f64).ln();
