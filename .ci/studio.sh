@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests the studio on a virtual screen: it trains 50 steps and takes a screenshot, which must not be blank. The run that it saves can be
 # resumed by `wgpt train --resume`, with the same bits as an uninterrupted run, used by `wgpt generate`, and opened by the studio again.
+# A text's run has the losses of `wgpt train --data`.
 # What cannot be opened or saved is an error, not a panic.
 # usage: .ci/studio.sh [PICTURE.png]
 set -euo pipefail
@@ -65,6 +66,14 @@ timeout 600 "$studio" runs/half --steps 30 --budget 40 --screenshot again.png --
 [ "$(losses runs/half-2)" = "$(losses whole | head -15)" ] || fail "the history of the opened run is another: $(losses runs/half-2)"
 sha256sum --quiet --check saved
 echo "what the studio saves is gone on with by wgpt, and by the studio, bit by bit"
+
+# A text of one's own is trained on as by `wgpt train --data`, whose first steps are the same while the rate warms up, whatever their number.
+seq 3000 >numbers.txt
+timeout 600 "$studio" numbers.txt --steps 20 --budget 40 --out runs/numbers | grep -q "step 20 is saved in runs/numbers" || fail "the text's run is not saved"
+"$wgpt" train --quiet --data numbers.txt --steps 20 --out numbers >/dev/null
+[ "$(losses runs/numbers)" = "$(losses numbers)" ] && [ "$(losses numbers | wc -l)" = 2 ] || fail "a text is trained on otherwise"
+"$wgpt" train --quiet --out runs/numbers --resume --steps 25 >/dev/null
+echo "a text of one's own is trained on as by wgpt"
 
 # Interrupted, it saves first. Each try waits longer, until training has begun before the signal.
 mkdir interrupted && cd interrupted

@@ -9,7 +9,8 @@ use wgpt::Gpu;
 
 use crate::LEAST;
 use crate::args::Args;
-use crate::ask::{self, Answer, Chooser};
+use crate::ask::{self, Answer};
+use crate::chooser::Chooser;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::style::{self, ACCENT, QUIET, TEXT, WARN, font};
@@ -175,7 +176,7 @@ impl App {
         let dropped = ctx.input(|input| input.raw.dropped_files.first().map(|file| file.path().to_path_buf()));
         if let Some(path) = dropped {
             match crate::open::check(&path) {
-                Ok(()) => self.wish = Some(Wish::Open(path)),
+                Ok(_) => self.wish = Some(Wish::Open(path)),
                 Err(problem) => self.chooser.insert(Chooser::new()).refuse(problem),
             }
         }

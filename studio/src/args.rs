@@ -11,12 +11,12 @@ use crate::open;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "studio", version, after_help = after_help())]
 pub struct Args {
-    /// A folder with a run of `wgpt train`, or a preset
-    #[arg(value_name = "RUN_FOLDER | PRESET", default_value = wgpt::presets::PRESETS[0].0)]
-    #[arg(value_parser = PathBufValueParser::new().try_map(|what| open::check(&what).map(|()| what)))]
+    /// A folder with a run of `wgpt train`, a text file to train on, or a preset
+    #[arg(value_name = "RUN_FOLDER | TEXT | PRESET", default_value = wgpt::presets::PRESETS[0].0)]
+    #[arg(value_parser = PathBufValueParser::new().try_map(|what| open::check(&what).map(|_| what)))]
     pub what: PathBuf,
     /// Folder to save into, or DIR-2, DIR-3, ... if it is taken; with --steps, the run is saved after them
-    /// [default: runs/NAME for a preset, beside an opened run]
+    /// [default: runs/NAME for a text or preset, beside an opened run]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Milliseconds of each frame that the model may use, 0.5 to 100
@@ -83,7 +83,7 @@ mod tests {
             (&["--size", "5"], "invalid value '5' for '--size <WIDTHxHEIGHT>': WIDTHxHEIGHT is needed"),
             (&["--size", "500x9"], "points of height from 240 to 8192 are needed"),
             (&["--screenshot", "a.png"], "--steps <N>"),
-            (&["nothing-here"], "nothing-here is neither a folder with a run"),
+            (&["nothing-here"], "nothing-here is neither a run's folder"),
             (&["--flag"], "unexpected argument '--flag' found"),
             (&["toy", "toy"], "unexpected argument 'toy' found"),
         ] {
@@ -111,7 +111,7 @@ mod tests {
         let parsed = |words: [OsString; 3]| Args::try_parse_from([&["studio".into()], words.as_slice()].concat());
         assert_eq!(parsed(["toy".into(), "--out".into(), odd()]).unwrap().out, Some(odd().into()));
         let error = parsed([odd(), "--steps".into(), "1".into()]).unwrap_err();
-        assert!(error.to_string().contains("is neither a folder with a run"), "{error}");
+        assert!(error.to_string().contains("is neither a run's folder"), "{error}");
         assert_eq!(parsed(["toy".into(), "--steps".into(), odd()]).unwrap_err().exit_code(), 2);
     }
 }

@@ -1,15 +1,16 @@
-//! Opens a run's folder or a preset for training.
+//! Opens a run's folder, a text or a preset for training.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 
-use wgpt::low_level::text::{Bigram, UNKNOWN};
+use wgpt::low_level::text::{AUTO, Bigram, UNKNOWN, absolute};
 use wgpt::low_level::train::checkpoint::Which;
 use wgpt::low_level::train::metrics::{METRICS, Record};
 use wgpt::low_level::train::{checkpoint, metrics};
-use wgpt::{Corpus, Gpu, Options, Result, RunConfig, Snapshot, Tokenizer, Trainer, block_on, presets};
+use wgpt::{Corpus, Error, Gpu, Options, Result, RunConfig, Snapshot, Tokenizer, TokenizerConfig, Trainer, block_on, presets};
 
-/// An opened run or preset.
+/// An opened run, text or preset.
 pub struct Opened {
     pub name: String,
     pub config: RunConfig,
@@ -19,32 +20,59 @@ pub struct Opened {
     pub trainer: Rc<Trainer>,
     /// The loss of a bigram model in nats, which the curve should fall below.
     pub bigram: Option<f64>,
-    /// Whether a run's checkpoint was opened, and not a preset.
+    /// Whether a run's checkpoint was opened, and not a text or preset.
     pub is_run: bool,
     /// The run's metrics up to its checkpoint.
     pub history: Vec<Record>,
 }
 
-/// Checks that there is such a run or preset, before the window opens.
-pub fn check(what: &Path) -> Result<(), String> {
-    if checkpoint::any(what) || presets::PRESETS.iter().any(|(preset, _)| Path::new(preset) == what) {
-        return Ok(());
-    }
-    let names: Vec<&str> = presets::PRESETS.iter().map(|(preset, _)| *preset).collect();
-    let what = what.display();
-    Err(format!("{what} is neither a folder with a run of `wgpt train` nor a preset ({})", names.join(", ")))
+/// What can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Run,
+    Preset,
+    Text,
 }
 
-/// Opens the latest checkpoint of a run's folder, or starts a preset.
+/// What a path or name stands for; checked before the window opens.
+///
+/// # Errors
+/// A message for anything that cannot be opened.
+pub fn check(what: &Path) -> Result<Kind, String> {
+    let shown = what.display();
+    match what.metadata() {
+        _ if checkpoint::any(what) => Ok(Kind::Run),
+        _ if presets::PRESETS.iter().any(|(preset, _)| Path::new(preset) == what) => Ok(Kind::Preset),
+        Ok(found) if found.is_dir() => Err(format!("{shown} is a folder without a run of `wgpt train`")),
+        Ok(_) => Ok(Kind::Text),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let names: Vec<&str> = presets::PRESETS.iter().map(|(preset, _)| *preset).collect();
+            Err(format!("{shown} is neither a run's folder, nor a text file, nor a preset ({})", names.join(", ")))
+        }
+        Err(e) => Err(format!("{shown} cannot be read: {e}")),
+    }
+}
+
+/// The default preset for a user's text, with a tokenizer that fits it, as `wgpt train --data` has it.
+fn for_text(file: &Path) -> Result<RunConfig> {
+    let mut config = presets::preset(presets::PRESETS[0].0)?;
+    let name = file.to_str().ok_or_else(|| Error::file(file, "this path is not UTF-8, which is required here; a file can be renamed"))?;
+    config.data.files = vec![absolute(name)];
+    config.tokenizer = TokenizerConfig { kind: AUTO.into(), ..TokenizerConfig::default() };
+    Ok(config)
+}
+
+/// Opens the latest checkpoint of a run's folder, or begins to train a preset, on its own text or a given one.
 ///
 /// # Errors
 /// For a damaged run, data that cannot be read, a model that does not fit.
 pub fn open(gpu: &Gpu, what: &Path) -> Result<Opened> {
-    let is_run = checkpoint::any(what);
-    let saved = if is_run { Some(checkpoint::find(what, Which::Latest)?) } else { None };
-    let mut config = match &saved {
-        Some(saved) => checkpoint::read_config(saved)?,
-        None => presets::preset(&what.to_string_lossy())?,
+    let kind = check(what).map_err(Error::usage)?;
+    let saved = if kind == Kind::Run { Some(checkpoint::find(what, Which::Latest)?) } else { None };
+    let mut config = match (&saved, kind) {
+        (Some(saved), _) => checkpoint::read_config(saved)?,
+        (None, Kind::Text) => for_text(what)?,
+        (None, _) => presets::preset(&what.to_string_lossy())?,
     };
     let existing = saved.as_ref().map(checkpoint::read_tokenizer).transpose()?;
     let (tokenizer, corpus) = match presets::embedded(&config.data.files) {
@@ -52,6 +80,7 @@ pub fn open(gpu: &Gpu, what: &Path) -> Result<Opened> {
         None => Corpus::open(&config.data, &config.tokenizer, existing)?,
     };
     if saved.is_none() {
+        config.tokenizer = corpus.tokenizer.clone();
         config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     }
     corpus.check_windows(config.model.seq_len)?;
@@ -65,7 +94,9 @@ pub fn open(gpu: &Gpu, what: &Path) -> Result<Opened> {
         let moments = checkpoint::read_moments(&saved, &pools.table, pools.moments())?;
         block_on(gpu, trainer.restore(&Snapshot { step: meta.step, state: meta.device_state, weights, moments }))?;
     }
-    let name = what.file_name().unwrap_or(what.as_os_str()).to_string_lossy().into_owned();
+    let name = if kind == Kind::Text { what.file_stem() } else { what.file_name() };
+    let name = name.unwrap_or(what.as_os_str()).to_string_lossy().into_owned();
+    let is_run = kind == Kind::Run;
     let history = if is_run { history(what, trainer.step_count())? } else { vec![] };
     Ok(Opened { name, config, tokenizer, corpus, trainer: Rc::new(trainer), bigram, is_run, history })
 }
@@ -133,5 +164,58 @@ pub fn shown(token: &str) -> String {
         " " => "space".into(),
         UNKNOWN => UNMET.into(),
         other => other.trim().chars().take(14).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use wgpt::Request;
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_opened_is_told_from_what_cannot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("run/checkpoints/step-3")).unwrap();
+        fs::create_dir(path("empty")).unwrap();
+        fs::write(path("mine.txt"), "a text").unwrap();
+        assert_eq!(check(&path("run")), Ok(Kind::Run));
+        assert_eq!(check(&path("mine.txt")), Ok(Kind::Text));
+        assert_eq!(check("toy".as_ref()), Ok(Kind::Preset));
+        for (name, said) in [
+            ("empty", "empty is a folder without a run of `wgpt train`"),
+            ("none", "none is neither a run's folder, nor a text file, nor a preset (shakespeare-word, toy"),
+        ] {
+            let problem = check(&path(name)).unwrap_err();
+            assert!(problem.contains(said), "{problem}");
+        }
+        if cfg!(unix) {
+            let problem = check(&path("mine.txt/below")).unwrap_err();
+            assert!(problem.contains("below cannot be read: Not a directory"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_text_gets_a_tokenizer_that_fits_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = pollster::block_on(Gpu::request(&Request::default())).unwrap();
+        let file = folder.path().join("my poems.txt");
+        fs::write(&file, "Ein Text von großen Äpfeln und kleinen Birnen. ".repeat(40)).unwrap();
+        let opened = open(&gpu, &file).unwrap();
+        assert_eq!((opened.name.as_str(), opened.is_run, opened.trainer.step_count()), ("my poems", false, 0));
+        assert_eq!(opened.config.data.files, [file.to_str().unwrap()]);
+        assert_ne!(opened.config.tokenizer.kind, AUTO);
+        let [train, val] = opened.corpus.unknown_shares(&opened.tokenizer).unwrap();
+        assert_eq!((train, val), (0.0, 0.0));
+        // Errors name the file.
+        for (bytes, said) in [(&b"\xff\xfe"[..], "my poems.txt"), (b"", "my poems.txt"), (b"short", "")] {
+            fs::write(&file, bytes).unwrap();
+            let problem = open(&gpu, &file).err().expect("this is no text to train on").to_string();
+            println!("{problem}");
+            assert!(problem.contains(said), "{problem}");
+        }
     }
 }

@@ -51,9 +51,9 @@ struct Written {
 }
 
 impl Saver {
-    /// Saves into `out`, or by default into a folder named after the run or preset; a run is saved beside itself and never overwritten.
+    /// Saves into `out`, or by default into a folder named after the text or preset; a run is saved beside itself and never overwritten.
     pub fn new(what: &Path, opened: &Opened, out: Option<&Path>) -> Saver {
-        let own = if opened.is_run { what.to_path_buf() } else { Path::new(RUNS).join(what) };
+        let own = if opened.is_run { what.to_path_buf() } else { Path::new(RUNS).join(&opened.name) };
         let out = out.map_or(own, Path::to_path_buf);
         Saver { out, folder: None, stage: Stage::Resting, saved: opened.trainer.step_count(), last: None, ended: Instant::now() }
     }
