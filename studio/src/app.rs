@@ -363,3 +363,41 @@ fn save(path: &std::path::Path, image: &egui::ColorImage) -> Result<(), Box<dyn 
     encoder.write_header()?.write_image_data(&rgb)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use eframe::egui::{Pos2, RawInput, Rect};
+    use wgpt::Request;
+
+    use super::*;
+
+    /// A window manager may give the window any size, from one frame to the next. Nothing here renders, so this is the layout alone.
+    #[test]
+    fn the_window_may_have_any_size() {
+        let gpu = pollster::block_on(Gpu::request(&Request::default())).unwrap();
+        let engine = Engine::new(&gpu, "toy".as_ref(), None).unwrap();
+        let mut window = Window::new(engine, wgpu::TextureFormat::Bgra8Unorm, 8.0);
+        window.measure();
+        let ctx = egui::Context::default();
+        style::apply(&ctx);
+        let mut chooser = Chooser::new();
+        let sizes = [(1280, 800), (560, 340), (1, 1), (1120, 680), (400, 900), (3000, 240), (0, 300), (150, 100), (5000, 4000)];
+        for (width, height) in sizes {
+            let screen_rect = Some(Rect::from_min_size(Pos2::ZERO, Vec2::new(width as f32, height as f32)));
+            let mut drawn = 0;
+            // The zoom of a frame takes effect in the next.
+            for _ in 0..3 {
+                let screen_rect = screen_rect.map(|rect| rect / ctx.zoom_factor());
+                let output = ctx.run_ui(RawInput { screen_rect, ..RawInput::default() }, |ui| {
+                    fit(ui.ctx());
+                    let all = ui.max_rect();
+                    window.show(ui, all);
+                    chooser.show(ui.ctx());
+                });
+                drawn = output.shapes.len();
+            }
+            let least = width as f32 >= LEAST[0] / 4.0 && height as f32 >= LEAST[1] / 4.0;
+            assert!(window.error.is_none() && (!least || drawn > 100), "{width}x{height}: {drawn} shapes, {:?}", window.error);
+        }
+    }
+}

@@ -100,7 +100,8 @@ pub fn losses(ui: &egui::Ui, rect: Rect, curve: &Curve, guess: f64, bigram: Opti
         // Below the name of the guess, if that is in the way.
         let (top, named) = (scale.rect.top() + 6.0, scale.at(0.0, guess).y - 8.0);
         let y = if (named - top).abs() < 16.0 { named + 24.0 } else { top };
-        painter.text(Pos2::new(x - 6.0, y), Align2::RIGHT_CENTER, "planned end", font(11.0), QUIET);
+        let (away, align) = if x < left + 76.0 { (6.0, Align2::LEFT_CENTER) } else { (-6.0, Align2::RIGHT_CENTER) };
+        painter.text(Pos2::new(x + away, y), align, "planned end", font(11.0), QUIET);
     }
     let line = |points: &[[f64; 2]]| points.iter().map(|point| scale.at(point[0], point[1])).collect::<Vec<Pos2>>();
     let smooth = line(&curve.smooth);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use eframe::egui::{self, Align, Align2, Layout, Pos2, Rect, RichText, Stroke, Vec2};
 
+use crate::LEAST;
 use crate::attention::{self, Heat};
 use crate::engine::Engine;
 use crate::kernels;
@@ -83,9 +84,13 @@ impl Window {
             || self.error.is_some()
     }
 
-    /// Runs and draws one frame.
+    /// Runs and draws one frame. Where the cards have no room nothing is drawn: in the first frame of a smaller window, before everything is
+    /// scaled down, and in a window smaller than that allows.
     pub fn show(&mut self, ui: &mut egui::Ui, all: Rect) -> Asked {
         self.work();
+        if all.width() < 0.9 * LEAST[0] || all.height() < 0.9 * LEAST[1] {
+            return Asked::Nothing;
+        }
         let area = all.shrink(GAP);
         let (top, rest) = split_y(area, 58.0, 8.0);
         let asked = self.header(ui, top);
