@@ -40,7 +40,7 @@ use output::Output;
 use pipeline_cache::PipelineCache;
 
 #[derive(Debug, Parser)]
-#[command(name = "wgpt", version, about = "Trains and runs GPT-style language models on any GPU that wgpu reaches", after_help = EXAMPLES)]
+#[command(name = "wgpt", version, about = "Trains and runs GPT-style language models on any GPU that wgpu supports", after_help = EXAMPLES)]
 #[command(disable_help_flag = true)]
 struct Cli {
     #[command(flatten)]

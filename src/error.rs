@@ -25,7 +25,7 @@ pub enum Error {
     Limit {
         /// What is too large, with its name: a buffer, a binding, a batch.
         what: String,
-        /// The size that it needs, for people to read: `1.5 GiB`.
+        /// The size that it needs, as text: `1.5 GiB`.
         needed: String,
         /// The largest size that is possible, in the same form.
         allowed: String,
@@ -35,16 +35,16 @@ pub enum Error {
     /// No adapter, or none that fits the request.
     #[error("{0}")]
     Adapter(String),
-    /// The device is gone: every later call on it is this error. Open another, and restore a snapshot or a checkpoint.
+    /// The device was lost: every later call on it returns this error. Open another device and restore a snapshot or a checkpoint.
     #[error("{0}")]
     DeviceLost(String),
-    /// The driver had no memory for an allocation, which was not made; what was made before is whole.
+    /// The driver had no memory for an allocation; earlier allocations are intact.
     #[error("{0}")]
     OutOfMemory(String),
     /// The driver refused a command or a shader, or a call of the system failed.
     #[error("{0}")]
     Device(String),
-    /// A loss or a gradient is not a finite number; no checkpoint was written from it.
+    /// A loss or a gradient is not a finite number; that update was not applied, and no checkpoint contains it.
     #[error("{0}")]
     Diverged(String),
 }
@@ -136,7 +136,7 @@ pub fn shell_path(path: impl AsRef<Path>) -> String {
     if path.as_os_str().as_encoded_bytes().starts_with(b"-") { shell_word(Path::new(".").join(path)) } else { shell_word(path) }
 }
 
-/// A size in bytes for people to read: `147 MiB`, `1.5 GiB`, `512 B`.
+/// A size in bytes as text: `147 MiB`, `1.5 GiB`, `512 B`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = n as f64;

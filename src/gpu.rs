@@ -182,7 +182,7 @@ impl Gpu {
         let alive = self.0.device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok();
         drop(scope.pop());
         if !alive {
-            self.on_lost()(wgpu::DeviceLostReason::Unknown, "it no longer answers".into());
+            self.on_lost()(wgpu::DeviceLostReason::Unknown, "it does not respond".into());
         }
         self.check()
     }
@@ -293,7 +293,7 @@ impl Gpu {
 fn lost(name: &str, reason: wgpu::DeviceLostReason, message: &str) -> String {
     match (message.trim().trim_end_matches('.'), reason) {
         ("", wgpu::DeviceLostReason::Destroyed) => format!("the device {name} was destroyed"),
-        ("", _) => format!("the device {name} was lost, its driver does not say why"),
+        ("", _) => format!("the device {name} was lost; its driver gave no reason"),
         (message, _) => format!("the device {name} was lost ({message})"),
     }
 }
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_loss_without_a_message_is_still_a_sentence() {
         use wgpu::DeviceLostReason::{Destroyed, Unknown};
-        assert_eq!(lost("llvmpipe", Unknown, " "), "the device llvmpipe was lost, its driver does not say why");
+        assert_eq!(lost("llvmpipe", Unknown, " "), "the device llvmpipe was lost; its driver gave no reason");
         assert_eq!(lost("llvmpipe", Destroyed, ""), "the device llvmpipe was destroyed");
         assert_eq!(lost("llvmpipe", Unknown, "Parent device is lost."), "the device llvmpipe was lost (Parent device is lost)");
     }

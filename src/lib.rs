@@ -1,9 +1,9 @@
-//! wgpt trains and runs GPT-style language models with WGSL compute shaders, on any GPU that wgpu reaches (Vulkan, Metal, DX12, WebGPU).
+//! wgpt trains and runs GPT-style language models with WGSL compute shaders, on any GPU that wgpu supports (Vulkan, Metal, DX12, WebGPU).
 //!
-//! An application lends its device with [`Gpu::from_wgpu`], or asks for one with [`Gpu::request`]. A [`Trainer`] trains a model on a
-//! [`Corpus`], a [`Generator`] decodes text from one. Both encode *slices* of their work into the application's own command encoder, each
-//! within a [`Budget`], and never wait; the calls that wait say so, and only the command line prints. The guide, [docs/EMBEDDING.md], shows
-//! each use in a snippet that is compiled.
+//! An application shares its device by [`Gpu::from_wgpu`], or opens one by [`Gpu::request`]. A [`Trainer`] trains a model on a [`Corpus`];
+//! a [`Generator`] generates text with a trained model. Both encode *slices* of their work, each within a [`Budget`], into the application's
+//! command encoder, without blocking. The docs of a call that blocks say that it does. The library prints nothing. The guide,
+//! [docs/EMBEDDING.md], shows each use in a snippet that is compiled.
 //!
 //! # A training step
 //!
@@ -29,9 +29,9 @@
 //!
 //! # Features
 //!
-//! The core (`default-features = false`) is everything except file access: it takes and returns bytes, starts no threads unless asked to,
-//! and builds for the web. `files` adds checkpoints, runs and memory-mapped corpora, `bpe` byte-level BPE, `plot` loss curves; `cli`, the
-//! default, enables all of them and the program.
+//! The core (`default-features = false`) is everything except file access: it takes and returns bytes, starts no threads unless
+//! [`Options::threads`] asks for some, and builds for the web. `files` adds checkpoints, runs and memory-mapped corpora; `bpe` adds
+//! byte-level BPE; `plot` adds loss curves. `cli`, the default, enables all of them and the `wgpt` program.
 //!
 //! # Under the root
 //!
@@ -44,7 +44,7 @@
 #![warn(missing_docs)]
 
 #[cfg(feature = "cli")]
-#[doc(hidden)] // the program's own entry
+#[doc(hidden)] // the `wgpt` program
 pub mod cli;
 mod error;
 #[cfg(feature = "files")]

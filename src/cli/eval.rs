@@ -70,7 +70,7 @@ pub fn run(args: Eval, context: &Context) -> Result<Ended> {
     };
     let found = text.tokens.len();
     if found < 2 {
-        let advice = if args.data.is_some() { "" } else { ", name another text with --data" };
+        let advice = if args.data.is_some() { "" } else { "; name another text with --data" };
         return Err(Error::usage(format!("{} has {found} tokens, at least 2 are needed{advice}", text.name)));
     }
     let bigram_loss = match corpus {
@@ -165,7 +165,7 @@ fn show(loaded: &Loaded, text: &Text, figures: &Figures, context: &Context) -> R
     if unknown > 0 {
         let share = 100.0 * unknown as f64 / text.tokens.len() as f64;
         out.notice(&format!(
-            "note: {share:.1} % of the tokens are {UNKNOWN}; they count as known words, so all figures look better than they are"
+            "note: {share:.1} % of the tokens are {UNKNOWN}; predicting {UNKNOWN} counts as predicting the word, so all figures are too good"
         ));
     }
     Ok(Ended::Done)

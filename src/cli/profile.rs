@@ -34,14 +34,15 @@ Examples:
   wgpt profile --preset shakespeare-char --trace step.json --plot roofline.svg
   wgpt profile --preset gpt2 --set train.grad_accumulation=1 --set train.batch_size=2
   wgpt profile --preset shakespeare-char --against matmul=tile_shared       two variants in one run
-  wgpt profile --preset gpt2 --variant matmul=tile_8x8 --roof 20.1,8.02     with the roof of another run
+  wgpt profile --preset gpt2 --variant matmul=tile_shared --roof 20.1,8.02  with another run's roof
   renderdoccmd capture --working-dir . wgpt profile --preset toy --capture
 
-Steps are real training steps, on random tokens; only the files that --trace and --plot name are written. A trace opens in
-ui.perfetto.dev. The roof is measured in the same run by shaders/probe.wgsl: a copy, and multiply-adds in
-registers. `roof %` is the shortest time the roof allows, divided by the time taken; bytes are what each call must read
-and write at least, so caches can lift a kernel above its roof. The roofs that two runs measure differ by some percent:
-to compare their tables, pass the first run's roof to the second run by --roof.")]
+Steps are real training steps, on random tokens; only the files that --trace and --plot name are written. ui.perfetto.dev displays a trace.
+
+The roof is what the adapter can do at most, measured in the same run: bytes copied and multiply-adds in registers, per second. The column \
+`roof` is the shortest time that the roof allows for a kernel, divided by the time taken. Bytes are what each call must read and write at \
+least; a kernel whose data stays in caches can exceed 100 %. The roofs that two runs measure differ by some percent: to compare their tables, \
+pass the first run's roof to the second run with --roof.")]
 pub struct Profile {
     #[command(flatten)]
     settings: Settings,
@@ -122,15 +123,22 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+/// Size of GPT-2's vocabulary.
+const GPT2_TOKENS: usize = 50_257;
+
 /// Settings as for `train`. If they leave the vocabulary to a tokenizer, its size is that of the given text, or a typical one.
 fn config_of(settings: &Settings) -> Result<RunConfig> {
     let (mut config, _) = settings.fitting(&settings.base()?)?;
+    // Steps on random tokens need no tokenizer, only the size of the vocabulary, so `gpt2` need not name one here.
+    let tokenizer = &mut config.tokenizer;
+    if config.model.vocab_size > 0 && tokenizer.kind == "bpe" && tokenizer.path.is_empty() && tokenizer.max_vocab == 0 {
+        tokenizer.max_vocab = GPT2_TOKENS;
+    }
     config.validate()?;
     if config.model.vocab_size == 0 {
         config.model.vocab_size = match (config.tokenizer.kind.as_str(), config.tokenizer.max_vocab) {
             _ if presets::embedded(&config.data.files).is_none() => corpus(&config, None)?.0.vocab_size(),
             ("character", _) => 77,
-            ("bpe", 0) => 50_257,
             (_, 0) => 7,
             (_, most) => most,
         };
@@ -152,4 +160,17 @@ fn write_files(args: &Profile, gpu: &Gpu, measured: &Measured, out: &Output) -> 
         out.notice(&format!("roofline  {}", path.display()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpt2_needs_no_tokenizer() {
+        let settings = |set: &str| Settings { preset: Some("gpt2".into()), set: vec![set.into()], ..Settings::default() };
+        assert_eq!(config_of(&settings("train.batch_size=2")).unwrap().model.vocab_size, GPT2_TOKENS);
+        assert!(config_of(&settings("tokenizer.kind=sentence")).unwrap_err().to_string().contains("tokenizer.kind is `sentence`"));
+        assert!(config_of(&settings("model.vocab_size=0")).unwrap_err().to_string().contains("tokenizer.max_vocab is 0"));
+    }
 }

@@ -68,7 +68,7 @@ pub fn load(run: Option<&Path>, verify: bool) -> Result<Loaded> {
     let (config, tokenizer) = (checkpoint::read_config(&path)?, checkpoint::read_tokenizer(&path)?);
     if tokenizer.vocab_size() > config.model.vocab_size {
         let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
-        return Err(Error::file(path.path(), format!("its tokenizer has {tokens} tokens, its model only {rows}")));
+        return Err(Error::file(path.path(), format!("its tokenizer has {tokens} tokens, but its model has only {rows} rows for them")));
     }
     let weights = checkpoint::read_weights(&path, &params::table(&config.model))?;
     Ok(Loaded { run, step: meta.step, config, tokenizer, weights, sources: meta.sources })

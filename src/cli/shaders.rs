@@ -23,15 +23,15 @@ use translate::Target;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wgpt shaders                                         all kernels, and which variants this adapter uses
+  wgpt shaders                                    all kernels, and which variants run here
   wgpt shaders matmul attention.forward --json
-  wgpt shaders --target spirv --out spirv              for Radeon GPU Analyzer, spirv-val, spirv-dis, Nsight
-  wgpt shaders matmul --target msl --out metal         for xcrun metal and Xcode
+  wgpt shaders --target spirv --out spirv         for Radeon GPU Analyzer, spirv-val, Nsight
+  wgpt shaders matmul --target msl --out metal    for xcrun metal and Xcode
   rga -s vk-spv-offline -c gfx1100 --isa isa.txt --comp spirv/matmul.forward.tile_shared.spv
   dxc -T cs_6_0 -E forward hlsl/matmul.forward.tile_shared.hlsl    after --target hlsl; also for PIX
 
-Files are named KERNEL.VARIANT and an extension; they are written as a release run compiles them, without
-run-time checks. Bindings keep their numbers in group (descriptor set, space) 0.")]
+Files are named KERNEL.VARIANT and an extension. They have no run-time checks, as in a release build. Bindings keep their numbers, in group \
+(descriptor set, space) 0.")]
 pub struct Shaders {
     /// Only these kernels, or all kernels of these files
     #[arg(value_name = "KERNEL")]

@@ -71,11 +71,11 @@ Examples:
   wgpt train --out runs/mine --resume --steps 4000
   wgpt train --init runs/mine --data other.txt --out runs/tuned --steps 200
 
-Settings come from the preset, then --config, --data, --set and --steps; later ones override earlier ones, and
-a run's config.toml lists them all. Your own text gets a tokenizer that fits it, unless you name a preset or
-tokenizer.kind. The run's folder receives checkpoints, metrics.jsonl, loss.svg and
-loss.png. Ctrl-C stops and saves the run, a second Ctrl-C exits at once. With --json, each line on
-stdout is a record of metrics, and the last one is the result.",
+Settings come from the preset, then --config, --data, --set and --steps; later ones override earlier ones, and a run's config.toml lists \
+them all. Your own text gets a tokenizer that fits it, unless you name a preset or tokenizer.kind.
+
+The run's folder receives checkpoints, metrics.jsonl, loss.svg and loss.png. Ctrl-C stops and saves the run; a second Ctrl-C exits at once. \
+With --json, each line on stdout is a record of metrics, and the last one is the result.",
         presets.join("\n")
     )
 }

@@ -92,8 +92,8 @@ fn warm_up(train: &TrainConfig) -> Option<String> {
     let (last, peak) = (learning_rate(train, steps - 1), train.learning_rate);
     (warm_up >= steps).then(|| {
         format!(
-            "train.warmup_steps = {warm_up} is as long as the run or longer: its last step, {steps}, has a learning rate of {last:.1e}, \
-             not {peak:.1e}; use --set train.warmup_steps={} or more --steps",
+            "train.warmup_steps = {warm_up} is not less than train.steps = {steps}: the learning rate rises to {last:.1e} only, \
+             not to {peak:.1e}; use --set train.warmup_steps={} or more --steps",
             steps / 10
         )
     })
@@ -321,10 +321,7 @@ mod tests {
         let steps = |steps: u64| TrainConfig { steps, ..train.clone() };
         assert_eq!((warm_up(&train), warm_up(&steps(11)), warm_up(&TrainConfig { warmup_steps: 0, ..steps(1) })), (None, None, None));
         let said = warm_up(&steps(10)).unwrap();
-        assert!(
-            said.contains("its last step, 10, has a learning rate of 9.1e-4, not 1.0e-3") && said.contains("warmup_steps=1 "),
-            "{said}"
-        );
+        assert!(said.contains("rises to 9.1e-4 only, not to 1.0e-3") && said.contains("warmup_steps=1 "), "{said}");
         assert_eq!(rate_jumps(&train, &train, 50), "");
         assert_eq!(rate_jumps(&train, &steps(101), 50), "");
         let said = rate_jumps(&train, &steps(200), 100);

@@ -25,16 +25,17 @@ use crate::train::trainer;
 #[command(after_help = "\
 Examples:
   wgpt tune                              the default preset's shapes
-  wgpt tune --preset gpt2 --set train.batch_size=8
+  wgpt tune --preset nanogpt-char --set train.batch_size=8
   wgpt tune --preset toy --out toy.toml  for: wgpt train --preset toy --tuning toy.toml
   wgpt tune --kernel matmul --kernel attention.forward
 
-The file is valid for one adapter, driver and version of the shaders; with any other it is ignored,
-with a notice. By default it is in the user's cache folder ($WGPT_CACHE, $XDG_CACHE_HOME/wgpt or
-~/.cache/wgpt), where train, generate, predict and eval find it. Tuning again adds shapes. Compiling all
-variants takes most of the time: --kernel selects some kernels only. A software driver takes seconds per variant: there a
-variant is skipped if it was 3 times slower than the fastest in a related kernel, such as matmul.forward for matmul.forward_bias;
---kernel with that kernel alone times all its variants.")]
+The file is valid for one adapter, driver and version of the shaders; with any other, a command prints a notice and ignores the file. By \
+default it is in the user's cache folder ($WGPT_CACHE, $XDG_CACHE_HOME/wgpt or ~/.cache/wgpt), where train, generate, predict and eval find \
+it. Tuning again adds shapes to it.
+
+Compiling the variants takes most of the time; --kernel selects some kernels only. With a software driver, which takes seconds per \
+variant, a variant is skipped if it was 3 times slower than the fastest in a related kernel, such as matmul.forward for \
+matmul.forward_bias. To time all variants of a kernel, select it alone with --kernel.")]
 pub struct Tune {
     #[command(flatten)]
     settings: Settings,

@@ -150,7 +150,7 @@ fn remove_left(folder: &Path, names: &[&str]) -> Result<()> {
     }
     let remove = || -> io::Result<()> {
         if !has_only(folder, names)? {
-            return Err(io::Error::other("it holds what this program did not write; move that away"));
+            return Err(io::Error::other("it contains files that this program did not write; move them away"));
         }
         for name in names.iter().chain([&MANIFEST]) {
             let path = folder.join(name);
@@ -239,7 +239,7 @@ mod tests {
         for name in ["../mine", "./a", "a/../../mine", "..", "", "/", mine.to_str().unwrap()] {
             fs::write(&manifest, whole.replace("\"a\"", &serde_json::to_string(name).unwrap())).unwrap();
             let e = Manifest::find(&path).unwrap_err().to_string();
-            assert!(e.contains(&format!("it names `{name}`, which is no file of its folder")), "{e}");
+            assert!(e.contains(&format!("it names `{name}`, which is not in its folder")), "{e}");
             fs::remove_file(path.join("a")).unwrap();
             assert!(!remove_made(&path, "me").unwrap());
             assert_eq!(fs::read(&mine).unwrap(), b"mine");

@@ -63,7 +63,7 @@ impl Manifest {
         // These names become paths of files that are read and removed, so they must not leave the folder.
         let plain = |name: &&String| Path::new(name).file_name() == Some(name.as_ref());
         if let Some(name) = manifest.files.keys().find(|name| !plain(name)) {
-            return Err(Error::file(&path, format!("is damaged: it names `{}`, which is no file of its folder", excerpt(name))));
+            return Err(Error::file(&path, format!("is damaged: it names `{}`, which is not in its folder", excerpt(name))));
         }
         Ok(Some(manifest))
     }

@@ -132,7 +132,7 @@ fn place(path: &Path) -> Result<PathBuf> {
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     match fs::canonicalize(path) {
         Ok(target) if is_link => Ok(target),
-        Err(e) if is_link => Err(Error::file(path, format!("cannot be written: it is a symbolic link to nothing: {e}"))),
+        Err(e) if is_link => Err(Error::file(path, format!("cannot be written: it is a dangling symbolic link: {e}"))),
         _ => Ok(super::parent(path).join(name)),
     }
 }
@@ -238,7 +238,7 @@ mod tests {
         assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
         assert_eq!(fs::read(at("there/file")).unwrap(), b"new");
         symlink("nowhere", at("dangling")).unwrap();
-        assert!(write(&at("dangling"), |_| Ok(())).unwrap_err().to_string().contains("symbolic link to nothing"));
+        assert!(write(&at("dangling"), |_| Ok(())).unwrap_err().to_string().contains("dangling symbolic link"));
 
         // A socket serves as the example for devices and pipes.
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();

@@ -51,7 +51,7 @@ pub fn choose(adapters: &[wgpu::Adapter], request: &Request) -> Result<usize> {
     if adapters.is_empty() {
         let vulkan = matches!(request.backend, None | Some(wgpu::Backend::Vulkan));
         let silent = silent_driver().filter(|_| vulkan).map_or(String::new(), |manifest| {
-            format!("the Vulkan driver of {manifest} is installed but gives none; memory may be short (see `free`, `ulimit -v`); else ")
+            format!("the Vulkan driver of {manifest} is installed but offers no adapter, maybe for lack of memory (see `free`, `ulimit -v`); if not, ")
         });
         return Err(Error::Adapter(format!("no usable GPU adapter found: {silent}{}", how_to_get_one())));
     }
@@ -151,7 +151,7 @@ pub fn how_to_get_one() -> &'static str {
     if cfg!(target_os = "linux") {
         "install your card's Vulkan driver (Mesa for AMD and Intel, NVIDIA's own for NVIDIA), or the software one: apt-get install mesa-vulkan-drivers"
     } else if cfg!(target_os = "windows") {
-        "install your graphics card's driver; Windows 10 and later bring the software adapter WARP"
+        "install your graphics card's driver; Windows 10 and later include the software adapter WARP"
     } else if cfg!(target_os = "macos") {
         "Metal is part of macOS 10.14 and later; a virtual machine may hide it"
     } else {

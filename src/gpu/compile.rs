@@ -72,7 +72,7 @@ impl Plan {
         let launches: u64 = self.dispatches().map(|d| d.grid(gpu, options).launches()).sum();
         let dims_bytes = (launches * ALIGNMENT).max(ALIGNMENT);
         if dims_bytes > gpu.limits().max_buffer_size {
-            return Err(Error::usage(format!("the plan has {launches} launches, more than one buffer can describe")));
+            return Err(Error::usage(format!("the plan has {launches} launches, too many for the one buffer of their `Dims` blocks")));
         }
         let bind_groups = self.dispatches().count() as u64;
         Ok(Needs { layout, dims_bytes, transfer_bytes: Transfer::BYTES, buffers, bind_groups })

@@ -133,7 +133,9 @@ impl<P: Place> Guest<P> {
                 Err(Error::usage("the last slice is not settled: call `Ticket::submitted` after submitting its encoder, or drop both"))
             }
             Fate::Dropped if last.flight.outcome.is_gone() => Ok(()),
-            Fate::Dropped => Err(Error::usage("the ticket of the last slice was dropped and its encoder is still there: drop that too")),
+            Fate::Dropped => {
+                Err(Error::usage("the ticket of the last slice was dropped, but its encoder still exists: drop the encoder too"))
+            }
         }
     }
 

@@ -16,7 +16,7 @@ pub struct Options {
     pub fine: bool,
     /// Number of threads that compile pipelines, including the caller's; 0 and 1 both mean only that one. A browser always uses one.
     pub threads: usize,
-    /// Names of activations that get a buffer of their own and keep their contents between steps, so that others can read them.
+    /// Names of activations that get a buffer of their own and keep their contents between steps, so that an application can read them.
     pub keep: Vec<String>,
     /// Buffers to use for storages of these names instead of new ones, for example the parameters of another plan.
     pub existing: Vec<(String, wgpu::Buffer)>,

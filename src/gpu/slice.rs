@@ -11,7 +11,7 @@ use super::pace::{Pace, Part};
 use super::plan::Phase;
 use super::wait::Signal;
 
-/// How much work an engine may encode in one call. The default has no bound except the number of inputs that may be in flight.
+/// How much work an engine may encode in one call. By default only the number of inputs that may be in flight bounds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// The most dispatches; 0 encodes nothing. A dispatch that was cut when its plan was compiled counts once for each part.
@@ -57,7 +57,7 @@ impl Budget {
 ///
 /// Call [`Ticket::submitted`] after submitting the encoder. Dropping the ticket instead cancels the slice: drop the encoder too, and the
 /// next call encodes the same commands again.
-#[must_use = "a ticket that is dropped takes its slice back: call `submitted` once the encoder was submitted"]
+#[must_use = "dropping a ticket cancels its slice: call `submitted` after submitting the encoder"]
 #[derive(Debug)]
 pub struct Ticket {
     outcome: Arc<Outcome>,
@@ -86,13 +86,13 @@ impl Outcome {
         *self.fate.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Whether the encoder was dropped and never ran. Only for the engine, which holds exactly one reference, once the ticket is gone.
+    /// Whether the encoder was dropped without running. Valid only in the engine, which holds one reference, and after the ticket is gone.
     pub fn is_gone(self: &Arc<Self>) -> bool {
         // This order matters: a callback first sends `done`, then drops its reference.
         Arc::strong_count(self) == 1 && self.done.peek().is_none()
     }
 
-    /// Whether it has not run, and its encoder still exists or is with the device.
+    /// Whether the slice has not run yet but still can: its encoder exists, or was submitted.
     pub fn may_run(self: &Arc<Self>) -> bool {
         self.done.peek().is_none() && !self.is_gone()
     }
@@ -115,7 +115,7 @@ impl Ticket {
         Ticket { outcome: Arc::default(), dispatches: 0, predicted: Duration::ZERO }
     }
 
-    /// Says that the encoder was submitted, or will be before anything else of this engine is.
+    /// Reports that the encoder was submitted. You may call it earlier if you then submit the encoder before any other work of this engine.
     pub fn submitted(self) {
         self.outcome.decide(Fate::Submitted(Instant::now()));
     }

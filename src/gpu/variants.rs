@@ -131,7 +131,7 @@ impl FromStr for Choice {
     fn from_str(text: &str) -> Result<Choice> {
         let form = || {
             let text = excerpt(text);
-            Error::usage(format!("`{text}` chooses nothing: it needs the form KERNEL=VARIANT, as in matmul=tile_shared"))
+            Error::usage(format!("`{text}` is not of the form KERNEL=VARIANT, as in matmul=tile_shared"))
         };
         let (place, variant) = text.split_once('=').ok_or_else(form)?;
         let (kernel, class) = match place.split_once('@') {

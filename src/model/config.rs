@@ -122,7 +122,7 @@ impl ModelConfig {
             self.dropout == 0.0 || self.dropout >= least,
             "model.dropout",
             Shown(self.dropout),
-            format!("needs 0, or at least {least:e}, as the device draws numbers of 32 bits"),
+            format!("needs 0, or at least {least:e}, as the device draws random numbers of 32 bits"),
         )?;
         self.validate_heads()?;
         self.validate_quads()
@@ -182,7 +182,7 @@ impl ModelConfig {
         Ok(ModelConfig { vocab_size, ..self.clone() })
     }
 
-    /// Numbers per attention head, D = C / H.
+    /// Elements per attention head, D = C / H.
     pub fn head_size(&self) -> usize {
         self.d_model / self.n_head.max(1)
     }

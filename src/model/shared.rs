@@ -40,7 +40,7 @@ impl SharedWeights {
     pub(crate) fn lend(&self, gpu: &Gpu, pools: &Pools, options: &Options) -> Result<Options> {
         if !self.gpu.is(gpu) {
             return Err(Error::usage(
-                "the shared weights lie on another device: share them on the trainer's own `Gpu` or a clone of it, or take its snapshot",
+                "the shared weights are on another device: pass the `Gpu` of their owner or a clone of it, or copy the weights by a snapshot",
             ));
         }
         same_cut(&self.slices, &pools.slices)?;

@@ -53,13 +53,13 @@ impl TokenizerConfig {
         if !self.path.is_empty() {
             let made = TokenizerConfig { kind: self.kind.clone(), path: self.path.clone(), ..TokenizerConfig::default() };
             if *self != made {
-                let found = "tokenizer.path loads a finished tokenizer";
-                return usage(format!("{found}: max_vocab and min_count must be 0, punctuation and lower_case false beside it"));
+                let found = "tokenizer.path loads a tokenizer";
+                return usage(format!("{found}: with it, max_vocab and min_count must be 0, punctuation and lower_case must be false"));
             }
             return Ok(());
         }
         if self.punctuation && !["word", AUTO].contains(&kind.as_ref()) {
-            return usage(format!("tokenizer.punctuation is true, which only kind `word` knows; tokenizer.kind is `{kind}`"));
+            return usage(format!("tokenizer.punctuation is true, which only kind `word` supports; tokenizer.kind is `{kind}`"));
         }
         if kind == "bpe" && self.max_vocab < 257 {
             let found = self.max_vocab;

@@ -102,7 +102,7 @@ impl Mapped {
             let whole = HEADER + self.len * self.width;
             return Err(Error::file(
                 &self.path,
-                format!("was cut while it was in use: it has {size} bytes now and had {whole}; restore it"),
+                format!("was truncated while it was in use: it has {size} bytes now and had {whole}; restore it"),
             ));
         }
         let bytes = &self.map[from..to];
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(back, ids[..24_988], "what is left can be read");
         for problem in [store.window(0, 24_989, &mut back), store.window(39_000, 10, &mut back), slice.window(10_000, 10_000, &mut back)] {
             let e = problem.unwrap_err().to_string();
-            assert!(e.contains("a.tokens: was cut while it was in use: it has 50000 bytes now and had 80024"), "{e}");
+            assert!(e.contains("a.tokens: was truncated while it was in use: it has 50000 bytes now and had 80024"), "{e}");
         }
     }
 

@@ -235,7 +235,7 @@ mod tests {
         for (config, part) in [
             (TokenizerConfig { kind: "words".into(), ..base.clone() }, "tokenizer.kind is `words`"),
             (TokenizerConfig { punctuation: true, ..base.clone() }, "tokenizer.punctuation is true"),
-            (TokenizerConfig { path: "x".into(), lower_case: true, ..base.clone() }, "tokenizer.path loads a finished tokenizer"),
+            (TokenizerConfig { path: "x".into(), lower_case: true, ..base.clone() }, "tokenizer.path loads a tokenizer"),
             (TokenizerConfig { path: "x".into(), kind: "word".into(), punctuation: true, ..base.clone() }, "punctuation and lower_case"),
             (TokenizerConfig { max_vocab: 1, ..base.clone() }, "tokenizer.max_vocab is 1"),
             (TokenizerConfig { kind: "bpe".into(), max_vocab: 256, ..base.clone() }, "tokenizer.max_vocab is 256"),

@@ -59,9 +59,9 @@ impl From<Storage> for Dtype {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Updates in all.
+    /// Total number of updates.
     pub steps: u64,
-    /// Sequences that go through the model at once.
+    /// Sequences in one forward and backward pass.
     pub batch_size: usize,
     /// Batches per update: a step sees `batch_size` · `grad_accumulation` sequences.
     pub grad_accumulation: usize,
@@ -83,11 +83,11 @@ pub struct TrainConfig {
     pub beta2: f64,
     /// AdamW adds it to the square root of the second moment; above 0.
     pub eps: f64,
-    /// Applied to matrices; vectors are never decayed.
+    /// AdamW's weight decay of matrices; vectors do not decay.
     pub weight_decay: f64,
     /// The largest Euclidean norm of the whole gradient; 0 turns clipping off.
     pub grad_clip: f64,
-    /// For `sgd` only.
+    /// Momentum of `sgd`; `adamw` does not use it.
     pub momentum: f64,
     /// Seeds the initial weights, the order of the data and dropout.
     pub seed: u64,
@@ -238,8 +238,8 @@ impl RunConfig {
     }
 }
 
-/// Whether `--resume` may change `key` (`section.key`): only if the steps already made stay as they are. Another `train.steps` changes the
-/// learning rate of the steps to come only. The location of `data.files` does not matter either: the contents are compared.
+/// Whether `--resume` may change `key` (`section.key`): it may if the steps already made would be the same. `train.steps` changes only the
+/// learning rate of later steps. `data.files` may name other locations, because the contents of the files are compared.
 pub fn may_change_on_resume(key: &str) -> bool {
     const KEYS: [&str; 7] = [
         "data.files",

@@ -24,7 +24,7 @@ pub fn embedded(files: &[String]) -> Option<&'static str> {
 
 /// Every preset and its purpose, the default first.
 pub const PRESETS: &[(&str, &str)] = &[
-    ("shakespeare-word", "words of Shakespeare, 2 layers of 64: minutes on two CPU cores"),
+    ("shakespeare-word", "words of Shakespeare, 2 layers of 64: half a minute on two CPU cores"),
     ("toy", "a minimal example, two sentences of six words, 1 layer of 16: seconds"),
     ("shakespeare-char", "characters of Shakespeare, nanoGPT's CPU recipe, 4 layers of 128"),
     ("nanogpt-char", "characters, nanoGPT's GPU recipe, 6 layers of 384, dropout"),
@@ -93,7 +93,7 @@ fn toy() -> RunConfig {
     }
 }
 
-/// The default, sized for two CPU cores: Debian 12's own software Vulkan driver trains it in about two and a half minutes. It has few
+/// The default, sized for two CPU cores: Debian 12's own software Vulkan driver trains it in half a minute. It has few
 /// words, few tokens, an untied head (which learns word pairs soonest) and a high learning rate.
 fn shakespeare_word() -> RunConfig {
     RunConfig {

@@ -58,7 +58,10 @@ impl Trained {
     fn checked(self) -> Result<Trained> {
         let (tokens, rows) = (self.tokenizer.vocab_size(), self.config.model.vocab_size);
         if tokens > rows {
-            return Err(Error::file("tokenizer.json", format!("its tokenizer has {tokens} tokens, its model only {rows}")));
+            return Err(Error::file(
+                "tokenizer.json",
+                format!("its tokenizer has {tokens} tokens, but its model has only {rows} rows for them"),
+            ));
         }
         Ok(self)
     }

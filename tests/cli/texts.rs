@@ -178,7 +178,7 @@ fn small_vocabularies_long_warm_ups_and_bent_schedules() {
         "--set=model.seq_len=8",
     ];
     let done = folder.run(&[&train[..], &["--set=train.warmup_steps=4"]].concat());
-    assert!(done.code == 0 && done.stderr.contains("WARNING   train.warmup_steps = 4 is as long as the run"), "{done:?}");
+    assert!(done.code == 0 && done.stderr.contains("WARNING   train.warmup_steps = 4 is not less than train.steps = "), "{done:?}");
     // Three tokens: a, b and <UNK>.
     assert_eq!(folder.ok(&["predict", "ab"]).lines().count(), 3);
     folder.refused(2, &["predict", "ab", "--top=5"], &["--top 5: needs 1 to 3"]);

@@ -119,7 +119,7 @@ fn a_driver_that_fails_is_named() {
     let mut command = folder.command(&["devices", "--backend=vulkan"]);
     let command = command.env("VK_DRIVER_FILES", "icd.json").env("VK_ICD_FILENAMES", "icd.json");
     let done = Done::from(command.output().unwrap());
-    done.assert_refused(1, &["icd.json"], &["the Vulkan driver of icd.json is installed but gives none", "memory may be short"]);
+    done.assert_refused(1, &["icd.json"], &["the Vulkan driver of icd.json is installed but offers no adapter", "lack of memory"]);
 }
 
 /// Without the variable some drivers complain on stderr, but `--quiet` and the single line of an error must hold for their output too.

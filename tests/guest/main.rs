@@ -329,7 +329,7 @@ fn a_lost_device_is_an_error_value() {
     generator.advance(Budget::default()).unwrap();
     own.device().destroy();
     let lost = |result: Result<(), Error>| match result {
-        Err(Error::DeviceLost(said)) => assert!(said.contains(" was lost (it no longer answers)"), "{said}"),
+        Err(Error::DeviceLost(said)) => assert!(said.contains(" was lost (it does not respond)"), "{said}"),
         other => panic!("{other:?}"),
     };
     // The first call that notices, with work in flight, reports the loss.

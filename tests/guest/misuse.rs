@@ -50,7 +50,7 @@ fn a_ticket_that_is_kept() {
         usage(evaluate(&mut trainer.session, &data, 1, &|| false), said);
         assert!(trainer.poll().unwrap().is_none());
         drop(ticket);
-        let said = "the ticket of the last slice was dropped and its encoder is still there";
+        let said = "the ticket of the last slice was dropped, but its encoder still exists";
         usage(trainer.encode(&mut encoder(), &data, budget).map(drop), said);
         usage(trainer.step(&data, false, &|| false), said);
         usage(evaluate(&mut trainer.session, &data, 1, &|| false), said);
@@ -250,7 +250,7 @@ fn tickets_of_a_generator() {
         // Kept, then dropped while its encoder exists.
         let (first, ticket) = slice(&mut generator);
         let mut ticket = Some(ticket);
-        for said in ["the last slice is not settled", "its encoder is still there"] {
+        for said in ["the last slice is not settled", "its encoder still exists"] {
             usage(generator.encode(&mut encoder(), budget).map(drop), said);
             usage(generator.advance(budget), said);
             usage(generator.begin(&ids, &sampling, 6), said);

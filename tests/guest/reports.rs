@@ -47,7 +47,7 @@ fn no_snapshot_while_a_host_may_submit() {
     usage(block_on(gpu(), trainer.restore(&snapshot)), "the last slice is not settled");
     usage(trainer.finish(), "the last slice is not settled");
     drop(ticket);
-    usage(block_on(gpu(), trainer.snapshot()), "its encoder is still there");
+    usage(block_on(gpu(), trainer.snapshot()), "its encoder still exists");
     drop(encoder);
     assert!(block_on(gpu(), trainer.snapshot()).unwrap().weights == snapshot.weights);
     block_on(gpu(), trainer.restore(&snapshot)).unwrap();
