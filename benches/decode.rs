@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use cpu_time::ProcessTime;
 use wgpt::low_level::gpu::run::Runner;
-use wgpt::low_level::model::config::Position;
-use wgpt::low_level::model::decode::{Decoder, SAMPLE, TOKEN};
+use wgpt::low_level::model::config::PositionEncoding;
+use wgpt::low_level::model::decode::{DecodeModel, SAMPLE, TOKEN};
 use wgpt::low_level::model::session::Session;
 use wgpt::low_level::model::{Model, PREDICT, params};
 use wgpt::low_level::ops::step::Step;
@@ -67,7 +67,7 @@ fn main() {
 
 /// Prints the time of one token by kernel: runs each of its commands alone, many times in a row, with an empty cache.
 fn kernels(gpu: &Gpu, config: &ModelConfig) {
-    let decoder = Decoder::new(config, gpu.limits()).expect("a plan");
+    let decoder = DecodeModel::new(config, gpu.limits()).expect("a plan");
     let compiled = block_on(gpu, decoder.plan.compile(gpu, &Options::default())).expect("a compiled plan");
     println!("{} dispatches a token", compiled.phase(TOKEN).len() + compiled.phase(SAMPLE).len());
     let mut runner = Runner::new(gpu);
@@ -105,7 +105,7 @@ fn config(name: &str) -> ModelConfig {
         d_model: value("d"),
         seq_len: value("ctx"),
         vocab_size: value("vocab"),
-        position: Position::Learned,
+        position: PositionEncoding::Learned,
         tied_head: false,
         ..ModelConfig::default()
     }

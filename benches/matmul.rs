@@ -12,7 +12,7 @@ use std::time::Instant;
 use cpu_time::ProcessTime;
 use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::gpu::compile::Compiled;
-use wgpt::low_level::gpu::kernel::{Source, Variant};
+use wgpt::low_level::gpu::kernel::{KernelSource, Variant};
 use wgpt::low_level::gpu::plan::{Phase, Plan};
 use wgpt::low_level::gpu::run::Runner;
 use wgpt::low_level::gpu::tensor::{Dtype, Tensor};
@@ -88,7 +88,7 @@ fn asked() -> Vec<String> {
 }
 
 /// The matrix products, with the tiles in the given files added to their own variants, so that trying a tile needs no rebuild.
-fn source() -> &'static Source {
+fn source() -> &'static KernelSource {
     let leaked = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     let of_file = |path: &String| {
         let text = leaked(std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}")));
@@ -99,11 +99,11 @@ fn source() -> &'static Source {
     };
     let files: Vec<Variant> = asked().iter().filter(|arg| arg.ends_with(".wgsl")).map(of_file).collect();
     let variants = files.into_iter().chain(SOURCE.variants.iter().copied()).collect::<Vec<_>>();
-    Box::leak(Box::new(Source { variants: variants.leak(), ..SOURCE }))
+    Box::leak(Box::new(KernelSource { variants: variants.leak(), ..SOURCE }))
 }
 
 /// The variants that run here; if some were named, only those.
-fn variants(source: &'static Source, gpu: &Gpu) -> Vec<&'static str> {
+fn variants(source: &'static KernelSource, gpu: &Gpu) -> Vec<&'static str> {
     let asked = asked();
     let is_asked = |name: &str| asked.iter().any(|other| other == name || other.ends_with(&format!("{name}.wgsl")));
     let able = source.variants.iter().filter(|variant| (variant.runs)(gpu.traits())).map(|variant| variant.name);
@@ -111,7 +111,7 @@ fn variants(source: &'static Source, gpu: &Gpu) -> Vec<&'static str> {
 }
 
 /// y = x · Wᵀ, once.
-fn plan(source: &'static Source, [rows, cols, inner]: [usize; 3]) -> (Plan, [Tensor; 3]) {
+fn plan(source: &'static KernelSource, [rows, cols, inner]: [usize; 3]) -> (Plan, [Tensor; 3]) {
     let mut plan = Plan::new();
     let matmul = Matmul::with_source(source, Dtype::F32);
     let x = plan.kept("x", &[rows, inner], Dtype::F32, "inputs");

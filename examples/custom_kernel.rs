@@ -3,14 +3,14 @@
 //!     cargo run --release --example custom_kernel
 
 use wgpt::low_level::gpu::extent::Extent;
-use wgpt::low_level::gpu::kernel::{KernelFile, SINGLE, Source};
+use wgpt::low_level::gpu::kernel::{KernelFile, KernelSource, SINGLE};
 use wgpt::low_level::gpu::plan::{Phase, Plan};
 use wgpt::low_level::gpu::profile::Profiler;
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::{Gpu, Options, Request, block_on};
 
 /// Squared ReLU, y = max(0, x)² (So et al. 2021, Primer). An operation of the engine has this text in a file of `shaders/`.
-const SOURCE: Source = Source { file: "squared_relu", text: TEXT, shared: &[], variants: SINGLE };
+const SOURCE: KernelSource = KernelSource { file: "squared_relu", text: TEXT, shared: &[], variants: SINGLE };
 
 const TEXT: &str = "
 struct Dims {

@@ -46,7 +46,7 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const EXAMPLES: &str = "\
@@ -75,7 +75,7 @@ struct Global {
     backend: Option<Backend>,
     /// `baseline` uses only what every WebGPU device supports
     #[arg(long, global = true, value_name = "SET")]
-    limits: Option<Limits>,
+    limits: Option<LimitsArg>,
     /// Read a checkpoint's files without verifying their checksums: for files that you edited on purpose
     #[arg(long, global = true)]
     no_verify: bool,
@@ -100,12 +100,12 @@ enum Backend {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Limits {
+enum LimitsArg {
     Baseline,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     Train(train_config::Train),
     Predict(predict::Predict),
     Generate(generate::Generate),
@@ -141,7 +141,7 @@ impl Context {
             Backend::Dx12 => wgpu::Backend::Dx12,
             Backend::Gl => wgpu::Backend::Gl,
         });
-        let baseline = matches!(global.limits, Some(Limits::Baseline));
+        let baseline = matches!(global.limits, Some(LimitsArg::Baseline));
         let request = Request { adapter: global.adapter, backend, baseline, timestamps: false, experimental: false };
         Context { request, out: Output::new(global.json, global.quiet), pipelines: OnceCell::new(), verify: !global.no_verify }
     }
@@ -180,15 +180,15 @@ pub fn main() -> ExitCode {
     };
     let context = Context::new(global);
     let ended = match command {
-        Command::Train(args) => train::run(args, &context),
-        Command::Predict(args) => predict::run(args, &context),
-        Command::Generate(args) => generate::run(args, &context),
-        Command::Eval(args) => eval::run(args, &context),
-        Command::Tokenizer(args) => tokenizer::run(args, &context),
-        Command::Profile(args) => profile::run(args, &context),
-        Command::Devices(args) => devices::run(args, &context),
-        Command::Tune(args) => tune::run(args, &context),
-        Command::Shaders(args) => shaders::run(args, &context),
+        CliCommand::Train(args) => train::run(args, &context),
+        CliCommand::Predict(args) => predict::run(args, &context),
+        CliCommand::Generate(args) => generate::run(args, &context),
+        CliCommand::Eval(args) => eval::run(args, &context),
+        CliCommand::Tokenizer(args) => tokenizer::run(args, &context),
+        CliCommand::Profile(args) => profile::run(args, &context),
+        CliCommand::Devices(args) => devices::run(args, &context),
+        CliCommand::Tune(args) => tune::run(args, &context),
+        CliCommand::Shaders(args) => shaders::run(args, &context),
     };
     if ended.is_ok() {
         context.save_pipelines();

@@ -19,7 +19,7 @@ use crate::gpu::options::Options;
 use crate::gpu::slice::Budget;
 use crate::gpu::slots::Readback;
 use crate::gpu::wait::{self, block_on};
-use crate::model::decode::Decoder;
+use crate::model::decode::DecodeModel;
 use crate::model::numbers::need;
 use crate::model::numbers::{Number, Shown};
 use crate::model::shared::SharedWeights;
@@ -35,9 +35,9 @@ const PIECE: Duration = Duration::from_millis(100);
 pub struct Generator {
     gpu: Gpu,
     /// The recorded decoding plan, with its tensors and the config of the model.
-    pub decoder: Decoder,
+    pub decoder: DecodeModel,
     compiled: Compiled,
-    guest: Guest<Place>,
+    guest: Guest<DecodeProgress>,
     readback: Readback,
     /// Readback of the logits, created when they are first requested.
     logits: Option<Readback>,
@@ -58,7 +58,7 @@ pub struct Generator {
 
 /// The state of decoding between two passes.
 #[derive(Debug, Clone, Default)]
-struct Place {
+struct DecodeProgress {
     /// The token of the sequence at which the context begins, and how many tokens the caches hold from there.
     window: usize,
     cached: usize,
@@ -139,11 +139,11 @@ impl Generator {
     /// Compiles a model for one sequence and writes its weights, given in the parameter table's order.
     ///
     /// # Errors
-    /// As [`Decoder::new`], [`Error::Usage`] for weights of another model, and [`Error::Device`] when the driver refuses.
+    /// As [`DecodeModel::new`], [`Error::Usage`] for weights of another model, and [`Error::Device`] when the driver refuses.
     pub async fn new(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>], options: &Options) -> Result<Generator> {
         config.validate()?;
         params::check(&params::table(config), "weights", weights)?;
-        let generator = Generator::compile(gpu, Decoder::new(config, gpu.limits())?, options).await?;
+        let generator = Generator::compile(gpu, DecodeModel::new(config, gpu.limits())?, options).await?;
         generator.decoder.write_weights(&generator.compiled, weights).await?;
         Ok(generator)
     }
@@ -154,7 +154,7 @@ impl Generator {
     /// # Errors
     /// As [`Generator::new`], and [`Error::Usage`] for weights on a `Gpu` that is not a clone of this one.
     pub async fn sharing(gpu: &Gpu, weights: &SharedWeights, options: &Options) -> Result<Generator> {
-        let decoder = Decoder::new(weights.config(), gpu.limits())?;
+        let decoder = DecodeModel::new(weights.config(), gpu.limits())?;
         let options = weights.lend(gpu, &decoder.pools, options)?;
         Generator::compile(gpu, decoder, &options).await
     }
@@ -173,9 +173,9 @@ impl Generator {
         self.decoder.write_weights(&self.compiled, weights).await
     }
 
-    async fn compile(gpu: &Gpu, decoder: Decoder, options: &Options) -> Result<Generator> {
+    async fn compile(gpu: &Gpu, decoder: DecodeModel, options: &Options) -> Result<Generator> {
         let compiled = decoder.plan.compile(gpu, options).await?;
-        let guest = Guest::new(gpu, &decoder.feed.cursor, decoder.feed.down, Place::default()).await?;
+        let guest = Guest::new(gpu, &decoder.feed.cursor, decoder.feed.down, DecodeProgress::default()).await?;
         let readback = Readback::new(gpu, decoder.feed.bytes).await?;
         if let Some(frequencies) = &decoder.feed.frequencies {
             compiled.write(frequencies, &position::frequencies(decoder.config.d_model)).await?;
@@ -202,9 +202,9 @@ impl Generator {
     /// The bytes that [`Generator::new`] will allocate, computed without allocating.
     ///
     /// # Errors
-    /// As [`Decoder::new`], and [`Error::Limit`] for what the adapter does not allow.
+    /// As [`DecodeModel::new`], and [`Error::Limit`] for what the adapter does not allow.
     pub fn memory(gpu: &Gpu, config: &ModelConfig, options: &Options) -> Result<u64> {
-        needs(gpu, &Decoder::new(config, gpu.limits())?, options)
+        needs(gpu, &DecodeModel::new(config, gpu.limits())?, options)
     }
 
     /// The bytes that [`Generator::sharing`] will allocate, computed without allocating. The weights are already resident.
@@ -212,7 +212,7 @@ impl Generator {
     /// # Errors
     /// As [`Generator::memory`] and [`Generator::sharing`].
     pub fn memory_sharing(gpu: &Gpu, weights: &SharedWeights, options: &Options) -> Result<u64> {
-        let decoder = Decoder::new(weights.config(), gpu.limits())?;
+        let decoder = DecodeModel::new(weights.config(), gpu.limits())?;
         needs(gpu, &decoder, &weights.lend(gpu, &decoder.pools, options)?)
     }
 
@@ -334,9 +334,9 @@ impl Generator {
 }
 
 /// Bytes of everything that a generator allocates.
-fn needs(gpu: &Gpu, decoder: &Decoder, options: &Options) -> Result<u64> {
+fn needs(gpu: &Gpu, decoder: &DecodeModel, options: &Options) -> Result<u64> {
     let needs = decoder.plan.needs(gpu, options)?;
-    Ok(needs.total() + Guest::<Place>::needs(gpu, decoder.feed.down).0 + decoder.feed.bytes)
+    Ok(needs.total() + Guest::<DecodeProgress>::needs(gpu, decoder.feed.down).0 + decoder.feed.bytes)
 }
 
 fn diverged(id: usize) -> Error {

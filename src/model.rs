@@ -24,7 +24,7 @@ pub mod view;
 
 pub use config::ModelConfig;
 use params::Weights;
-use recorder::{Context, Recorder};
+use recorder::{KeyValues, Recorder};
 
 use crate::error::{Error, Result, bytes};
 use crate::gpu::plan::{Phase, Plan};
@@ -160,7 +160,7 @@ impl Model {
     ) -> (Recorder<'_>, &mut Plan, &pools::Pools, &inputs::Inputs, &Tensor) {
         let Model { config, plan, inputs, pools, records, ops, .. } = self;
         let (step, frequencies, largest_binding) = (&inputs.step, inputs.frequencies.as_ref(), limits.max_storage_buffer_binding_size);
-        let recorder = Recorder { ops, config, step, frequencies, context: Context::Sequences, batch, dtype, largest_binding };
+        let recorder = Recorder { ops, config, step, frequencies, context: KeyValues::Sequences, batch, dtype, largest_binding };
         (recorder, plan, pools, inputs, records)
     }
 

@@ -27,12 +27,12 @@ pub mod token_embedding;
 
 use crate::error::{Error, Result, excerpt};
 use crate::gpu::Traits;
-use crate::gpu::kernel::{KernelFile, Source, Variant};
+use crate::gpu::kernel::{KernelFile, KernelSource, Variant};
 use crate::gpu::tensor::Dtype;
 use crate::gpu::variants::Choice;
 
 /// Every WGSL file with its variants.
-pub const SOURCES: &[&Source] = &[
+pub const SOURCES: &[&KernelSource] = &[
     &adamw::SOURCE,
     &attention::SOURCE,
     &attention_map::SOURCE,
@@ -137,13 +137,13 @@ pub fn storage(activations: Dtype) -> &'static str {
 }
 
 /// All texts of a file: its own, the shared ones appended to every variant, and those of the variants.
-fn texts(source: &'static Source) -> impl Iterator<Item = &'static str> {
+fn texts(source: &'static KernelSource) -> impl Iterator<Item = &'static str> {
     [source.text].into_iter().chain(source.shared.iter().copied()).chain(source.variants.iter().map(|variant| variant.text))
 }
 
 /// Every variant of a file in a module of its own, with the constants that its text uses: the size of an attention head, the element type
 /// of activations.
-pub fn load(source: &'static Source, head_size: usize, activations: Dtype) -> KernelFile {
+pub fn load(source: &'static KernelSource, head_size: usize, activations: Dtype) -> KernelFile {
     let asks = |name: &str| texts(source).any(|text| text.contains(name));
     let size = if asks("HEAD_SIZE") { format!("const HEAD_SIZE: u32 = {head_size}u;\n") } else { String::new() };
     let store = if asks("Quad") { storage(activations) } else { "" };
@@ -174,7 +174,7 @@ pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
 /// A hash (FNV-1a) of the WGSL text of all kernels in all variants: timings are valid for this text only.
 pub fn fingerprint() -> u64 {
     let storages = [Dtype::F32, Dtype::Bf16].map(storage);
-    let named = |source: &&'static Source| {
+    let named = |source: &&'static KernelSource| {
         let names = source.variants.iter().map(|variant| variant.name);
         [source.file].into_iter().chain(names).chain(texts(source)).collect::<Vec<_>>()
     };

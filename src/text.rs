@@ -49,7 +49,7 @@ pub use pieces::text_from_bytes;
 #[cfg(feature = "files")]
 pub use reader::{TextReader, read_text};
 #[cfg(feature = "files")]
-pub use source::{Source, absolute};
+pub use source::{TextSource, absolute};
 pub use store::TokenStore;
 #[cfg(feature = "files")]
 pub use token_file::{encode_file_to_tokens, write_tokens};

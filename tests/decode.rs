@@ -3,13 +3,14 @@
 mod common;
 
 use common::gpu;
-use wgpt::low_level::model::config::{Activation, Norm, Position};
+use wgpt::low_level::model::config::{Norm, PositionEncoding};
 use wgpt::low_level::model::session::Session;
 use wgpt::low_level::model::{Model, PREDICT, params};
+use wgpt::low_level::ops::matmul::Activation;
 use wgpt::low_level::ops::step::Step;
 use wgpt::low_level::reference::finite_diff;
 use wgpt::low_level::text::TokenStore;
-use wgpt::low_level::train::config::Storage;
+use wgpt::low_level::train::config::StorageDtype;
 use wgpt::phases::FORWARD;
 use wgpt::{Error, Generator, Gpu, ModelConfig, Options, Request, RunConfig, Sampling, TrainConfig, Trainer, block_on, presets};
 
@@ -95,7 +96,7 @@ fn drawn(generator: &mut Generator, prompt: &[u32], sampling: &Sampling, count: 
 
 #[test]
 fn greedy_tokens_are_those_without_a_cache() {
-    let learned = ModelConfig { position: Position::Learned, ..small() };
+    let learned = ModelConfig { position: PositionEncoding::Learned, ..small() };
     let cases = [
         ("default", small()),
         ("learned positions", learned.clone()),
@@ -118,7 +119,7 @@ fn greedy_tokens_are_those_without_a_cache() {
 /// Prompts longer than one prefill, and more tokens than the ring holds.
 #[test]
 fn long_prompts_and_many_tokens() {
-    let config = ModelConfig { seq_len: 150, position: Position::Learned, ..small() };
+    let config = ModelConfig { seq_len: 150, position: PositionEncoding::Learned, ..small() };
     let (mut plain, mut cached) = (Plain::new(&config), generator(&config));
     assert!(cached.decoder.chunk() < 65, "{}", cached.decoder.chunk());
     for (length, count) in [(1, 149), (63, 3), (64, 3), (65, 3), (131, 40)] {
@@ -135,10 +136,10 @@ fn long_prompts_and_many_tokens() {
 /// Records a plan with tables split in parts, and decodes with a vocabulary that is no multiple of 4.
 #[test]
 fn split_tables() {
-    let config = ModelConfig { vocab_size: 101, position: Position::Learned, ..small() };
+    let config = ModelConfig { vocab_size: 101, position: PositionEncoding::Learned, ..small() };
     let mut cached = generator(&config);
     let limits = wgpu::Limits { max_storage_buffer_binding_size: 4096, ..wgpu::Limits::default() };
-    let plan = wgpt::low_level::model::decode::Decoder::new(&config, &limits).unwrap();
+    let plan = wgpt::low_level::model::decode::DecodeModel::new(&config, &limits).unwrap();
     assert!(plan.pools.weights("wte").len() > 1);
     let want = Plain::new(&config).greedy(&[1, 2, 3], 9);
     assert_eq!(drawn(&mut cached, &[1, 2, 3], &Sampling::greedy(), 9, 64), want);
@@ -179,7 +180,7 @@ fn what_cannot_be_is_refused() {
     assert!(said(block_on(gpu(), cached.forbid(&[99]))).contains("99 is out of range"));
     assert!(said(block_on(gpu(), cached.forbid(&ids_below(37)))).contains("at least one must be left"));
     let odd = ModelConfig { d_model: 10, ..small() };
-    assert!(said(wgpt::low_level::model::decode::Decoder::new(&odd, gpu().limits()).map(drop)).contains("d_model"));
+    assert!(said(wgpt::low_level::model::decode::DecodeModel::new(&odd, gpu().limits()).map(drop)).contains("d_model"));
 }
 
 fn ids_below(end: u32) -> Vec<u32> {
@@ -202,10 +203,10 @@ fn logits_that_are_not_finite() {
 /// A generator that borrows a trainer's weights, of either element type, agrees with one on its snapshot.
 #[test]
 fn weights_in_place_are_those_of_a_snapshot() {
-    for storage in [Storage::F32, Storage::Bf16] {
+    for storage in [StorageDtype::F32, StorageDtype::Bf16] {
         for tied_head in [true, false] {
             // No table is a whole number of slices, in f32 or in bf16.
-            let model = ModelConfig { d_model: 24, tied_head, position: Position::Learned, dropout: 0.1, ..small() };
+            let model = ModelConfig { d_model: 24, tied_head, position: PositionEncoding::Learned, dropout: 0.1, ..small() };
             let train = TrainConfig { batch_size: 2, warmup_steps: 0, learning_rate: 0.02, storage, ..TrainConfig::default() };
             let config = RunConfig { model: model.clone(), train, ..presets::preset("toy").unwrap() };
             let store = TokenStore::from_ids(ids(400, model.vocab_size));

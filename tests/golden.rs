@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use common::gpu;
 use safetensors::SafeTensors;
-use wgpt::low_level::model::config::Position;
+use wgpt::low_level::model::config::PositionEncoding;
 use wgpt::low_level::model::params::Param;
 use wgpt::low_level::reference;
 use wgpt::{DataConfig, Generator, ModelConfig, Options, RunConfig, Sampling, TokenizerConfig, TrainConfig, Trainer, block_on};
@@ -27,7 +27,15 @@ fn numbers(value: &serde_json::Value) -> Vec<f64> {
 
 /// The checkpoint's shape: dropout 0, tied head, tanh-GELU, learned positions.
 fn model() -> ModelConfig {
-    ModelConfig { n_layer: 2, n_head: 4, d_model: 32, seq_len: 64, vocab_size: 512, position: Position::Learned, ..ModelConfig::default() }
+    ModelConfig {
+        n_layer: 2,
+        n_head: 4,
+        d_model: 32,
+        seq_len: 64,
+        vocab_size: 512,
+        position: PositionEncoding::Learned,
+        ..ModelConfig::default()
+    }
 }
 
 /// A Hugging Face GPT-2 file converted to our names and layout: its Conv1D weights are stored (in, out).

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use common::gpu;
 use wgpt::low_level::gpu::tensor::Dtype;
-use wgpt::low_level::model::config::{Activation, Norm, Position};
+use wgpt::low_level::model::config::{Norm, PositionEncoding};
 use wgpt::low_level::model::session::Session;
 use wgpt::low_level::model::{Model, params};
+use wgpt::low_level::ops::matmul::Activation;
 use wgpt::low_level::ops::step::Step;
 use wgpt::low_level::reference::finite_diff;
 use wgpt::low_level::reference::model::{ModelShape, loss};
 use wgpt::low_level::text::{TokenStore, sorted_order};
-use wgpt::low_level::train::config::Storage;
+use wgpt::low_level::train::config::StorageDtype;
 use wgpt::low_level::train::evaluate;
 use wgpt::low_level::train::evaluate::{eval_batches, evaluate_shown};
 use wgpt::low_level::train::trainer::record;
@@ -37,7 +38,7 @@ fn twin(config: &ModelConfig) -> ModelShape {
         vocab: config.vocab_size,
         activation_gelu: config.activation == Activation::Gelu,
         post_norm: config.norm == Norm::Post,
-        sinusoidal: config.position == Position::Sinusoidal,
+        sinusoidal: config.position == PositionEncoding::Sinusoidal,
         bias: config.bias,
         tied: config.tied_head,
         eps: 1e-5,
@@ -104,7 +105,7 @@ fn proves(name: &str, config: &ModelConfig, batch: usize, limits: &wgpu::Limits)
 fn every_option_has_the_right_gradient() {
     let default = wgpu::Limits::default();
     proves("default", &small(), 3, &default);
-    proves("learned positions", &ModelConfig { position: Position::Learned, ..small() }, 2, &default);
+    proves("learned positions", &ModelConfig { position: PositionEncoding::Learned, ..small() }, 2, &default);
     proves("relu", &ModelConfig { activation: Activation::Relu, ..small() }, 2, &default);
     proves("no biases", &ModelConfig { bias: false, ..small() }, 2, &default);
     proves("untied head", &ModelConfig { tied_head: false, ..small() }, 2, &default);
@@ -195,8 +196,8 @@ fn bf16_is_close_to_f32() {
             let model = ModelConfig { d_model: 32, n_head: 4, d_ff: 64, seq_len: 24, vocab_size: 61, norm, tied_head, ..small() };
             let of = |storage| run_config(model.clone(), TrainConfig { batch_size: 4, storage, ..TrainConfig::default() });
             let (inputs, targets) = (ids(96, 61, 1), ids(96, 61, 2));
-            let (loss, gradient) = first_step(&of(Storage::F32), &inputs, &targets);
-            let (loss_16, gradient_16) = first_step(&of(Storage::Bf16), &inputs, &targets);
+            let (loss, gradient) = first_step(&of(StorageDtype::F32), &inputs, &targets);
+            let (loss_16, gradient_16) = first_step(&of(StorageDtype::Bf16), &inputs, &targets);
             assert!((loss - loss_16).abs() < 5e-3 && loss != loss_16, "{norm:?}: loss {loss} in f32, {loss_16} in bf16");
             let norm_of = |list: &[f64]| list.iter().map(|x| x * x).sum::<f64>().sqrt();
             let apart: Vec<f64> = gradient.iter().zip(&gradient_16).map(|(a, b)| a - b).collect();
@@ -209,7 +210,7 @@ fn bf16_is_close_to_f32() {
 /// The norm over several tiles of 16,384 gradients is that of all of them, for both element types.
 #[test]
 fn the_norm_is_of_every_gradient() {
-    for storage in [Storage::F32, Storage::Bf16] {
+    for storage in [StorageDtype::F32, StorageDtype::Bf16] {
         let model = ModelConfig { d_model: 80, n_head: 4, d_ff: 96, vocab_size: 1021, ..small() };
         let count = model.parameters();
         assert!(count > 2 * 65_536, "{count} parameters");
@@ -238,7 +239,7 @@ fn bf16_halves_the_activations() {
         let class = |name: &str| classes.iter().filter(|(class, _)| *class == name).map(|(_, bytes)| *bytes).sum::<u64>();
         (class("activations"), class("statistics"), class("weights"))
     };
-    let (whole, half) = (of(Storage::F32), of(Storage::Bf16));
+    let (whole, half) = (of(StorageDtype::F32), of(StorageDtype::Bf16));
     assert!(2 * half.0 <= whole.0, "activations take {} bytes in f32, {} in bf16", whole.0, half.0);
     assert!(20 * half.1 <= half.0 + whole.1, "statistics take {} bytes beside {}", half.1, half.0);
     assert!(half.2 > whole.2 && 2 * half.2 <= 3 * whole.2 + 4096, "weights with their copy take {} bytes, {} without", half.2, whole.2);
@@ -247,7 +248,8 @@ fn bf16_halves_the_activations() {
 /// Evaluation reads the weights of the last update, and evaluations between steps do not change the steps.
 #[test]
 fn bf16_copies_are_of_the_last_update() {
-    let config = run_config(small(), TrainConfig { batch_size: 2, grad_accumulation: 2, storage: Storage::Bf16, ..TrainConfig::default() });
+    let config =
+        run_config(small(), TrainConfig { batch_size: 2, grad_accumulation: 2, storage: StorageDtype::Bf16, ..TrainConfig::default() });
     let alone = trained(&config, &Options::default(), 6);
     let mut trainer = trained(&config, &Options::default(), 3);
     let store = TokenStore::from_ids(ids(43, 11, 9));

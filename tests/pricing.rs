@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use wgpt::Result;
 use wgpt::low_level::gpu::memory::layout;
-use wgpt::low_level::model::config::{MAX_LAYERS, Position};
+use wgpt::low_level::model::config::{MAX_LAYERS, PositionEncoding};
 use wgpt::low_level::model::session::Memory;
 use wgpt::low_level::train::trainer::record;
 use wgpt::{Gpu, ModelConfig, Options, RunConfig, TrainConfig, Trainer, presets};
@@ -82,7 +82,7 @@ fn gpt3() -> ModelConfig {
         d_ff: 0,
         seq_len: 2048,
         vocab_size: 50_257,
-        position: Position::Learned,
+        position: PositionEncoding::Learned,
         dropout: 0.1,
         ..ModelConfig::default()
     }

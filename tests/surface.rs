@@ -66,3 +66,37 @@ fn what_a_host_holds_is_send() {
     send::<(ModelConfig, Options, Request, RunConfig, Sampling, SharedWeights, Snapshot, StepReport)>();
     send::<(Ticket, Tokenizer, TokenizerConfig, TrainConfig, Trained, Trainer, View)>();
 }
+
+/// The types that a file declares, by the lines that open them; WGSL within strings does not end a line with a brace.
+fn types(source: &str) -> Vec<String> {
+    let declared = |line: &str| {
+        let item = line.trim_start();
+        let item = item.strip_prefix("pub").map_or(item, |rest| rest.split_once(' ').map_or("", |(_, item)| item));
+        let (kind, rest) = item.split_once(' ')?;
+        let opened = matches!(line.chars().last(), Some('{' | ';' | '}'));
+        (["struct", "enum", "trait"].contains(&kind) && opened)
+            .then(|| rest.chars().take_while(|c| c.is_alphanumeric()).collect::<String>())
+    };
+    source.lines().filter_map(declared).collect()
+}
+
+fn visit(folder: &std::path::Path, each: &mut dyn FnMut(&std::path::Path)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { visit(&path, each) } else { each(&path) }
+    }
+}
+
+/// One name, one thing: whoever searches for a type finds one.
+#[test]
+fn no_two_types_share_a_name() {
+    let mut files: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    visit(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path| {
+        for name in types(&std::fs::read_to_string(path).unwrap()) {
+            files.entry(name).or_default().push(path.display().to_string());
+        }
+    });
+    assert!(files.len() > 150, "only {} types were found", files.len());
+    let shared: Vec<_> = files.iter().filter(|(_, files)| files.len() > 1).collect();
+    assert!(shared.is_empty(), "declared more than once: {shared:#?}");
+}

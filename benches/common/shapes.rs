@@ -1,6 +1,6 @@
 //! The shapes of benches and of the race.
 
-use wgpt::low_level::model::config::Position;
+use wgpt::low_level::model::config::PositionEncoding;
 use wgpt::low_level::train::config::Schedule;
 use wgpt::presets::preset;
 use wgpt::{ModelConfig, RunConfig, TrainConfig};
@@ -35,7 +35,7 @@ pub fn config(name: &str) -> Result<RunConfig, String> {
         d_model: value("d")?,
         seq_len: value("ctx")?,
         vocab_size: value("vocab")?,
-        position: Position::Learned,
+        position: PositionEncoding::Learned,
         tied_head: false,
         ..ModelConfig::default()
     };

@@ -18,13 +18,13 @@ Examples:
 pub struct Devices {}
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct AdapterRow {
     index: usize,
     name: String,
     backend: String,
     r#type: &'static str,
     driver: String,
-    limits: Limits,
+    limits: AdapterLimits,
     /// Optional features that would be used.
     features: Vec<&'static str>,
     /// What the adapter lacks, if it is unusable.
@@ -33,7 +33,7 @@ struct Row {
 
 /// In bytes, except for the buffers and invocations, which are counts.
 #[derive(Debug, Serialize)]
-struct Limits {
+struct AdapterLimits {
     max_buffer_size: u64,
     max_storage_buffer_binding_size: u64,
     max_compute_workgroup_storage_size: u32,
@@ -44,7 +44,7 @@ struct Limits {
 pub fn run(_: Devices, context: &Context) -> Result<Ended> {
     let adapters = pollster::block_on(adapter::list(&context.request));
     let taken = adapter::choose(&adapters, &context.request)?;
-    let rows: Vec<Row> = adapters.iter().enumerate().map(|(index, adapter)| row(index, adapter, context.request.baseline)).collect();
+    let rows: Vec<AdapterRow> = adapters.iter().enumerate().map(|(index, adapter)| row(index, adapter, context.request.baseline)).collect();
     let why = why(&rows, taken, &context.request);
     context.out.object(&json!({ "adapters": rows, "taken": taken, "why": why }));
     for row in &rows {
@@ -54,16 +54,16 @@ pub fn run(_: Devices, context: &Context) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn row(index: usize, adapter: &wgpu::Adapter, baseline: bool) -> Row {
+fn row(index: usize, adapter: &wgpu::Adapter, baseline: bool) -> AdapterRow {
     let (info, limits) = (adapter.get_info(), if baseline { wgpu::Limits::default() } else { adapter.limits() });
     let subgroups = !baseline && adapter.features().contains(wgpu::Features::SUBGROUP);
-    Row {
+    AdapterRow {
         index,
         name: info.name,
         backend: info.backend.to_string(),
         r#type: kind(info.device_type),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        limits: Limits {
+        limits: AdapterLimits {
             max_buffer_size: limits.max_buffer_size,
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
             max_compute_workgroup_storage_size: limits.max_compute_workgroup_storage_size,
@@ -85,8 +85,8 @@ fn kind(device_type: wgpu::DeviceType) -> &'static str {
     }
 }
 
-fn show(row: &Row, context: &Context) {
-    let Limits {
+fn show(row: &AdapterRow, context: &Context) {
+    let AdapterLimits {
         max_buffer_size,
         max_storage_buffer_binding_size,
         max_compute_workgroup_storage_size,
@@ -110,7 +110,7 @@ fn show(row: &Row, context: &Context) {
     out.line("");
 }
 
-fn why(rows: &[Row], taken: usize, request: &Request) -> String {
+fn why(rows: &[AdapterRow], taken: usize, request: &Request) -> String {
     let row = &rows[taken];
     if let Some(wanted) = &request.adapter {
         return format!("selected by --adapter {wanted}");

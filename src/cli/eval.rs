@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::gpu::wait::block_on;
 use crate::model::Model;
 use crate::model::session::Session;
-use crate::text::{Bigram, Corpus, DataConfig, Source, TokenStore, UNKNOWN, read_text};
+use crate::text::{Bigram, Corpus, DataConfig, TextSource, TokenStore, UNKNOWN, read_text};
 use crate::train::evaluate::evaluate_shown;
 
 /// Measure loss, perplexity and bits per character, and a bigram model's loss for comparison
@@ -91,7 +91,7 @@ pub fn run(args: Eval, context: &Context) -> Result<Ended> {
 /// [`Error::File`] for a missing file, [`Error::Usage`] for one that has changed since.
 fn own_corpus(loaded: &Loaded) -> Result<Corpus> {
     let (_, corpus) = open_corpus(&loaded.config, Some(loaded.tokenizer.clone()))?;
-    let changed = if loaded.sources.is_empty() { None } else { Source::difference(&loaded.sources, &corpus.sources) };
+    let changed = if loaded.sources.is_empty() { None } else { TextSource::difference(&loaded.sources, &corpus.sources) };
     changed.map_or(Ok(corpus), |changed| Err(Error::usage(changed)))
 }
 

@@ -16,11 +16,11 @@ pub struct Output {
     quiet: bool,
     /// Whether stdout is a terminal.
     terminal: bool,
-    state: Mutex<State>,
+    state: Mutex<StdoutState>,
 }
 
 #[derive(Default)]
-struct State {
+struct StdoutState {
     /// Stdout has lost its reader, as in `wgpt ... | head -1`.
     closed: bool,
     /// Stdout could not be written for another reason, such as a full disk.
@@ -112,7 +112,7 @@ impl Output {
         self.state().failed.get_or_insert(error);
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, StdoutState> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

@@ -10,14 +10,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::output::{Output, count, duration, harmless};
 use crate::train::evaluate::eval_batches;
 use crate::train::run::{Event, Run};
-use pace::Pace;
+use pace::StepTimes;
 
 /// Shows the events of a run.
-pub struct Progress<'a> {
+pub struct ProgressLine<'a> {
     out: &'a Output,
     bar: Option<ProgressBar>,
     steps: u64,
-    pace: Pace,
+    pace: StepTimes,
     started: Instant,
     /// When the last plain line was printed, and in which tenth of the run.
     shown: (Instant, u64),
@@ -34,9 +34,9 @@ pub struct Progress<'a> {
 /// Number of steps whose mean loss is shown.
 const SHOWN: usize = 20;
 
-impl<'a> Progress<'a> {
+impl<'a> ProgressLine<'a> {
     /// Starts at the run's current step.
-    pub fn new(out: &'a Output, run: &Run) -> Progress<'a> {
+    pub fn new(out: &'a Output, run: &Run) -> ProgressLine<'a> {
         let (steps, first) = (run.setup.config.train.steps, run.trainer.step_count());
         let bar = out.is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_position(first);
@@ -48,11 +48,11 @@ impl<'a> Progress<'a> {
         // The run itself reports a validation part that is too short.
         let batches = eval_batches(&run.setup.corpus.val, run.setup.config.model.seq_len, train.eval_batches, train.batch_size);
         let batches = if run.setup.corpus.val.is_empty() { 0 } else { batches.unwrap_or(0) };
-        Progress {
+        ProgressLine {
             out,
             bar,
             steps,
-            pace: Pace::new(train, batches as u64),
+            pace: StepTimes::new(train, batches as u64),
             started: now,
             shown: (now, 10 * first / steps),
             step: first,

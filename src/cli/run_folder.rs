@@ -11,7 +11,7 @@ use crate::gpu::Gpu;
 use crate::gpu::options::Options;
 use crate::gpu::wait::block_on;
 use crate::model::params;
-use crate::text::{Source, Tokenizer};
+use crate::text::{TextSource, Tokenizer};
 use crate::train::RunConfig;
 use crate::train::checkpoint::{self, Which};
 
@@ -26,7 +26,7 @@ pub struct Loaded {
     pub tokenizer: Tokenizer,
     pub weights: Vec<Vec<f32>>,
     /// What it was trained on; empty if the checkpoint does not record it.
-    pub sources: Vec<Source>,
+    pub sources: Vec<TextSource>,
 }
 
 /// The folder that `--run` names, or the newest run under [`RUNS`].

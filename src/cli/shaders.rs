@@ -50,11 +50,11 @@ pub struct Shaders {
     head_size: usize,
     /// Element type of activations
     #[arg(long, value_name = "TYPE", default_value = "f32")]
-    storage: Storage,
+    storage: DtypeArg,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Storage {
+enum DtypeArg {
     F32,
     Bf16,
 }
@@ -116,8 +116,8 @@ pub fn run(args: Shaders, context: &Context) -> Result<Ended> {
 /// The requested kernels, in the order of the files.
 fn kernels(args: &Shaders) -> Result<Vec<Kernel>> {
     let activations = match args.storage {
-        Storage::F32 => Dtype::F32,
-        Storage::Bf16 => Dtype::Bf16,
+        DtypeArg::F32 => Dtype::F32,
+        DtypeArg::Bf16 => Dtype::Bf16,
     };
     let mut kernels = vec![];
     for source in SOURCES {

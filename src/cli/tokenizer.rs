@@ -25,11 +25,11 @@ Examples:
   wgpt train --preset shakespeare-char --set tokenizer.kind=bpe --set tokenizer.path=bpe.json --out runs/bpe")]
 pub struct TokenizerArgs {
     #[command(subcommand)]
-    command: Command,
+    command: TokenizerCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TokenizerCommand {
     /// Train a byte-level BPE tokenizer on texts
     Train(TrainBpe),
     /// Encode a text to token ids
@@ -56,7 +56,7 @@ struct TrainBpe {
 
 /// Selects a tokenizer.
 #[derive(Debug, Args)]
-struct Source {
+struct TokenizerSource {
     /// A tokenizer.json, GPT-2's encoder.json with vocab.bpe beside it, or the folder of either
     #[arg(long, value_name = "FILE", conflicts_with = "run")]
     tokenizer: Option<PathBuf>,
@@ -68,7 +68,7 @@ struct Source {
 #[derive(Debug, Args)]
 struct Encode {
     #[command(flatten)]
-    source: Source,
+    source: TokenizerSource,
     /// The text to encode
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     text: Option<String>,
@@ -86,7 +86,7 @@ struct Encode {
 #[derive(Debug, Args)]
 struct Decode {
     #[command(flatten)]
-    source: Source,
+    source: TokenizerSource,
     /// The token ids, separated by commas or blanks
     #[arg(required = true, value_delimiter = ',', value_name = "ID")]
     ids: Vec<u32>,
@@ -94,9 +94,9 @@ struct Decode {
 
 pub fn run(args: TokenizerArgs, context: &Context) -> Result<Ended> {
     match args.command {
-        Command::Train(args) => train(&args, context),
-        Command::Encode(args) => encode(&args, context),
-        Command::Decode(args) => decode(&args, context),
+        TokenizerCommand::Train(args) => train(&args, context),
+        TokenizerCommand::Encode(args) => encode(&args, context),
+        TokenizerCommand::Decode(args) => decode(&args, context),
     }?;
     Ok(Ended::Done)
 }
@@ -116,7 +116,7 @@ fn train(args: &TrainBpe, context: &Context) -> Result<()> {
     Ok(())
 }
 
-impl Source {
+impl TokenizerSource {
     fn open(&self, verify: bool) -> Result<Tokenizer> {
         match &self.tokenizer {
             Some(path) => Tokenizer::open(path),

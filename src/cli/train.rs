@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::corpus::corpus;
 use super::data_report::Unknown;
-use super::train_config::{Plan, Train, claim, out, resolve};
+use super::train_config::{Train, TrainTask, claim, out, resolve};
 use super::train_report::{self as report, Before};
-use super::{Context, Ended, host_memory, interrupt, progress::Progress, tune};
+use super::{Context, Ended, host_memory, interrupt, progress::ProgressLine, tune};
 use crate::error::{Error, Result, shell_path};
 use crate::gpu::options::Options;
 use crate::train::checkpoint::{self, Which};
@@ -23,7 +23,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let out = out(&args);
     // --resume locks the folder before it reads the checkpoint. Otherwise the settings are checked first: a refusal leaves no folder.
     let locked = args.resume.then(|| RunFolder::claim(&out, Start::Resume)).transpose()?;
-    let Plan { mut config, start, init, notes } = resolve(&args, &out, context.verify)?;
+    let TrainTask { mut config, start, init, notes } = resolve(&args, &out, context.verify)?;
     let folder = match locked {
         Some(folder) => folder,
         None => claim(&args, &out, start)?,
@@ -74,7 +74,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         }
     }
     interrupt::listen(context.out.quiet(), interrupt::SAVING)?;
-    let mut progress = Progress::new(&context.out, &run);
+    let mut progress = ProgressLine::new(&context.out, &run);
     let outcome = run.train(&mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
     let trained = progress.finish();
     // The curve is of interest even if the run failed; the error to show is the run's.

@@ -81,7 +81,7 @@ With --json, each line on stdout is a record of metrics, and the last one is the
 }
 
 /// What `train` is about to do.
-pub struct Plan {
+pub struct TrainTask {
     pub config: RunConfig,
     pub start: Start,
     /// The checkpoint with the weights to start from.
@@ -95,9 +95,9 @@ pub struct Plan {
 ///
 /// # Errors
 /// [`Error::Usage`] for invalid settings, [`Error::File`] for a missing run or file.
-pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<Plan> {
+pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<TrainTask> {
     if args.resume {
-        return Ok(Plan { config: resumed(args, out, verify)?, start: Start::Resume, init: None, notes: vec![] });
+        return Ok(TrainTask { config: resumed(args, out, verify)?, start: Start::Resume, init: None, notes: vec![] });
     }
     let init = args.init.as_deref().map(|run| Ok(checkpoint::find_or_take(run, Which::Best)?.verify(verify))).transpose()?;
     let settings = args.settings();
@@ -107,7 +107,7 @@ pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<Plan> {
     };
     config.validate()?;
     let start = if args.overwrite { Start::Overwrite } else { Start::Fresh };
-    Ok(Plan { config, start, init, notes })
+    Ok(TrainTask { config, start, init, notes })
 }
 
 /// The settings, with the tokenizer of the run whose weights are used: the weights mean nothing without it.

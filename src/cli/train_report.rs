@@ -18,7 +18,7 @@ use crate::gpu::wait::block_on;
 use crate::model::session::Memory;
 use crate::text::{Corpus, TokenStore, Tokenizer};
 use crate::train::checkpoint::{self, Which};
-use crate::train::config::{RunConfig, Storage, TrainConfig};
+use crate::train::config::{RunConfig, StorageDtype, TrainConfig};
 use crate::train::evaluate::bigram_loss;
 use crate::train::run::{Run, Setup};
 use crate::train::schedule::learning_rate;
@@ -70,7 +70,7 @@ impl Before<'_> {
     fn run(&self) -> String {
         let (model, train) = (&self.config.model, &self.config.train);
         let tokens = (train.batch_size * train.grad_accumulation * model.seq_len) as u64;
-        let storage = if train.storage == Storage::Bf16 { ", stored as bf16" } else { "" };
+        let storage = if train.storage == StorageDtype::Bf16 { ", stored as bf16" } else { "" };
         format!("{}, {} of {} tokens{storage}", self.out.display(), number(train.steps, "step"), count(tokens))
     }
 }

@@ -13,8 +13,8 @@ use super::{Context, Ended};
 use crate::error::{Error, Result, excerpt};
 use crate::gpu::Gpu;
 use crate::gpu::tune::file::Tuning;
-use crate::gpu::tune::{self, Row};
-use crate::model::decode::Decoder;
+use crate::gpu::tune::{self, TuneRow};
+use crate::model::decode::DecodeModel;
 use crate::ops::cursor::Cursor;
 use crate::ops::step::{State, Step};
 use crate::train::config::RunConfig;
@@ -97,10 +97,10 @@ fn check_kernels(kernels: &[String], gpu: &Gpu, config: &RunConfig) -> Result<()
     if kernels.is_empty() {
         return Ok(());
     }
-    let (training, decoder) = (trainer::record(config, gpu.limits())?, Decoder::new(&config.model, gpu.limits())?);
+    let (training, decoder) = (trainer::record(config, gpu.limits())?, DecodeModel::new(&config.model, gpu.limits())?);
     let groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
     let Some(unknown) = kernels.iter().find(|wanted| !groups.iter().any(|group| group.is_of(wanted))) else { return Ok(()) };
-    let mut names: Vec<&str> = groups.iter().map(tune::Group::kernel).collect();
+    let mut names: Vec<&str> = groups.iter().map(tune::ShapeGroup::kernel).collect();
     names.dedup();
     let problem = "no kernel of this name in this model has several variants on this adapter";
     Err(Error::usage(format!("--kernel {}: {problem}; these kernels do: {}", excerpt(unknown), names.join(", "))))
@@ -115,8 +115,8 @@ pub fn tune_to(
     (kernels, rounds): (&[String], u32),
     out: &Output,
     show: &mut dyn FnMut(&str),
-) -> Result<Vec<Row>> {
-    let (training, decoder) = (trainer::record(config, gpu.limits())?, Decoder::new(&config.model, gpu.limits())?);
+) -> Result<Vec<TuneRow>> {
+    let (training, decoder) = (trainer::record(config, gpu.limits())?, DecodeModel::new(&config.model, gpu.limits())?);
     let mut groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
     groups.retain(|group| kernels.is_empty() || kernels.iter().any(|wanted| group.is_of(wanted)));
     let (mut rows, began) = (vec![], Instant::now());
@@ -135,7 +135,7 @@ pub fn tune_to(
         shown = Instant::now();
         rows.push(row);
     }
-    Tuning::new(key(gpu), rows.iter().map(Row::choice).collect()).write(file)?;
+    Tuning::new(key(gpu), rows.iter().map(TuneRow::choice).collect()).write(file)?;
     show(&summary(&rows, file));
     Ok(rows)
 }
@@ -155,7 +155,7 @@ fn known(binding: &str, config: &RunConfig) -> Option<Vec<u32>> {
     }
 }
 
-fn line(row: &Row) -> String {
+fn line(row: &TuneRow) -> String {
     let mut order: Vec<usize> = (0..row.candidates.len()).collect();
     let seconds = |index: usize| row.candidates[index].seconds.clone().unwrap_or(f64::INFINITY);
     order.sort_by(|&a, &b| seconds(a).total_cmp(&seconds(b)));
@@ -170,7 +170,7 @@ fn line(row: &Row) -> String {
     format!("{:<30} {:<20} {:>5}  {}", row.kernel, row.class.to_string(), row.calls, candidates.join(", "))
 }
 
-fn summary(rows: &[Row], file: &Path) -> String {
+fn summary(rows: &[TuneRow], file: &Path) -> String {
     let total = |which: usize| rows.iter().map(|row| row.calls as f64 * row.seconds()[which]).sum::<f64>();
     let changed = rows.iter().filter(|row| row.chosen != row.default).count();
     format!(
@@ -193,7 +193,7 @@ fn time(seconds: f64) -> String {
     }
 }
 
-fn row(row: &Row) -> serde_json::Value {
+fn row(row: &TuneRow) -> serde_json::Value {
     let candidate = |candidate: &tune::Candidate| json!({ "variant": candidate.variant, "seconds": candidate.seconds.as_ref().ok(), "problem": candidate.seconds.as_ref().err() });
     json!({
         "kernel": row.kernel, "class": row.class, "calls": row.calls,

@@ -6,7 +6,7 @@ use super::output::Output;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::options::Options;
-use crate::gpu::tune::file::{Key, Tuning};
+use crate::gpu::tune::file::{TuneKey, Tuning};
 use crate::gpu::variants::{Choice, layered};
 use crate::ops;
 
@@ -110,12 +110,12 @@ fn fitting(tuning: Tuning, path: &Path, gpu: &Gpu, out: &Output) -> Vec<Choice> 
 }
 
 /// The key that a tuning for this device is stored under.
-pub fn key(gpu: &Gpu) -> Key {
-    Key::of(gpu, ops::fingerprint())
+pub fn key(gpu: &Gpu) -> TuneKey {
+    TuneKey::of(gpu, ops::fingerprint())
 }
 
 /// Where `wgpt tune` writes by default.
-pub fn path(key: &Key) -> Option<PathBuf> {
+pub fn path(key: &TuneKey) -> Option<PathBuf> {
     Some(cache_folder()?.join("tuning").join(key.file_name()))
 }
 

@@ -47,15 +47,15 @@ mod armed {
         Kill,
     }
 
-    struct Plan {
+    struct FaultPlan {
         fault: Fault,
         at: u64,
         log: Option<File>,
         count: u64,
     }
 
-    fn plan() -> &'static Mutex<Plan> {
-        static PLAN: OnceLock<Mutex<Plan>> = OnceLock::new();
+    fn plan() -> &'static Mutex<FaultPlan> {
+        static PLAN: OnceLock<Mutex<FaultPlan>> = OnceLock::new();
         PLAN.get_or_init(|| {
             let (mut fault, mut at) = (Fault::None, 0);
             if let Ok(text) = std::env::var("WGPT_FAULT") {
@@ -71,7 +71,7 @@ mod armed {
                 let file = OpenOptions::new().create(true).append(true).open(&path);
                 file.unwrap_or_else(|e| panic!("WGPT_FAULT_LOG is {}: {e}", path.display()))
             });
-            Mutex::new(Plan { fault, at, log, count: 0 })
+            Mutex::new(FaultPlan { fault, at, log, count: 0 })
         })
     }
 

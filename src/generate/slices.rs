@@ -2,32 +2,32 @@
 
 use std::ops::Range;
 
-use super::{Generator, Place, Sampling, check_ids, diverged};
+use super::{DecodeProgress, Generator, Sampling, check_ids, diverged};
 use crate::error::Result;
 use crate::gpu::compile::Compiled;
 use crate::gpu::guest::Guest;
 use crate::gpu::passes::{self, Pass, Passes};
 use crate::gpu::slice::{Budget, Ticket};
 use crate::gpu::slots::Readback;
-use crate::model::decode::{Decoder, PICK, PREFILL, SAMPLE, TOKEN};
+use crate::model::decode::{DecodeModel, PICK, PREFILL, SAMPLE, TOKEN};
 use crate::ops::cursor::Cursor;
 use crate::ops::sample::RING;
 
-impl passes::Place for Place {
+impl passes::Progress for DecodeProgress {
     fn under_way(&self) -> bool {
         false
     }
 }
 
 /// The parts of a generator that run its passes.
-pub(super) struct Running<'a> {
+pub(super) struct DecodeParts<'a> {
     pub compiled: &'a Compiled,
-    pub guest: &'a mut Guest<Place>,
+    pub guest: &'a mut Guest<DecodeProgress>,
 }
 
 /// Passes over one sequence.
 pub(super) struct Decoding<'a> {
-    decoder: &'a Decoder,
+    decoder: &'a DecodeModel,
     sequence: &'a [u32],
     /// With the number of tokens read back.
     cursor: Cursor,
@@ -36,27 +36,27 @@ pub(super) struct Decoding<'a> {
 impl Decoding<'_> {
     /// The place at which the next pass begins. A full context slides over tokens that the host must know in order to process them again;
     /// `None` while it does not know all of them.
-    fn slid(&self, place: &Place) -> Option<Place> {
+    fn slid(&self, place: &DecodeProgress) -> Option<DecodeProgress> {
         let context = self.decoder.config.seq_len;
         if !place.taken_in || place.fresh || place.wanted == 0 || place.cached < context {
             return Some(place.clone());
         }
         let window = self.sequence.len().checked_sub(context.div_ceil(2)).filter(|_| place.drawn == self.cursor.drawn)?;
-        Some(Place { window, cached: 0, taken_in: false, slides: place.slides + 1, ..place.clone() })
+        Some(DecodeProgress { window, cached: 0, taken_in: false, slides: place.slides + 1, ..place.clone() })
     }
 
     /// The tokens of the sequence that the next chunk processes.
-    fn chunk(&self, place: &Place) -> Range<usize> {
+    fn chunk(&self, place: &DecodeProgress) -> Range<usize> {
         let first = place.window + place.cached;
         first..(first + self.decoder.chunk()).min(self.sequence.len())
     }
 }
 
 impl Passes for Decoding<'_> {
-    type Place = Place;
+    type Progress = DecodeProgress;
 
     /// The next chunk of the sequence, with the logits after the last one; or a token, unless too many are in flight.
-    fn next(&self, place: &Place) -> Option<Pass> {
+    fn next(&self, place: &DecodeProgress) -> Option<Pass> {
         let place = self.slid(place)?;
         if !place.taken_in {
             let mut phases = vec![PREFILL];
@@ -70,7 +70,7 @@ impl Passes for Decoding<'_> {
         Some(Pass { inputs: false, phases: if place.fresh { vec![SAMPLE] } else { vec![TOKEN, SAMPLE] } })
     }
 
-    fn begin(&mut self, place: &mut Place) -> Result<Option<Vec<u8>>> {
+    fn begin(&mut self, place: &mut DecodeProgress) -> Result<Option<Vec<u8>>> {
         if let Some(slid) = self.slid(place) {
             *place = slid;
         }
@@ -88,7 +88,7 @@ impl Passes for Decoding<'_> {
     }
 
     /// A token counts once its whole pass is encoded: a pass that a budget has cut has not drawn it yet.
-    fn end(&self, place: &mut Place) {
+    fn end(&self, place: &mut DecodeProgress) {
         if std::mem::take(&mut place.draws) {
             place.drawn += 1;
         }
@@ -106,7 +106,7 @@ impl Generator {
         sampling.validate()?;
         let window = ids.len().saturating_sub(self.context());
         self.guest.give_up()?;
-        self.guest.begin_at(Place { window, wanted, ..Place::default() });
+        self.guest.begin_at(DecodeProgress { window, wanted, ..DecodeProgress::default() });
         self.came.clear();
         self.failed = None;
         self.sequences += 1;
@@ -156,9 +156,9 @@ impl Generator {
     }
 
     /// The passes over the sequence, and the parts that run them.
-    pub(super) fn decoding(&mut self) -> (Running<'_>, Decoding<'_>) {
+    pub(super) fn decoding(&mut self) -> (DecodeParts<'_>, Decoding<'_>) {
         let Generator { compiled, guest, decoder, sequence, cursor, .. } = self;
-        (Running { compiled, guest }, Decoding { decoder, sequence, cursor: *cursor })
+        (DecodeParts { compiled, guest }, Decoding { decoder, sequence, cursor: *cursor })
     }
 
     /// Returns the tokens that were read back since the last call. Call it once a frame.

@@ -25,7 +25,7 @@ use web_time::Instant;
 
 use super::Gpu;
 use super::compile::Compiled;
-use super::passes::{Pass, Passes, Place};
+use super::passes::{Pass, Passes, Progress};
 use super::plan::Phase;
 use super::run::{Flight, Runner, not_submitted};
 use super::slice::{Budget, Fate, Slice, Ticket};
@@ -77,7 +77,7 @@ pub struct Guest<P> {
 /// How often [`Guest::check_ran`] waits for the submitted work before it reports a slice as not submitted.
 const FENCES: usize = 3;
 
-impl<P: Place> Guest<P> {
+impl<P: Progress> Guest<P> {
     /// An engine at `place`. Each pass with inputs uploads `bytes` bytes to the start of the storage of `inputs`.
     ///
     /// # Errors
@@ -271,7 +271,7 @@ impl<P: Place> Guest<P> {
         &mut self,
         compiled: &Compiled,
         encoder: &mut wgpu::CommandEncoder,
-        work: &mut impl Passes<Place = P>,
+        work: &mut impl Passes<Progress = P>,
         budget: Budget,
     ) -> Result<Ticket> {
         self.settled()?;
@@ -304,7 +304,7 @@ impl<P: Place> Guest<P> {
     ///
     /// # Errors
     /// As [`Guest::encode`].
-    pub fn advance(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, budget: Budget) -> Result<()> {
+    pub fn advance(&mut self, compiled: &Compiled, work: &mut impl Passes<Progress = P>, budget: Budget) -> Result<()> {
         self.settled()?;
         self.runner.check()?;
         if self.runner.takes_a_hosts_word() {
@@ -324,7 +324,7 @@ impl<P: Place> Guest<P> {
     }
 
     /// Encodes until the slice is full, there is no next pass, or no slot is free for its inputs; returns the place after that.
-    fn fill(&mut self, work: &mut impl Passes<Place = P>, slice: &mut Slice, into: &mut Filling<'_>) -> Result<At<P>> {
+    fn fill(&mut self, work: &mut impl Passes<Progress = P>, slice: &mut Slice, into: &mut Filling<'_>) -> Result<At<P>> {
         let mut at = self.at.clone();
         while !slice.is_full() {
             if at.rest.is_empty() {
@@ -357,7 +357,13 @@ impl<P: Place> Guest<P> {
     }
 
     /// Begins the next pass; false if there is none, no slot is free for its inputs, or the slice must end before it.
-    fn begin(&mut self, work: &mut impl Passes<Place = P>, at: &mut At<P>, slice: Option<&Slice>, into: &mut Filling<'_>) -> Result<bool> {
+    fn begin(
+        &mut self,
+        work: &mut impl Passes<Progress = P>,
+        at: &mut At<P>,
+        slice: Option<&Slice>,
+        into: &mut Filling<'_>,
+    ) -> Result<bool> {
         let Some(Pass { inputs, phases }) = work.next(&at.place) else { return Ok(false) };
         let rest: VecDeque<_> = phases.into_iter().map(|phase| (phase, into.compiled.phase(phase))).collect();
         // Phases without commands belong to the next phase that has some, so look ahead to that one.

@@ -15,7 +15,7 @@ use super::tensor::Dtype;
 
 /// A WGSL file with the files appended to it.
 #[derive(Clone, Copy)]
-pub struct Source {
+pub struct KernelSource {
     /// The file's name without `.wgsl`; kernels are called `<file>.<entry point>`.
     pub file: &'static str,
     /// The WGSL of the file alone.
@@ -26,7 +26,7 @@ pub struct Source {
     pub variants: &'static [Variant],
 }
 
-/// One way to build a [`Source`].
+/// One way to build a [`KernelSource`].
 #[derive(Clone, Copy)]
 pub struct Variant {
     /// What a [`super::variants::Choice`] calls it: `tile_shared` in `matmul=tile_shared`.
@@ -42,9 +42,9 @@ pub struct Variant {
 /// The variant list of a file that has only one form.
 pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| true, suits: |_, _| true }];
 
-/// A parsed and validated [`Source`], in all its variants.
+/// A parsed and validated [`KernelSource`], in all its variants.
 pub struct KernelFile {
-    /// [`Source::file`]: the first part of the names of its kernels.
+    /// [`KernelSource::file`]: the first part of the names of its kernels.
     pub name: &'static str,
     variants: Vec<Arc<Module>>,
     /// The parsed modules, one per variant. They take megabytes and are dropped with the file: kernels keep only the texts.
@@ -178,12 +178,12 @@ impl KernelFile {
     ///
     /// # Panics
     /// With naga's message when the WGSL is invalid: a mistake of this crate, not of its user.
-    pub fn load(source: &'static Source) -> KernelFile {
+    pub fn load(source: &'static KernelSource) -> KernelFile {
         KernelFile::with_constants(source, "")
     }
 
     /// As [`KernelFile::load`], with a line of constants that size registers, for example `const HEAD_SIZE: u32 = 32u;`.
-    pub fn with_constants(source: &'static Source, constants: &str) -> KernelFile {
+    pub fn with_constants(source: &'static KernelSource, constants: &str) -> KernelFile {
         let variants: Vec<_> = source.variants.iter().map(|variant| Arc::new(Module::new(source, variant, constants))).collect();
         let parsed = variants.iter().map(|module| module.parse()).collect();
         KernelFile { name: source.file, variants, parsed }
@@ -210,7 +210,7 @@ impl KernelFile {
         self.parsed[0].naga.entry_points.iter().map(|e| e.name.clone()).collect()
     }
 
-    /// The text of each variant, in the order of [`Source::variants`].
+    /// The text of each variant, in the order of [`KernelSource::variants`].
     pub fn modules(&self) -> &[Arc<Module>] {
         &self.variants
     }
@@ -259,7 +259,7 @@ impl Kernel {
 }
 
 impl Module {
-    fn new(source: &'static Source, variant: &'static Variant, constants: &str) -> Module {
+    fn new(source: &'static KernelSource, variant: &'static Variant, constants: &str) -> Module {
         let mut text = String::from(source.text);
         for appended in source.shared.iter().chain([&variant.text, &constants]) {
             text.push('\n');

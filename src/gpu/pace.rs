@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// Commands of one recorded work within a slice.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Part {
+pub(crate) struct WorkCost {
     pub work: usize,
     /// FLOPs plus priced bytes, see [`super::commands::Command`].
     pub cost: f64,
@@ -14,15 +14,15 @@ pub(crate) struct Part {
 pub(crate) struct Pace {
     /// Seconds per unit of cost for works that were not measured yet.
     guess: f64,
-    works: Vec<Work>,
+    works: Vec<WorkRate>,
     /// The driver compiles a kernel only when it first runs.
     lazy: bool,
     /// The recent slices without timestamps, with the seconds from the begin of each until its end was noticed.
-    sights: VecDeque<(Vec<Part>, f64)>,
+    sights: VecDeque<(Vec<WorkCost>, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Work {
+struct WorkRate {
     ran: bool,
     /// Seconds per unit of cost; 0 while unknown.
     pace: f64,
@@ -39,16 +39,16 @@ impl Pace {
     }
 
     /// Predicted seconds of commands with this cost.
-    pub fn seconds(&self, part: Part) -> f64 {
+    pub fn seconds(&self, part: WorkCost) -> f64 {
         let known = self.works.get(part.work).map_or(0.0, |work| work.pace);
         part.cost * if known > 0.0 { known } else { self.guess }
     }
 
     /// Records that a slice took `seconds`.
-    pub fn learn(&mut self, parts: &[Part], seconds: f64) {
+    pub fn learn(&mut self, parts: &[WorkCost], seconds: f64) {
         let cost: f64 = parts.iter().map(|part| part.cost).sum();
         let most = parts.iter().map(|part| part.work + 1).max().unwrap_or(0);
-        self.works.resize(self.works.len().max(most), Work::default());
+        self.works.resize(self.works.len().max(most), WorkRate::default());
         let new = parts.iter().any(|part| !self.works[part.work].ran);
         parts.iter().for_each(|part| self.works[part.work].ran = true);
         if cost < SMALL || self.lazy && new {
@@ -76,7 +76,7 @@ impl Pace {
     /// The polling interval of the host, in seconds: what the time until a slice is seen to have ended measures if it does not depend on
     /// the work. Fits a straight line through the recent slices; 0 unless work explains almost nothing of the time.
     fn latency(&self) -> f64 {
-        let work = |parts: &[Part]| parts.iter().map(|&part| self.seconds(part)).sum::<f64>();
+        let work = |parts: &[WorkCost]| parts.iter().map(|&part| self.seconds(part)).sum::<f64>();
         let points: Vec<(f64, f64)> = self.sights.iter().map(|(parts, seen)| (work(parts), *seen)).collect();
         let count = points.len() as f64;
         let (x, y) = (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count);
@@ -89,7 +89,7 @@ impl Pace {
     }
 
     /// As [`Pace::learn`], without timestamps: the host noticed the end `seconds` after the begin, possibly long after the real end.
-    pub fn learn_seen(&mut self, parts: &[Part], seconds: f64) {
+    pub fn learn_seen(&mut self, parts: &[WorkCost], seconds: f64) {
         self.sights.push_back((parts.to_vec(), seconds));
         if self.sights.len() > SIGHTS {
             self.sights.pop_front();
@@ -102,8 +102,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn part(work: usize, cost: f64) -> Part {
-        Part { work, cost }
+    fn part(work: usize, cost: f64) -> WorkCost {
+        WorkCost { work, cost }
     }
 
     #[test]

@@ -19,48 +19,48 @@ pub(crate) struct Pipeline {
 }
 
 /// Entry point, and the address of its module's text as a number, because a raw pointer is not `Send`.
-type Key = (&'static str, usize);
+type EntryKey = (&'static str, usize);
 
-pub(crate) struct Pipelines(HashMap<Key, Pipeline>);
+pub(crate) struct Pipelines(HashMap<EntryKey, Pipeline>);
 
 /// All pipelines created on a device, for as long as the [`Gpu`] lives: a second engine of the same kind compiles nothing.
 #[derive(Default)]
-pub(crate) struct Made(Mutex<HashMap<Content, Pipeline>>);
+pub(crate) struct Made(Mutex<HashMap<PipelineContent, Pipeline>>);
 
 /// The identity of a pipeline: two plans share one if their texts are equal, though each plan has its own copy.
 #[derive(Clone)]
-struct Content {
+struct PipelineContent {
     entry: &'static str,
     checked: bool,
     module: Arc<Module>,
 }
 
-impl Content {
+impl PipelineContent {
     fn parts(&self) -> (&'static str, bool, &str) {
         (self.entry, self.checked, &self.module.text)
     }
 }
 
-impl PartialEq for Content {
-    fn eq(&self, other: &Content) -> bool {
+impl PartialEq for PipelineContent {
+    fn eq(&self, other: &PipelineContent) -> bool {
         self.parts() == other.parts()
     }
 }
 
-impl Eq for Content {}
+impl Eq for PipelineContent {}
 
-impl Hash for Content {
+impl Hash for PipelineContent {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parts().hash(state);
     }
 }
 
 impl Made {
-    fn find(&self, content: &Content) -> Option<Pipeline> {
+    fn find(&self, content: &PipelineContent) -> Option<Pipeline> {
         self.0.lock().unwrap_or_else(|e| e.into_inner()).get(content).cloned()
     }
 
-    fn keep(&self, content: Content, pipeline: &Pipeline) {
+    fn keep(&self, content: PipelineContent, pipeline: &Pipeline) {
         self.0.lock().unwrap_or_else(|e| e.into_inner()).insert(content, pipeline.clone());
     }
 }
@@ -73,7 +73,8 @@ impl Pipelines {
     pub async fn build<'a>(gpu: &Gpu, wanted: impl Iterator<Item = (&'a Kernel, &'a Interface)>, options: &Options) -> Result<Pipelines> {
         let (checked, threads) = (options.checked, options.threads);
         let (mut found, mut keys, mut wants, mut texts) = (HashMap::new(), vec![], vec![], vec![]);
-        let content = |kernel: &Kernel, interface: &Interface| Content { entry: kernel.entry(), checked, module: interface.module.clone() };
+        let content =
+            |kernel: &Kernel, interface: &Interface| PipelineContent { entry: kernel.entry(), checked, module: interface.module.clone() };
         for (kernel, interface) in wanted {
             if keys.contains(&key(kernel, interface)) || found.contains_key(&key(kernel, interface)) {
                 continue;
@@ -139,7 +140,7 @@ fn in_parallel<T: Sync, R: Send>(gpu: &Gpu, threads: usize, what: &str, items: &
     Ok(made.into_iter().map(|(_, made)| made).collect())
 }
 
-fn key(kernel: &Kernel, interface: &Interface) -> Key {
+fn key(kernel: &Kernel, interface: &Interface) -> EntryKey {
     (kernel.entry(), Arc::as_ptr(&interface.module).addr())
 }
 

@@ -315,9 +315,9 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::kernel::{KernelFile, SINGLE, Source};
+    use crate::gpu::kernel::{KernelFile, KernelSource, SINGLE};
 
-    const PACKED: Source = Source {
+    const PACKED: KernelSource = KernelSource {
         file: "packed",
         text: "alias Quad = vec2<u32>;\n\
                struct Block { a: u32, b: f32 }\n\

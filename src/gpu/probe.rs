@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::extent::Extent;
-use super::kernel::{Kernel, KernelFile, SINGLE, Source};
+use super::kernel::{Kernel, KernelFile, KernelSource, SINGLE};
 use super::options::Options;
 use super::plan::{Phase, Plan};
 use super::profile::{Method, Profiler, summary::Roof};
@@ -10,7 +10,8 @@ use super::tensor::{Dtype, Tensor};
 use crate::error::Result;
 
 /// `shaders/probe.wgsl`, which has one variant.
-pub const SOURCE: Source = Source { file: "probe", text: include_str!("../../shaders/probe.wgsl"), shared: &[], variants: SINGLE };
+pub const SOURCE: KernelSource =
+    KernelSource { file: "probe", text: include_str!("../../shaders/probe.wgsl"), shared: &[], variants: SINGLE };
 
 /// Steps of a chain in one iteration of the shader's loop.
 const STEPS: usize = 8;

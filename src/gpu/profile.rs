@@ -51,7 +51,7 @@ pub enum Method {
 
 /// The time of one recorded work.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct ProfileRow {
     /// `h.0.attn layer_norm.forward`.
     pub label: String,
     /// `layer_norm.forward`.
@@ -87,7 +87,7 @@ const MOST_REPETITIONS: u32 = 16;
 pub struct Profiler {
     gpu: Gpu,
     runner: Runner,
-    clock: Clock,
+    clock: Timer,
     works: Vec<Samples>,
     /// Device or host time at which the step began, seconds.
     origin: Option<f64>,
@@ -95,7 +95,7 @@ pub struct Profiler {
 }
 
 /// The method of measurement with its resources.
-enum Clock {
+enum Timer {
     Timestamps { queries: wgpu::QuerySet, resolved: wgpu::Buffer },
     Repetition { empty: f64, begun: Instant },
 }
@@ -130,11 +130,11 @@ impl Profiler {
             }
             Method::Timestamps => {
                 runner.most_commands = COMMANDS;
-                gpu.guarded("making a query set", || Clock::timestamps(gpu)).await?
+                gpu.guarded("making a query set", || Timer::timestamps(gpu)).await?
             }
             Method::Repetition => {
                 runner.most_commands = 1;
-                Clock::Repetition { empty: empty_submit(gpu, &mut runner)?, begun: Instant::now() }
+                Timer::Repetition { empty: empty_submit(gpu, &mut runner)?, begun: Instant::now() }
             }
         };
         let works = vec![Samples::default(); compiled.works().len()];
@@ -144,8 +144,8 @@ impl Profiler {
     /// How times are measured.
     pub fn method(&self) -> Method {
         match self.clock {
-            Clock::Timestamps { .. } => Method::Timestamps,
-            Clock::Repetition { .. } => Method::Repetition,
+            Timer::Timestamps { .. } => Method::Timestamps,
+            Timer::Repetition { .. } => Method::Repetition,
         }
     }
 
@@ -177,7 +177,7 @@ impl Profiler {
 
     fn by_timestamps(&mut self, compiled: &Compiled, commands: &[usize], slice: Slice) -> Result<()> {
         let mut encoder = self.encoder();
-        let Clock::Timestamps { queries, resolved } = &self.clock else { return Ok(()) };
+        let Timer::Timestamps { queries, resolved } = &self.clock else { return Ok(()) };
         for (slot, &command) in commands.iter().enumerate() {
             let slot = 2 * slot as u32;
             let writes = wgpu::ComputePassTimestampWrites {
@@ -201,7 +201,7 @@ impl Profiler {
     }
 
     fn by_repetition(&mut self, compiled: &Compiled, command: usize) -> Result<()> {
-        let Clock::Repetition { empty, begun } = self.clock else { return Ok(()) };
+        let Timer::Repetition { empty, begun } = self.clock else { return Ok(()) };
         let work = compiled.work_of(command);
         let before = self.works[work].steps.last().map_or(LONG_ENOUGH, |seconds| seconds / f64::from(self.works[work].calls.max(1)));
         let wanted = (LONG_ENOUGH / before.max(1e-7)).ceil() as u32;
@@ -238,12 +238,12 @@ impl Profiler {
     }
 
     /// A row for each recorded work that ran, in order.
-    pub fn rows(&self, compiled: &Compiled) -> Vec<Row> {
+    pub fn rows(&self, compiled: &Compiled) -> Vec<ProfileRow> {
         let totals: Vec<f64> = (0..self.steps as usize).map(|step| self.works.iter().map(|samples| samples.steps[step]).sum()).collect();
         let taken = middle_half(&totals);
         let mean = |steps: &[f64]| taken.iter().map(|&step| steps[step]).sum::<f64>() / taken.len().max(1) as f64;
         let ran = compiled.works().iter().zip(&self.works).filter(|(_, samples)| samples.calls > 0);
-        let row = |(work, samples): (&super::commands::WorkInfo, &Samples)| Row {
+        let row = |(work, samples): (&super::commands::WorkInfo, &Samples)| ProfileRow {
             label: work.label.clone(),
             kernel: work.kernel.clone(),
             scope: work.scope.to_string(),
@@ -260,13 +260,13 @@ impl Profiler {
     }
 }
 
-impl Clock {
-    fn timestamps(gpu: &Gpu) -> Clock {
+impl Timer {
+    fn timestamps(gpu: &Gpu) -> Timer {
         let count = 2 * COMMANDS as u32;
         let descriptor = wgpu::QuerySetDescriptor { label: Some("profile"), ty: wgpu::QueryType::Timestamp, count };
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let resolved = gpu.create_buffer("timestamps", u64::from(count) * 8, usage);
-        Clock::Timestamps { queries: gpu.device().create_query_set(&descriptor), resolved }
+        Timer::Timestamps { queries: gpu.device().create_query_set(&descriptor), resolved }
     }
 }
 
@@ -301,11 +301,11 @@ pub fn middle_mean(samples: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::gpu::extent::Extent;
-    use crate::gpu::kernel::{KernelFile, SINGLE, Source};
+    use crate::gpu::kernel::{KernelFile, KernelSource, SINGLE};
     use crate::gpu::plan::{Phase, Plan};
     use crate::gpu::tensor::Dtype;
 
-    const SUMS: Source = Source {
+    const SUMS: KernelSource = KernelSource {
         file: "sums",
         text: "struct Dims { first_group: u32, rows: u32 }\n\
                @group(0) @binding(0) var<uniform> dims: Dims;\n\

@@ -13,9 +13,9 @@ use web_time::Instant;
 use super::Gpu;
 use super::clock::Clock;
 use super::compile::Compiled;
-use super::pace::{Pace, Part};
+use super::pace::{Pace, WorkCost};
 use super::receipt::Receipts;
-use super::slice::{Budget, Outcome, Slice};
+use super::slice::{Budget, Slice, SliceState};
 use super::wait;
 use crate::error::{Error, Result};
 
@@ -63,10 +63,10 @@ pub(super) struct Flight {
     index: Option<wgpu::SubmissionIndex>,
     /// Whether the host blocks until its end, so that the end is noticed at once.
     waited: bool,
-    parts: Vec<Part>,
+    parts: Vec<WorkCost>,
     commands: usize,
     submitted: Instant,
-    pub outcome: Arc<Outcome>,
+    pub outcome: Arc<SliceState>,
     clock: Option<usize>,
 }
 
@@ -164,7 +164,7 @@ impl Runner {
     /// How often these commands can run in `time`, as predicted.
     pub fn fitting(&self, compiled: &Compiled, ranges: &[Range<usize>], time: Duration) -> usize {
         let commands = ranges.iter().flat_map(|range| &compiled.commands[range.clone()]);
-        let seconds: f64 = commands.map(|command| self.pace.seconds(Part { work: command.work, cost: command.cost })).sum();
+        let seconds: f64 = commands.map(|command| self.pace.seconds(WorkCost { work: command.work, cost: command.cost })).sum();
         (time.as_secs_f64() / seconds) as usize
     }
 

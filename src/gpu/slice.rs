@@ -7,7 +7,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::compile::Compiled;
-use super::pace::{Pace, Part};
+use super::pace::{Pace, WorkCost};
 use super::plan::Phase;
 use super::wait::Signal;
 
@@ -60,14 +60,14 @@ impl Budget {
 #[must_use = "dropping a ticket cancels its slice: call `submitted` after submitting the encoder"]
 #[derive(Debug)]
 pub struct Ticket {
-    outcome: Arc<Outcome>,
+    outcome: Arc<SliceState>,
     dispatches: usize,
     predicted: Duration,
 }
 
 /// The state of a slice, shared by its ticket, the encoder's callback and its engine.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct SliceState {
     fate: Mutex<Fate>,
     pub done: Signal<Instant>,
 }
@@ -81,7 +81,7 @@ pub(crate) enum Fate {
     Dropped,
 }
 
-impl Outcome {
+impl SliceState {
     pub fn fate(&self) -> Fate {
         *self.fate.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -106,7 +106,7 @@ impl Outcome {
 }
 
 impl Ticket {
-    pub(crate) fn new(outcome: Arc<Outcome>, dispatches: usize, seconds: f64) -> Ticket {
+    pub(crate) fn new(outcome: Arc<SliceState>, dispatches: usize, seconds: f64) -> Ticket {
         Ticket { outcome, dispatches, predicted: Duration::from_secs_f64(seconds) }
     }
 
@@ -143,7 +143,7 @@ pub struct Slice {
     seconds_left: f64,
     commands_left: usize,
     before: Option<Phase>,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<WorkCost>,
     /// Number of commands.
     pub commands: usize,
     /// Predicted seconds.
@@ -191,7 +191,7 @@ impl Slice {
         let start = range.start;
         while !self.full && range.start < range.end {
             let command = &compiled.commands[range.start];
-            let part = Part { work: command.work, cost: command.cost };
+            let part = WorkCost { work: command.work, cost: command.cost };
             let seconds = pace.seconds(part);
             if self.commands > 0 && (self.seconds + seconds > self.seconds_left || self.commands >= self.commands_left) {
                 self.full = true;

@@ -21,11 +21,11 @@ struct Slot {
     buffer: wgpu::Buffer,
     /// Receives the result of mapping the slot; empty while the slot is in flight.
     mapped: Signal<Result<(), wgpu::BufferAsyncError>>,
-    state: State,
+    state: SlotState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SlotState {
     /// In flight, or not mapped yet.
     Away,
     /// Mapped: it can be filled.
@@ -37,7 +37,7 @@ enum State {
 impl Slot {
     /// Whether the slot was encoded and its encoder was dropped: then no callback is left that could send.
     fn is_lost(&self) -> bool {
-        self.state == State::Away && self.mapped.is_alone()
+        self.state == SlotState::Away && self.mapped.is_alone()
     }
 }
 
@@ -55,7 +55,7 @@ impl Slots {
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let create = || (0..Slots::COUNT).map(|_| gpu.create_buffer("slot", bytes, usage)).collect::<Vec<_>>();
         let buffers = gpu.guarded("allocating slots", create).await?;
-        let slot = |buffer| Slot { buffer, mapped: Signal::new(), state: State::Away };
+        let slot = |buffer| Slot { buffer, mapped: Signal::new(), state: SlotState::Away };
         let slots: Vec<Slot> = buffers.into_iter().map(slot).collect();
         for slot in &slots {
             gpu.map(&slot.buffer, wgpu::MapMode::Write, bytes, slot.mapped.clone());
@@ -73,15 +73,15 @@ impl Slots {
         let slot = &mut self.slots[index];
         if let Some(result) = slot.mapped.take() {
             result.map_err(|e| self.gpu.failed(format!("an input slot could not be mapped: {e}")))?;
-            slot.state = State::Ready;
+            slot.state = SlotState::Ready;
         }
-        Ok(there && slot.state == State::Ready)
+        Ok(there && slot.state == SlotState::Ready)
     }
 
     /// Maps again the slots whose data was never submitted because their encoders were dropped.
     pub fn recall(&mut self) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.state == State::Filled || slot.is_lost()) {
-            slot.state = State::Away;
+        for slot in self.slots.iter_mut().filter(|slot| slot.state == SlotState::Filled || slot.is_lost()) {
+            slot.state = SlotState::Away;
             self.gpu.map(&slot.buffer, wgpu::MapMode::Write, self.bytes, slot.mapped.clone());
         }
     }
@@ -93,7 +93,7 @@ impl Slots {
     pub fn fill(&mut self, ahead: usize, data: &[u8]) -> Result<()> {
         let index = self.at(ahead);
         let slot = &mut self.slots[index];
-        assert!(slot.state == State::Ready, "the slot is {:?}", slot.state);
+        assert!(slot.state == SlotState::Ready, "the slot is {:?}", slot.state);
         assert_eq!(data.len() as u64, self.bytes, "a slot is filled whole");
         {
             let view = slot.buffer.get_mapped_range_mut(..);
@@ -101,14 +101,14 @@ impl Slots {
             view.slice(..).copy_from_slice(data);
         }
         slot.buffer.unmap();
-        slot.state = State::Filled;
+        slot.state = SlotState::Filled;
         Ok(())
     }
 
     /// Copies a filled slot to `target`, and maps the slot again when the encoder's submit has run.
     pub fn encode(&self, ahead: usize, encoder: &mut wgpu::CommandEncoder, target: &wgpu::Buffer) {
         let slot = &self.slots[self.at(ahead)];
-        assert!(slot.state == State::Filled, "the slot is {:?}", slot.state);
+        assert!(slot.state == SlotState::Filled, "the slot is {:?}", slot.state);
         encoder.copy_buffer_to_buffer(&slot.buffer, 0, target, 0, self.bytes);
         let sender = slot.mapped.clone();
         encoder.map_buffer_on_submit(&slot.buffer, wgpu::MapMode::Write, .., move |result| sender.send(result));
@@ -117,7 +117,7 @@ impl Slots {
     /// Advances the ring past `count` slots that were submitted.
     pub fn commit(&mut self, count: usize) {
         for _ in 0..count {
-            self.slots[self.next].state = State::Away;
+            self.slots[self.next].state = SlotState::Away;
             self.next = self.at(1);
         }
     }
@@ -128,13 +128,13 @@ pub struct Readback {
     gpu: Gpu,
     buffer: wgpu::Buffer,
     mapped: Signal<(Instant, Result<(), wgpu::BufferAsyncError>)>,
-    request: Request,
+    request: ReadState,
     came: Option<Instant>,
     behind: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Request {
+enum ReadState {
     None,
     /// In flight, with the caller's tag.
     Asked(u64),
@@ -147,12 +147,12 @@ impl Readback {
     pub async fn new(gpu: &Gpu, bytes: u64) -> Result<Readback> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let buffer = gpu.guarded("allocating the read-back", || gpu.create_buffer("readback", bytes, usage)).await?;
-        Ok(Readback { gpu: gpu.clone(), buffer, mapped: Signal::new(), request: Request::None, came: None, behind: 0 })
+        Ok(Readback { gpu: gpu.clone(), buffer, mapped: Signal::new(), request: ReadState::None, came: None, behind: 0 })
     }
 
     /// Whether no request is in flight.
     pub fn idle(&self) -> bool {
-        self.request == Request::None
+        self.request == ReadState::None
     }
 
     /// Encodes a copy of the start of `source`, and maps it when the encoder's submit has run; `poll` returns `tag` with the bytes.
@@ -161,7 +161,7 @@ impl Readback {
     /// When a request is in flight.
     pub fn request(&mut self, encoder: &mut wgpu::CommandEncoder, source: &wgpu::Buffer, tag: u64) {
         assert!(self.idle(), "a read-back is in flight");
-        self.request = Request::Asked(tag);
+        self.request = ReadState::Asked(tag);
         encoder.copy_buffer_to_buffer(source, 0, &self.buffer, 0, self.buffer.size());
         let sender = self.mapped.clone();
         encoder.map_buffer_on_submit(&self.buffer, wgpu::MapMode::Read, .., move |result| sender.send((Instant::now(), result)));
@@ -190,7 +190,7 @@ impl Readback {
     /// Discards the result of the request in flight as outdated. The next request must wait until it has arrived.
     pub fn forget(&mut self) {
         if !self.idle() {
-            self.request = Request::Forgotten;
+            self.request = ReadState::Forgotten;
         }
     }
 
@@ -206,10 +206,10 @@ impl Readback {
         let failed = |e: &dyn std::fmt::Display| self.gpu.failed(format!("results could not be read back: {e}"));
         result.map_err(|e| failed(&e))?;
         let bytes = match self.request {
-            Request::Asked(tag) => Some((tag, self.buffer.get_mapped_range(..).map_err(|e| failed(&e))?.to_vec())),
-            Request::None | Request::Forgotten => None,
+            ReadState::Asked(tag) => Some((tag, self.buffer.get_mapped_range(..).map_err(|e| failed(&e))?.to_vec())),
+            ReadState::None | ReadState::Forgotten => None,
         };
-        self.request = Request::None;
+        self.request = ReadState::None;
         self.buffer.unmap();
         Ok(bytes)
     }

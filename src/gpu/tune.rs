@@ -41,7 +41,7 @@ const LONG_ENOUGH: Duration = Duration::from_millis(10);
 const PHASE: Phase = Phase("tune");
 
 /// The dispatches of one kernel and shape class.
-pub struct Group<'p> {
+pub struct ShapeGroup<'p> {
     /// The most expensive of them.
     dispatch: &'p Dispatch,
     /// The shape class of all of them.
@@ -52,7 +52,7 @@ pub struct Group<'p> {
 
 /// The timings of one kernel and shape class.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct TuneRow {
     /// `matmul.forward`.
     pub kernel: String,
     /// The shape class of its dispatches.
@@ -76,7 +76,7 @@ pub struct Candidate {
     pub seconds: Result<f64, String>,
 }
 
-impl Row {
+impl TuneRow {
     /// The choice to store.
     pub fn choice(&self) -> Choice {
         let variant = self.candidates[self.chosen].variant.to_owned();
@@ -99,8 +99,8 @@ impl Row {
 }
 
 /// The groups of several plans for which this adapter has more than one variant, ordered by kernel.
-pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<Group<'p>> {
-    let mut groups: Vec<Group> = vec![];
+pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<ShapeGroup<'p>> {
+    let mut groups: Vec<ShapeGroup> = vec![];
     for dispatch in plans.iter().flat_map(|plan| plan.dispatches()) {
         let class = Class::of(dispatch);
         match groups.iter_mut().find(|group| group.class == class && group.dispatch.kernel.name() == dispatch.kernel.name()) {
@@ -110,7 +110,7 @@ pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<Group<'p>> {
                     group.dispatch = dispatch;
                 }
             }
-            None => groups.push(Group { dispatch, class, calls: 1 }),
+            None => groups.push(ShapeGroup { dispatch, class, calls: 1 }),
         }
     }
     groups.retain(|group| group.candidates(gpu).len() > 1);
@@ -118,7 +118,7 @@ pub fn groups<'p>(plans: &[&'p Plan], gpu: &Gpu) -> Vec<Group<'p>> {
     groups
 }
 
-impl Group<'_> {
+impl ShapeGroup<'_> {
     /// `matmul.forward`.
     pub fn kernel(&self) -> &str {
         self.dispatch.kernel.name()
@@ -158,9 +158,9 @@ impl Group<'_> {
         gpu: &Gpu,
         rounds: usize,
         known: &dyn Fn(&str) -> Option<Vec<u32>>,
-        before: &[Row],
+        before: &[TuneRow],
         next: &mut dyn FnMut(&str),
-    ) -> Result<Row> {
+    ) -> Result<TuneRow> {
         let plan = isolated(self.dispatch);
         let names = self.candidates(gpu);
         next(names[0]);
@@ -197,14 +197,14 @@ impl Group<'_> {
         };
         let candidates: Vec<Candidate> = names.iter().zip(&contenders).map(candidate).collect();
         let chosen = fastest(&candidates);
-        Ok(Row { kernel: self.dispatch.kernel.name().to_owned(), class: self.class, calls: self.calls, candidates, default: 0, chosen })
+        Ok(TuneRow { kernel: self.dispatch.kernel.name().to_owned(), class: self.class, calls: self.calls, candidates, default: 0, chosen })
     }
 }
 
 /// Why a variant is not worth compiling on a software driver, where that takes seconds and a dispatch microseconds: it was far from the
 /// fastest at every near shape in the kernel that this one extends, as `matmul.forward_bias` extends `matmul.forward`. Graphics cards
 /// compile quickly and are not full at small shapes, whose times then say nothing about larger ones: on them no variant is left out.
-fn far_behind((kernel, class): (&str, Class), variant: &str, before: &[Row]) -> Option<String> {
+fn far_behind((kernel, class): (&str, Class), variant: &str, before: &[TuneRow]) -> Option<String> {
     if before.iter().any(|row| row.kernel == kernel && row.timed(variant).is_some()) {
         return None; // it is already compiled
     }
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn only_evidence_from_near_leaves_a_variant_out() {
-        let row = |kernel: &str, class: &str, seconds: f64| Row {
+        let row = |kernel: &str, class: &str, seconds: f64| TuneRow {
             kernel: kernel.into(),
             class: class.parse().unwrap(),
             calls: 1,
@@ -392,7 +392,7 @@ mod tests {
             default: 0,
             chosen: 0,
         };
-        let left_out = |kernel: &str, class: &str, before: &[Row]| far_behind((kernel, class.parse().unwrap()), "slow", before);
+        let left_out = |kernel: &str, class: &str, before: &[TuneRow]| far_behind((kernel, class.parse().unwrap()), "slow", before);
         let (far, near) = ([row("a.forward", "8x8x8", 4.0)], row("a.forward", "16x8x8", 2.9));
         assert_eq!(left_out("a.forward_bias", "8x8x8", &far).unwrap(), "4 times the fastest in a.forward 8x8x8");
         assert_eq!(left_out("a.forward_bias", "32x32x16", &far).unwrap(), "4 times the fastest in a.forward 8x8x8");
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(left_out("a.forward", "16x8x8", &far), None);
         assert_eq!(left_out("a.forward_bias", "8x8x8", &[far[0].clone(), row("a.forward_bias", "8x16x8", 9.0)]), None);
         // A candidate that failed was not timed.
-        let failed = Row { candidates: candidates(&[Ok(1.0), Err("disagrees".into())]), ..far[0].clone() };
+        let failed = TuneRow { candidates: candidates(&[Ok(1.0), Err("disagrees".into())]), ..far[0].clone() };
         assert_eq!(left_out("a.forward_bias", "8x8x8", &[failed]), None);
     }
 }

@@ -222,10 +222,10 @@ pub fn check<'d>(dispatches: impl Iterator<Item = &'d Dispatch>, traits: &Traits
 mod tests {
     use super::*;
     use crate::gpu::extent::Extent;
-    use crate::gpu::kernel::{KernelFile, SINGLE, Source};
+    use crate::gpu::kernel::{KernelFile, KernelSource, SINGLE};
     use crate::gpu::tensor::Tensor;
 
-    const SCALE: Source = Source {
+    const SCALE: KernelSource = KernelSource {
         file: "scale",
         text: "struct Dims { first_group: u32 }\n@group(0) @binding(0) var<uniform> dims: Dims;\n\
                @group(0) @binding(1) var<storage, read_write> x: array<f32>;\n\

@@ -100,7 +100,7 @@ impl Recorder<'_> {
         let dy = self.dropped_gradient(plan, Mask::FeedForward(l), ends.dy);
         let (act, dfc) = (self.tensor(plan, "act", &a.fc.shape), self.tensor(plan, "dfc", &a.fc.shape));
         let (proj, dproj) = (&w.mlp_proj, &g.mlp_proj);
-        self.ops.matmul.backward_input_activate(plan, self.activation(), &dy, &proj.weight, &a.fc, &act, &dfc);
+        self.ops.matmul.backward_input_activate(plan, self.config.activation, &dy, &proj.weight, &a.fc, &act, &dfc);
         self.ops.matmul.backward_weight(plan, Block::whole(&dy), Block::whole(&act), &dproj.weight, dproj.bias.as_ref());
         self.linear_backward(plan, (&w.fc, &g.fc), &dfc, ends.x, ends.dx, ends.add);
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{Number, Shown, need};
 use crate::error::{Error, Result};
+use crate::ops::matmul::Activation;
 
 /// The largest attention head, in elements: what the attention kernels hold in registers without spilling.
 pub const MAX_HEAD_SIZE: usize = 128;
@@ -17,23 +18,12 @@ pub const MAX_LAYERS: usize = 4096;
 /// How a token's position is encoded; added to its embedding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Position {
+pub enum PositionEncoding {
     /// Sines and cosines of geometric wavelengths; no parameters (Vaswani et al. 2017, section 3.5).
     #[default]
     Sinusoidal,
     /// A trained row per position, as in GPT-2.
     Learned,
-}
-
-/// The nonlinearity of the feed-forward part.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Activation {
-    /// The tanh form of GELU (Hendrycks and Gimpel 2016), as in GPT-2.
-    #[default]
-    Gelu,
-    /// max(0, x).
-    Relu,
 }
 
 /// Where a block normalizes.
@@ -66,7 +56,7 @@ pub struct ModelConfig {
     /// Rows of the embedding table; 0 selects the tokenizer's size (see [`ModelConfig::with_vocab`]).
     pub vocab_size: usize,
     /// How positions are encoded.
-    pub position: Position,
+    pub position: PositionEncoding,
     /// Applied between the two matrices of the feed-forward part.
     pub activation: Activation,
     /// Where each residual branch is normalized.
@@ -88,7 +78,7 @@ impl Default for ModelConfig {
             d_ff: 0,
             seq_len: 32,
             vocab_size: 0,
-            position: Position::Sinusoidal,
+            position: PositionEncoding::Sinusoidal,
             activation: Activation::Gelu,
             norm: Norm::Pre,
             bias: true,
@@ -165,8 +155,8 @@ impl ModelConfig {
     /// The factor on token embeddings: √C with sinusoidal positions (Vaswani et al. 2017, section 3.4), else 1.
     pub fn embedding_scale(&self) -> f32 {
         match self.position {
-            Position::Sinusoidal => (self.d_model as f32).sqrt(),
-            Position::Learned => 1.0,
+            PositionEncoding::Sinusoidal => (self.d_model as f32).sqrt(),
+            PositionEncoding::Learned => 1.0,
         }
     }
 
@@ -198,7 +188,7 @@ mod tests {
     use super::*;
 
     fn gpt2() -> ModelConfig {
-        let position = Position::Learned;
+        let position = PositionEncoding::Learned;
         ModelConfig { n_layer: 12, n_head: 12, d_model: 768, seq_len: 1024, vocab_size: 50257, position, ..ModelConfig::default() }
     }
 
@@ -221,7 +211,7 @@ mod tests {
         let matrices = 7 * 2 + (2 + 12 + 4 + 2 + 6 + 6) + 2;
         assert_eq!(base.parameters(), matrices);
         assert_eq!(ModelConfig { bias: true, ..base.clone() }.parameters(), matrices + (2 + 6 + 2 + 2 + 3 + 2) + 2);
-        assert_eq!(ModelConfig { position: Position::Learned, ..base.clone() }.parameters(), matrices + 10);
+        assert_eq!(ModelConfig { position: PositionEncoding::Learned, ..base.clone() }.parameters(), matrices + 10);
         assert_eq!(ModelConfig { tied_head: false, ..base.clone() }.parameters(), matrices + 14);
         assert_eq!(ModelConfig { norm: Norm::Post, ..base }.parameters(), matrices - 2);
     }

@@ -1,14 +1,14 @@
 //! Decoding: the plan that adds tokens to one context, with cached keys and values.
 //!
-//! Its phases are [`PREFILL`], which processes up to [`Decoder::chunk`] tokens of a prompt; [`PICK`], which computes the logits
+//! Its phases are [`PREFILL`], which processes up to [`DecodeModel::chunk`] tokens of a prompt; [`PICK`], which computes the logits
 //! after the last of them; [`TOKEN`], which processes one token and computes the logits after it; [`SAMPLE`], which draws the next token.
 //! All share weights, caches and [`Feed`]: the ids of the pass and the [`Cursor`], which only [`SAMPLE`] advances. So the host can encode
 //! any number of [`TOKEN`] and [`SAMPLE`] ahead.
 
-use super::config::{ModelConfig, Position};
+use super::config::{ModelConfig, PositionEncoding};
 use super::params::{self, Weights};
 use super::pools::Pools;
-use super::recorder::{Context, Recorder};
+use super::recorder::{KeyValues, Recorder};
 use crate::error::Result;
 use crate::gpu::compile::Compiled;
 use crate::gpu::plan::{Keep, Phase, Plan};
@@ -20,7 +20,7 @@ use crate::ops::sample::{RING, Sample};
 use crate::ops::step::Step;
 use crate::ops::token_embedding::TokenEmbedding;
 
-/// Runs up to [`Decoder::chunk`] tokens of a prompt through the blocks, and appends their keys and values to the caches.
+/// Runs up to [`DecodeModel::chunk`] tokens of a prompt through the blocks, and appends their keys and values to the caches.
 pub const PREFILL: Phase = Phase("prefill");
 /// Computes the logits after the last token of a prefill.
 pub const PICK: Phase = Phase("pick");
@@ -33,7 +33,7 @@ pub const SAMPLE: Phase = Phase("sample");
 const CHUNK: usize = 64;
 
 /// The recorded plan, and the tensors that the host fills and reads.
-pub struct Decoder {
+pub struct DecodeModel {
     /// Shape of the model, with `dropout` 0.
     pub config: ModelConfig,
     /// All dispatches by phase, and all tensors that they bind.
@@ -66,12 +66,12 @@ pub struct Feed {
     pub bytes: u64,
 }
 
-impl Decoder {
+impl DecodeModel {
     /// Records decoding of one sequence.
     ///
     /// # Errors
     /// [`crate::error::Error::Usage`] for an invalid config, [`crate::error::Error::Limit`] for a tensor larger than the limits allow.
-    pub fn new(config: &ModelConfig, limits: &wgpu::Limits) -> Result<Decoder> {
+    pub fn new(config: &ModelConfig, limits: &wgpu::Limits) -> Result<DecodeModel> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         config.validate()?;
         super::check_sizes(&config, 1)?;
@@ -81,7 +81,7 @@ impl Decoder {
         let logits = super::logits(&mut plan, &config, 1);
         let allowed = plan.kept("allowed", &[config.vocab_size.div_ceil(32)], Dtype::U32, "inputs");
         let weights = &Weights::describe(&config).find(|name| pools.weights(name), |name| pools.operands(name));
-        let context = Context::Cached {
+        let context = KeyValues::Cached {
             cursor: &feed.cursor,
             embedding: TokenEmbedding::new(),
             attention: CachedAttention::new(config.head_size()),
@@ -101,7 +101,7 @@ impl Decoder {
         plan.begin(SAMPLE);
         Sample::new().draw(&mut plan, config.vocab_size, &logits, &allowed, &feed.cursor, &feed.ids, &feed.ring);
         drop(recorder);
-        Ok(Decoder { config, plan, pools, feed, logits, allowed })
+        Ok(DecodeModel { config, plan, pools, feed, logits, allowed })
     }
 
     /// The most tokens of one prefill.
@@ -146,7 +146,7 @@ impl Feed {
         let storage = plan.storage("feed", bytes, Keep::Always, "inputs");
         let view = |index: usize, name: &str| plan.view(storage, name, &[sizes[index]], Dtype::U32, offsets[index]);
         let (cursor, pick, ids, ring) = (view(0, "cursor"), view(1, "pick"), view(2, "ids"), view(3, "ring"));
-        let sinusoidal = config.position == Position::Sinusoidal;
+        let sinusoidal = config.position == PositionEncoding::Sinusoidal;
         let frequencies = sinusoidal.then(|| plan.kept("frequencies", &[config.d_model], Dtype::U32, "inputs"));
         let step = plan.kept("step", &[Step::WORDS], Dtype::U32, "inputs");
         Feed { cursor, pick, ids, step, ring, frequencies, down: offsets[3], bytes }

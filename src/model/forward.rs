@@ -1,13 +1,13 @@
 //! The forward pass, top to bottom: the same blocks for whole sequences and for new rows after a cache.
 
 use super::acts::{Acts, AttentionActs, BlockActs, BranchActs, NormActs};
-use super::config::{self, Norm};
+use super::config::Norm;
 use super::params::{BlockWeights, Layer, Weights};
-use super::recorder::{Context, Mask, Recorder};
+use super::recorder::{KeyValues, Mask, Recorder};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 use crate::ops::attention::Shape;
-use crate::ops::matmul::{Activation, Block, Drop};
+use crate::ops::matmul::{Block, Drop};
 use crate::ops::token_embedding::Positions;
 
 impl Recorder<'_> {
@@ -35,7 +35,7 @@ impl Recorder<'_> {
             (None, Some(frequencies)) => Positions::Sinusoidal(frequencies, self.config.seq_len),
             (None, None) => unreachable!("a model has learned or sinusoidal positions"),
         };
-        if let Context::Cached { cursor, embedding, .. } = &self.context {
+        if let KeyValues::Cached { cursor, embedding, .. } = &self.context {
             embedding.forward(plan, cursor, ids, &w.wte, scale, position, &embedded);
             return embedded;
         }
@@ -93,13 +93,13 @@ impl Recorder<'_> {
         let qkv = self.linear(plan, &h.qkv, x);
         let y = self.tensor(plan, &format!("h.{l}.attn.y"), &[x.rows(), x.cols()]);
         let lse = match &self.context {
-            Context::Sequences => {
+            KeyValues::Sequences => {
                 let shape = self.attention(l);
                 let lse = plan.statistic(&format!("h.{l}.attn.lse"), &[shape.batch, shape.heads, shape.time]);
                 self.ops.attention.forward(plan, shape, self.step, &qkv, &y, &lse);
                 Some(lse)
             }
-            Context::Cached { cursor, attention, caches, .. } => {
+            KeyValues::Cached { cursor, attention, caches, .. } => {
                 attention.forward(plan, cursor, &qkv, &caches[l], &y);
                 None
             }
@@ -112,7 +112,7 @@ impl Recorder<'_> {
     fn feed_forward(&self, plan: &mut Plan, l: usize, h: &BlockWeights<Tensor>, x: &Tensor, residual: &Tensor, sum: &Tensor) -> Tensor {
         let fc = self.tensor(plan, &h.fc.name, &[x.rows(), h.fc.weight.rows()]);
         let act = self.tensor(plan, "act", &fc.shape);
-        self.ops.matmul.forward_activate(plan, self.activation(), x, &h.fc.weight, h.fc.bias.as_ref(), &fc, &act);
+        self.ops.matmul.forward_activate(plan, self.config.activation, x, &h.fc.weight, h.fc.bias.as_ref(), &fc, &act);
         self.linear_residual(plan, Mask::FeedForward(l), &h.mlp_proj, &act, residual, sum);
         fc
     }
@@ -148,12 +148,5 @@ impl Recorder<'_> {
     pub(super) fn attention(&self, layer: usize) -> Shape {
         let dropout = (self.config.dropout > 0.0).then_some(Mask::Probabilities(layer).stream());
         Shape { batch: self.batch, time: self.config.seq_len, heads: self.config.n_head, dropout }
-    }
-
-    pub(super) fn activation(&self) -> Activation {
-        match self.config.activation {
-            config::Activation::Gelu => Activation::Gelu,
-            config::Activation::Relu => Activation::Relu,
-        }
     }
 }

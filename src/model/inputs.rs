@@ -1,6 +1,6 @@
 //! What the host writes for each micro-batch: one storage, filled by one copy.
 
-use super::config::{ModelConfig, Position};
+use super::config::{ModelConfig, PositionEncoding};
 use crate::gpu::plan::{Keep, Plan};
 use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::position;
@@ -43,7 +43,7 @@ impl Inputs {
         let picks = view(4, "picks", &[picks.unwrap_or(0)]);
         let step = plan.view(storage, "step", &[Step::WORDS], Dtype::U32, offsets[0]);
         let ids = plan.view(storage, "ids", &frame, Dtype::U32, offsets[1]);
-        let sinusoidal = config.position == Position::Sinusoidal;
+        let sinusoidal = config.position == PositionEncoding::Sinusoidal;
         let words = config.d_model.div_ceil(2) * 2;
         let frequencies = sinusoidal.then(|| plan.kept("frequencies", &[words], Dtype::U32, "inputs"));
         Inputs { step, ids, targets, order, picks, frequencies, bytes }

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::config::{ModelConfig, Norm, Position};
+use super::config::{ModelConfig, Norm, PositionEncoding};
 use crate::error::{Error, Result};
 use crate::gpu::tensor::Tensor;
 
@@ -191,11 +191,11 @@ impl Weights<Param> {
             fc: linear(format!("h.{l}.mlp.fc"), [f, c], normal),
             mlp_proj: linear(format!("h.{l}.mlp.proj"), [c, f], residual),
         };
-        let tokens = if config.position == Position::Sinusoidal { Init::Normal((c as f64).powf(-0.5)) } else { normal };
+        let tokens = if config.position == PositionEncoding::Sinusoidal { Init::Normal((c as f64).powf(-0.5)) } else { normal };
         let head = || param("lm_head", &[v, c], Role::Vocabulary { multiplies: true }, normal);
         Weights {
             wte: vec![param("wte", &[v, c], Role::Vocabulary { multiplies: config.tied_head }, tokens)],
-            wpe: (config.position == Position::Learned).then(|| param("wpe", &[config.seq_len, c], Role::Positions, normal)),
+            wpe: (config.position == PositionEncoding::Learned).then(|| param("wpe", &[config.seq_len, c], Role::Positions, normal)),
             h: (0..config.n_layer).map(block).collect(),
             ln_f: (config.norm == Norm::Pre).then(|| norm("ln_f".to_owned())),
             lm_head: (!config.tied_head).then(head).into_iter().collect(),

@@ -20,7 +20,7 @@ pub struct Pools {
     pub table: Vec<Param>,
     weights: HashMap<String, Vec<Tensor>>,
     /// The location of every weight, in the table's order. Depends on the model and the limits, not on the element type of activations.
-    pub(crate) slices: Vec<Slice>,
+    pub(crate) slices: Vec<PoolSlice>,
     /// Copies of the operands of matrix products, if activations are not f32.
     copies: HashMap<String, Vec<Tensor>>,
     /// The source and the destination of each copy.
@@ -41,7 +41,7 @@ struct Piece {
 
 /// The same for comparison between plans.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Slice {
+pub(crate) struct PoolSlice {
     pub param: String,
     pub shape: Vec<usize>,
     pub segment: usize,
@@ -49,7 +49,7 @@ pub(crate) struct Slice {
     pub offset: u64,
 }
 
-impl fmt::Display for Slice {
+impl fmt::Display for PoolSlice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` {:?} at byte {} of segment {}", self.param, self.shape, self.offset, self.segment)
     }
@@ -201,11 +201,11 @@ impl Pools {
 }
 
 impl Piece {
-    fn slice(&self, table: &[Param], segment: usize) -> Slice {
+    fn slice(&self, table: &[Param], segment: usize) -> PoolSlice {
         let param = &table[self.param];
         let mut shape = param.shape.clone();
         shape[0] = self.rows;
-        Slice { param: param.name.clone(), shape, segment, offset: self.offset }
+        PoolSlice { param: param.name.clone(), shape, segment, offset: self.offset }
     }
 }
 
@@ -216,7 +216,7 @@ fn end(table: &[Param], piece: &Piece) -> u64 {
 }
 
 /// A range of a segment of weights that one dispatch copies.
-struct Run<'p> {
+struct CopyRange<'p> {
     /// Byte offsets in the segment and in its copy.
     from: u64,
     to: u64,
@@ -226,15 +226,15 @@ struct Run<'p> {
 
 /// The fewest ranges that copy every piece to an aligned slice. Within a range, offsets in the copy are those in the segment times the
 /// ratio of element sizes; a piece that this would misalign begins a new range.
-fn runs<'p>(table: &[Param], pieces: &[&'p Piece], dtype: Dtype) -> Vec<Run<'p>> {
-    let mut runs: Vec<Run> = vec![];
+fn runs<'p>(table: &[Param], pieces: &[&'p Piece], dtype: Dtype) -> Vec<CopyRange<'p>> {
+    let mut runs: Vec<CopyRange> = vec![];
     for &piece in pieces {
-        let fits = |run: &&mut Run| ((piece.offset - run.from) / 4 * dtype.size()).is_multiple_of(SLICE);
+        let fits = |run: &&mut CopyRange| ((piece.offset - run.from) / 4 * dtype.size()).is_multiple_of(SLICE);
         let run = match runs.last_mut().filter(fits) {
             Some(run) => run,
             None => {
                 let to = runs.last().map_or(0, |run| (run.to + padded(run.elements, dtype)).next_multiple_of(SLICE));
-                runs.push(Run { from: piece.offset, to, elements: 0, pieces: vec![] });
+                runs.push(CopyRange { from: piece.offset, to, elements: 0, pieces: vec![] });
                 runs.last_mut().expect("one was just added")
             }
         };

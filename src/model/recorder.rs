@@ -15,7 +15,7 @@ pub(crate) struct Recorder<'a> {
     pub step: &'a Tensor,
     /// Fixed-point frequencies of sinusoidal positions.
     pub frequencies: Option<&'a Tensor>,
-    pub context: Context<'a>,
+    pub context: KeyValues<'a>,
     /// Number of samples in the rows.
     pub batch: usize,
     /// The element type of activations.
@@ -25,7 +25,7 @@ pub(crate) struct Recorder<'a> {
 }
 
 /// The keys and values that a row attends to.
-pub(crate) enum Context<'a> {
+pub(crate) enum KeyValues<'a> {
     /// Those of the rows before it in its own sequence: the pass holds all rows of `batch` whole sequences.
     Sequences,
     /// Those in the caches, and of the new rows before it.

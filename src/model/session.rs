@@ -22,7 +22,7 @@ pub struct Session {
     /// The compiled plan: pipelines, bind groups, and the buffers of all tensors.
     pub compiled: Compiled,
     /// Submits passes, or encodes slices of them into a host's encoder, and holds the position reached.
-    pub guest: Guest<Place>,
+    pub guest: Guest<TrainProgress>,
     pub(crate) readback: Readback,
     /// Times every dispatch while set.
     pub profiler: Option<Profiler>,
@@ -30,7 +30,7 @@ pub struct Session {
 
 /// The position of a training run; evaluation does not advance it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Place {
+pub struct TrainProgress {
     /// Completed steps.
     pub step: u64,
     /// Completed micro-batches of the current step.
@@ -39,7 +39,7 @@ pub struct Place {
     pub rate: f64,
 }
 
-impl passes::Place for Place {
+impl passes::Progress for TrainProgress {
     fn under_way(&self) -> bool {
         self.micro > 0
     }
@@ -52,17 +52,17 @@ struct Once<'a> {
 }
 
 impl Passes for Once<'_> {
-    type Place = Place;
+    type Progress = TrainProgress;
 
-    fn next(&self, _place: &Place) -> Option<Pass> {
+    fn next(&self, _place: &TrainProgress) -> Option<Pass> {
         self.slot.map(|_| Pass { inputs: true, phases: self.phases.to_vec() })
     }
 
-    fn begin(&mut self, _place: &mut Place) -> Result<Option<Vec<u8>>> {
+    fn begin(&mut self, _place: &mut TrainProgress) -> Result<Option<Vec<u8>>> {
         Ok(self.slot.take().map(<[u8]>::to_vec))
     }
 
-    fn end(&self, _place: &mut Place) {}
+    fn end(&self, _place: &mut TrainProgress) {}
 }
 
 /// What a session will allocate, exact to the byte.
@@ -85,7 +85,7 @@ impl Session {
     /// [`Error::Limit`] if something is larger than the adapter allows.
     pub fn memory(gpu: &Gpu, model: &Model, options: &Options) -> Result<Memory> {
         let Needs { layout, dims_bytes, transfer_bytes, buffers, bind_groups } = model.plan.needs(gpu, options)?;
-        let (guest_bytes, guest_buffers) = Guest::<Place>::needs(gpu, model.inputs.bytes);
+        let (guest_bytes, guest_buffers) = Guest::<TrainProgress>::needs(gpu, model.inputs.bytes);
         let staging = dims_bytes + guest_bytes + model.records.bytes();
         let total = layout.total() + staging + transfer_bytes;
         let mut classes = layout.classes;
@@ -100,7 +100,7 @@ impl Session {
     /// As [`Session::memory`], and [`Error::Device`] if the driver reports an error.
     pub async fn new(gpu: &Gpu, model: Model, options: &Options) -> Result<Session> {
         let compiled = model.plan.compile(gpu, options).await?;
-        let guest = Guest::new(gpu, &model.inputs.step, model.inputs.bytes, Place::default()).await?;
+        let guest = Guest::new(gpu, &model.inputs.step, model.inputs.bytes, TrainProgress::default()).await?;
         let readback = Readback::new(gpu, model.records.bytes()).await?;
         if let Some((tensor, words)) = model.inputs.constants(&model.config) {
             compiled.write(tensor, &words).await?;

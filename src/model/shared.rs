@@ -1,7 +1,7 @@
 //! The weights of a model on a device: other plans borrow them from the plan that owns them.
 
 use super::config::ModelConfig;
-use super::pools::{Pools, Slice};
+use super::pools::{PoolSlice, Pools};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::compile::Compiled;
@@ -13,7 +13,7 @@ use crate::gpu::options::Options;
 pub struct SharedWeights {
     gpu: Gpu,
     config: ModelConfig,
-    slices: Vec<Slice>,
+    slices: Vec<PoolSlice>,
     buffers: Vec<(String, wgpu::Buffer)>,
 }
 
@@ -52,10 +52,10 @@ impl SharedWeights {
 
 /// # Errors
 /// [`Error::Usage`] that names the first weight with another location.
-fn same_cut(lent: &[Slice], wanted: &[Slice]) -> Result<()> {
+fn same_cut(lent: &[PoolSlice], wanted: &[PoolSlice]) -> Result<()> {
     let differs = (0..lent.len().max(wanted.len())).find(|&i| lent.get(i) != wanted.get(i));
     let Some(index) = differs else { return Ok(()) };
-    let tell = |slice: Option<&Slice>| slice.map_or_else(|| "no weight".to_owned(), Slice::to_string);
+    let tell = |slice: Option<&PoolSlice>| slice.map_or_else(|| "no weight".to_owned(), PoolSlice::to_string);
     let (there, here) = (tell(lent.get(index)), tell(wanted.get(index)));
     Err(Error::usage(format!("the shared weights are of another layout: they have {there} where this model needs {here}")))
 }
@@ -64,8 +64,8 @@ fn same_cut(lent: &[Slice], wanted: &[Slice]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn slices(rows: usize, offset: u64) -> Vec<Slice> {
-        let slice = |param: &str, rows, offset| Slice { param: param.into(), shape: vec![rows, 8], segment: 0, offset };
+    fn slices(rows: usize, offset: u64) -> Vec<PoolSlice> {
+        let slice = |param: &str, rows, offset| PoolSlice { param: param.into(), shape: vec![rows, 8], segment: 0, offset };
         vec![slice("wte", rows, 0), slice("lm_head", 3, offset)]
     }
 

@@ -2,12 +2,12 @@
 
 use super::{STATE, STEP, quads};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub(crate) const SOURCE: Source =
-    Source { file: "adamw", text: include_str!("../../shaders/adamw.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "adamw", text: include_str!("../../shaders/adamw.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
 
 /// The kernel of one AdamW update.
 pub struct AdamW {

@@ -2,12 +2,12 @@
 
 use super::{RANDOM, STEP};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, Source, Value, Variant};
+use crate::gpu::kernel::{Kernel, KernelSource, Value, Variant};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: VARIANTS };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: VARIANTS };
 
 const VARIANTS: &[Variant] = &[
     Variant {

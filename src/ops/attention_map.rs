@@ -4,12 +4,12 @@
 
 use super::{attention, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "attention_map", text: include_str!("../../shaders/attention_map.wgsl"), shared: &[], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "attention_map", text: include_str!("../../shaders/attention_map.wgsl"), shared: &[], variants: SINGLE };
 
 /// The kernel that computes the map, for one size of head.
 pub struct AttentionMap {

@@ -3,12 +3,16 @@
 use super::cursor::Cursor;
 use super::{BY_ROW, CURSOR, load, quads};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelSource, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "cached_attention", text: include_str!("../../shaders/cached_attention.wgsl"), shared: &[CURSOR], variants: BY_ROW };
+pub(crate) const SOURCE: KernelSource = KernelSource {
+    file: "cached_attention",
+    text: include_str!("../../shaders/cached_attention.wgsl"),
+    shared: &[CURSOR],
+    variants: BY_ROW,
+};
 
 /// The kernels that append rows to a cache and attend over it, for one size of head.
 pub struct CachedAttention {

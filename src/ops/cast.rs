@@ -2,11 +2,12 @@
 
 use super::{quads, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source = Source { file: "cast", text: include_str!("../../shaders/cast.wgsl"), shared: &[], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "cast", text: include_str!("../../shaders/cast.wgsl"), shared: &[], variants: SINGLE };
 
 /// The kernel that copies f32 elements to another element type.
 pub struct Cast {

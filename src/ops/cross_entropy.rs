@@ -2,12 +2,12 @@
 
 use super::{BY_ROW, STEP, quads, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP], variants: BY_ROW };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP], variants: BY_ROW };
 
 /// The kernels of the loss of each row, without and with its gradient.
 pub struct CrossEntropy {

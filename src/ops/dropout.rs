@@ -2,12 +2,12 @@
 
 use super::{RANDOM, STEP, quads, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "dropout", text: include_str!("../../shaders/dropout.wgsl"), shared: &[STEP, RANDOM], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "dropout", text: include_str!("../../shaders/dropout.wgsl"), shared: &[STEP, RANDOM], variants: SINGLE };
 
 /// The kernel that applies a dropout mask, forward and backward alike.
 pub struct Dropout {

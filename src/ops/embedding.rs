@@ -2,12 +2,12 @@
 
 use super::{quads, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "embedding", text: include_str!("../../shaders/embedding.wgsl"), shared: &[], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "embedding", text: include_str!("../../shaders/embedding.wgsl"), shared: &[], variants: SINGLE };
 
 /// The kernels of the lookup in a table and of the table's gradient.
 pub struct Embedding {

@@ -2,13 +2,17 @@
 
 use super::{BY_STRETCH, STATE, STEP, quads};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
 /// `gradient_norm.wgsl` and its variants.
-pub const SOURCE: Source =
-    Source { file: "gradient_norm", text: include_str!("../../shaders/gradient_norm.wgsl"), shared: &[STEP, STATE], variants: BY_STRETCH };
+pub const SOURCE: KernelSource = KernelSource {
+    file: "gradient_norm",
+    text: include_str!("../../shaders/gradient_norm.wgsl"),
+    shared: &[STEP, STATE],
+    variants: BY_STRETCH,
+};
 
 /// Elements summed by one workgroup; a test checks it against `ROWS_PER_GROUP` in the shader.
 pub const TILE: usize = 16_384;

@@ -2,13 +2,13 @@
 
 use super::{BY_ROW, quads, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
 /// `layer_norm.wgsl` and its variants.
-pub const SOURCE: Source =
-    Source { file: "layer_norm", text: include_str!("../../shaders/layer_norm.wgsl"), shared: &[], variants: BY_ROW };
+pub const SOURCE: KernelSource =
+    KernelSource { file: "layer_norm", text: include_str!("../../shaders/layer_norm.wgsl"), shared: &[], variants: BY_ROW };
 
 /// GPT-2's and PyTorch's ε.
 pub const EPS: f32 = 1e-5;

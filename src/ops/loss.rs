@@ -2,12 +2,12 @@
 
 use super::{BY_STRETCH, STEP};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub(crate) const SOURCE: Source =
-    Source { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP], variants: BY_STRETCH };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "loss", text: include_str!("../../shaders/loss.wgsl"), shared: &[STEP], variants: BY_STRETCH };
 
 /// The kernel that sums the losses of a micro-batch into its step's record.
 pub struct Loss {

@@ -1,14 +1,20 @@
 //! The matrix products of a linear layer and their derivatives, with elementwise operations fused into their epilogues.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ACTIVATION, RANDOM, STEP, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source, Value, Variant};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, Value, Variant};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
 /// `matmul.wgsl` and its variants, one per kind of tile.
-pub const SOURCE: Source =
-    Source { file: "matmul", text: include_str!("../../shaders/matmul.wgsl"), shared: &[STEP, RANDOM, ACTIVATION], variants: VARIANTS };
+pub const SOURCE: KernelSource = KernelSource {
+    file: "matmul",
+    text: include_str!("../../shaders/matmul.wgsl"),
+    shared: &[STEP, RANDOM, ACTIVATION],
+    variants: VARIANTS,
+};
 
 /// On software adapters loads are expensive and barriers more so; on GPUs it is the reverse. A single row, as in decoding, would leave most
 /// of a tile idle.
@@ -89,10 +95,12 @@ pub struct Matmul {
     backward_weight_bias: Kernel,
 }
 
-/// The non-linearity of a feed-forward layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The nonlinearity of a feed-forward layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// The tanh form of GELU.
+    /// The tanh form of GELU (Hendrycks and Gimpel 2016), as in GPT-2.
+    #[default]
     Gelu,
     /// max(0, x).
     Relu,
@@ -176,7 +184,7 @@ impl Matmul {
     }
 
     /// The same with the tiles of another source, for experiments.
-    pub fn with_source(source: &'static Source, activations: Dtype) -> Matmul {
+    pub fn with_source(source: &'static KernelSource, activations: Dtype) -> Matmul {
         let file = KernelFile::with_constants(source, storage(activations));
         Matmul {
             forward: file.kernel("forward"),

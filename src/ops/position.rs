@@ -2,12 +2,12 @@
 
 use super::{SINE, quads, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source, Value};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[SINE], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "position", text: include_str!("../../shaders/position.wgsl"), shared: &[SINE], variants: SINGLE };
 
 /// Positions for which the range reduction is exact.
 pub const MAX_POSITIONS: usize = 65_536;

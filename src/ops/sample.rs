@@ -3,13 +3,13 @@
 use super::cursor::Cursor;
 use super::{CURSOR, RANDOM, STEP, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, Source, Variant};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, Variant};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
 /// `sample.wgsl` and its variants.
-pub const SOURCE: Source =
-    Source { file: "sample", text: include_str!("../../shaders/sample.wgsl"), shared: &[CURSOR, STEP, RANDOM], variants: VARIANTS };
+pub const SOURCE: KernelSource =
+    KernelSource { file: "sample", text: include_str!("../../shaders/sample.wgsl"), shared: &[CURSOR, STEP, RANDOM], variants: VARIANTS };
 
 /// On a large vocabulary, eight invocations would exceed the loop trips that Mesa 22.3's lavapipe allows.
 const VARIANTS: &[Variant] = &[

@@ -3,12 +3,12 @@
 use super::adamw::Segment;
 use super::{STATE, STEP, quads};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
 
-pub(crate) const SOURCE: Source =
-    Source { file: "sgd", text: include_str!("../../shaders/sgd.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource =
+    KernelSource { file: "sgd", text: include_str!("../../shaders/sgd.wgsl"), shared: &[STEP, STATE], variants: SINGLE };
 
 /// The kernel of one update with momentum.
 pub struct Sgd {

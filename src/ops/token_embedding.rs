@@ -4,12 +4,16 @@ use super::cursor::Cursor;
 use super::position::MAX_POSITIONS;
 use super::{CURSOR, SINE, quads, storage};
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::{Kernel, KernelFile, SINGLE, Source};
+use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, SINGLE};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: Source =
-    Source { file: "token_embedding", text: include_str!("../../shaders/token_embedding.wgsl"), shared: &[CURSOR, SINE], variants: SINGLE };
+pub(crate) const SOURCE: KernelSource = KernelSource {
+    file: "token_embedding",
+    text: include_str!("../../shaders/token_embedding.wgsl"),
+    shared: &[CURSOR, SINE],
+    variants: SINGLE,
+};
 
 /// The kernels of token plus position, for learned and for sinusoidal positions.
 pub struct TokenEmbedding {

@@ -30,7 +30,7 @@ impl std::fmt::Debug for Bpe {
 
 /// The parts of a Hugging Face `tokenizer.json` that are checked here before the crate sees them.
 #[derive(Deserialize)]
-struct Model {
+struct BpeModel {
     dropout: Option<f64>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
@@ -61,7 +61,7 @@ impl Bpe {
         if kind != "BPE" {
             return Err(wrong(format!("has a model of type `{}`, only `BPE` is read", excerpt(&kind))));
         }
-        let model: Model =
+        let model: BpeModel =
             serde_json::from_value(value["model"].take()).map_err(|e| wrong(format!("has a wrong `model`: {}", brief(e))))?;
         model.check().map_err(wrong)?;
         let mut tokenizer: tokenizers::Tokenizer = json.parse().map_err(|e| wrong(format!("cannot be used: {}", brief(e))))?;
@@ -123,7 +123,7 @@ impl Bpe {
     }
 }
 
-impl Model {
+impl BpeModel {
     /// Rejects settings that make the crate panic, encode wrongly without an error, or encode at random.
     fn check(&self) -> std::result::Result<(), String> {
         if let Some(dropout) = self.dropout.filter(|p| *p != 0.0) {

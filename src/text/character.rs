@@ -16,7 +16,7 @@ pub struct Character {
 /// What `tokenizer.json` holds for a character tokenizer.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Saved {
+struct CharacterJson {
     r#type: String,
     lower_case: bool,
     tokens: Vec<String>,
@@ -65,12 +65,12 @@ impl Character {
 
     pub(crate) fn to_json(&self) -> String {
         let tokens = self.vocabulary.tokens().to_vec();
-        let saved = Saved { r#type: Self::TYPE.to_string(), lower_case: self.lower_case, tokens };
+        let saved = CharacterJson { r#type: Self::TYPE.to_string(), lower_case: self.lower_case, tokens };
         serde_json::to_string_pretty(&saved).expect("a struct of strings and bools always becomes JSON")
     }
 
     pub(crate) fn from_json(value: serde_json::Value, origin: &str) -> Result<Character> {
-        let saved: Saved = serde_json::from_value(value).map_err(|e| Error::file(origin, brief(e)))?;
+        let saved: CharacterJson = serde_json::from_value(value).map_err(|e| Error::file(origin, brief(e)))?;
         let (_, characters) = saved.tokens.split_last().unwrap_or((&String::new(), &[])).to_owned();
         if let Some(long) = characters.iter().find(|token| token.chars().count() != 1) {
             return Err(Error::file(origin, format!("token `{long}` found, every token but the last must be one character")));

@@ -52,7 +52,7 @@ pub struct Corpus {
     pub why: Option<String>,
     /// The texts or token files that the tokens were made from, in order.
     #[cfg(feature = "files")]
-    pub sources: Vec<super::Source>,
+    pub sources: Vec<super::TextSource>,
     val_fraction: f64,
 }
 
@@ -98,7 +98,7 @@ impl Corpus {
             tokenizer: TokenizerConfig { kind: tokenizer.kind().into(), ..config.clone() },
             why: chosen.map(|chosen| chosen.why),
             #[cfg(feature = "files")]
-            sources: texts.iter().map(|text| super::Source::of_text(text.as_ref())).collect(),
+            sources: texts.iter().map(|text| super::TextSource::of_text(text.as_ref())).collect(),
             val_fraction: data.val_fraction,
         };
         Ok((tokenizer, corpus))
@@ -148,7 +148,7 @@ impl Corpus {
             }
             store = store.followed_by(next);
             let (bytes, hash) = crate::files::Hash::of_file(std::path::Path::new(file))?;
-            sources.push(super::Source { file: super::absolute(file), bytes, hash });
+            sources.push(super::TextSource { file: super::absolute(file), bytes, hash });
         }
         let border = first_part(store.len(), data.val_fraction);
         let (train, val) = (store.slice(0..border)?, store.slice(border..store.len())?);
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     #[cfg(feature = "files")]
     fn token_files_are_mapped_and_checked() {
-        use super::super::Source;
+        use super::super::TextSource;
         let folder = tempfile::tempdir().unwrap();
         let name = |file: &str| folder.path().join(file).to_string_lossy().into_owned();
         let text = "some words, and some more words é\n".repeat(40);
@@ -326,7 +326,7 @@ mod tests {
         super::super::encode_file_to_tokens(&t, name("a.txt"), name("a.tokens")).unwrap();
         let (_, mapped) = Corpus::open(&data(&["a.tokens"]), &kind("character"), Some(t.clone())).unwrap();
         assert_eq!((mapped.train.len(), mapped.val_characters), (from_text.train.len(), from_text.val_characters));
-        assert_eq!(from_text.sources, [Source { file: name("a.txt"), ..Source::of_text(&text) }]);
+        assert_eq!(from_text.sources, [TextSource { file: name("a.txt"), ..TextSource::of_text(&text) }]);
         assert_eq!(mapped.sources[0].bytes, std::fs::metadata(name("a.tokens")).unwrap().len());
         // Both the kind of the file and `auto` load a tokenizer from its file.
         std::fs::write(name("t.json"), t.to_json()).unwrap();

@@ -14,13 +14,13 @@ pub struct TokenStore {
 
 #[derive(Debug, Clone)]
 struct Part {
-    source: Source,
+    source: Ids,
     start: usize,
     len: usize,
 }
 
 #[derive(Debug, Clone)]
-enum Source {
+enum Ids {
     Memory(Arc<[u32]>),
     #[cfg(feature = "files")]
     Mapped(Arc<super::token_file::Mapped>),
@@ -30,7 +30,7 @@ impl TokenStore {
     /// Ids held in memory.
     pub fn from_ids(ids: Vec<u32>) -> TokenStore {
         let len = ids.len();
-        TokenStore { parts: vec![Part { source: Source::Memory(ids.into()), start: 0, len }], len }
+        TokenStore { parts: vec![Part { source: Ids::Memory(ids.into()), start: 0, len }], len }
     }
 
     /// A `.tokens` file, memory-mapped; all of its ids are read once to check them.
@@ -40,7 +40,7 @@ impl TokenStore {
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<TokenStore> {
         let mapped = super::token_file::Mapped::open(path.as_ref())?;
         let len = mapped.len();
-        Ok(TokenStore { parts: vec![Part { source: Source::Mapped(Arc::new(mapped)), start: 0, len }], len })
+        Ok(TokenStore { parts: vec![Part { source: Ids::Mapped(Arc::new(mapped)), start: 0, len }], len })
     }
 
     /// Number of tokens.
@@ -60,8 +60,8 @@ impl TokenStore {
             .parts
             .iter()
             .filter_map(|part| match &part.source {
-                Source::Mapped(mapped) => Some(mapped.vocab_size()),
-                Source::Memory(_) => None,
+                Ids::Mapped(mapped) => Some(mapped.vocab_size()),
+                Ids::Memory(_) => None,
             })
             .max();
         #[cfg(not(feature = "files"))]
@@ -88,9 +88,9 @@ impl TokenStore {
             let (now, later) = rest.split_at_mut(rest.len().min(part.len - start));
             let from = part.start + start;
             match &part.source {
-                Source::Memory(all) => now.copy_from_slice(&all[from..from + now.len()]),
+                Ids::Memory(all) => now.copy_from_slice(&all[from..from + now.len()]),
                 #[cfg(feature = "files")]
-                Source::Mapped(mapped) => mapped.read(from, now)?,
+                Ids::Mapped(mapped) => mapped.read(from, now)?,
             }
             (start, rest) = (0, later);
         }

@@ -17,7 +17,7 @@ pub struct Word {
 /// What `tokenizer.json` holds for a word tokenizer.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Saved {
+struct WordJson {
     r#type: String,
     punctuation: bool,
     lower_case: bool,
@@ -68,7 +68,7 @@ impl Word {
     }
 
     pub(crate) fn to_json(&self) -> String {
-        let saved = Saved {
+        let saved = WordJson {
             r#type: Self::TYPE.to_string(),
             punctuation: self.punctuation,
             lower_case: self.lower_case,
@@ -78,7 +78,7 @@ impl Word {
     }
 
     pub(crate) fn from_json(value: serde_json::Value, origin: &str) -> Result<Word> {
-        let saved: Saved = serde_json::from_value(value).map_err(|e| Error::file(origin, brief(e)))?;
+        let saved: WordJson = serde_json::from_value(value).map_err(|e| Error::file(origin, brief(e)))?;
         let vocabulary = Vocabulary::new(saved.tokens).map_err(|problem| Error::file(origin, problem))?;
         Ok(Word { vocabulary, punctuation: saved.punctuation, lower_case: saved.lower_case })
     }

@@ -26,7 +26,7 @@ use crate::files::{self, NewFolder, disk};
 use crate::gpu::variants::Choice;
 use crate::model::params::Param;
 use crate::ops::step::State;
-use crate::text::{Corpus, Source, TokenStore};
+use crate::text::{Corpus, TextSource, TokenStore};
 
 /// The contents of `state.json`: everything besides weights and moments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Meta {
     pub data_fingerprint: u64,
     /// The files that the corpus was read from, validation text included; empty in checkpoints of older versions.
     #[serde(default)]
-    pub sources: Vec<Source>,
+    pub sources: Vec<TextSource>,
     /// The device's counts of applied and skipped updates, and its last clipping factor.
     pub device_state: State,
     /// Name of the adapter that the run uses.
@@ -69,7 +69,7 @@ pub enum Which {
 }
 
 /// The contents of a checkpoint.
-pub struct Content<'a> {
+pub struct CheckpointContent<'a> {
     /// All settings of the run, for `config.toml`.
     pub config: &'a RunConfig,
     /// As JSON.
@@ -170,7 +170,7 @@ fn run_of(out: &Path) -> Option<PathBuf> {
 /// # Errors
 /// [`Error::File`], [`Error::Diverged`] for a value that is not finite, and the errors of the tensors; the checkpoint named before is then
 /// still there and complete.
-pub fn save(out: &Path, owner: &str, content: &Content, naming: Naming, keep: u64) -> Result<PathBuf> {
+pub fn save(out: &Path, owner: &str, content: &CheckpointContent, naming: Naming, keep: u64) -> Result<PathBuf> {
     let (parent, name) = (folder(out), format!("step-{}", content.meta.step));
     let path = write_folder(NewFolder::begin(&parent, &name, FILES)?, content)?.put(owner)?;
     if let Err(e) = give_name(&parent, &path, naming) {
@@ -184,8 +184,8 @@ pub fn save(out: &Path, owner: &str, content: &Content, naming: Naming, keep: u6
     Ok(path)
 }
 
-fn write_folder(mut folder: NewFolder, content: &Content) -> Result<NewFolder> {
-    let Content { config, tokenizer, table, tensors, meta } = content;
+fn write_folder(mut folder: NewFolder, content: &CheckpointContent) -> Result<NewFolder> {
+    let CheckpointContent { config, tokenizer, table, tensors, meta } = content;
     tensors::write(&mut folder, table, *tensors, meta.step)?;
     folder.write_bytes("config.toml", config.to_toml()?.as_bytes())?;
     folder.write_bytes("tokenizer.json", tokenizer.as_bytes())?;
@@ -247,7 +247,7 @@ pub fn check_data(checkpoint: &Checkpoint, meta: &Meta, corpus: &Corpus) -> Resu
         let other = meta.data_fingerprint != fingerprint(&corpus.train)?;
         other.then(|| "data.files is not what the run was trained on".to_owned())
     } else {
-        Source::difference(&meta.sources, &corpus.sources)
+        TextSource::difference(&meta.sources, &corpus.sources)
     };
     let advice = "restore it, or start a new run with --init";
     changed.map_or(Ok(()), |changed| Err(Error::file(checkpoint.path(), format!("this run needs its original data: {changed}; {advice}"))))

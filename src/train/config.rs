@@ -38,7 +38,7 @@ pub enum Schedule {
 /// Element type of activations and of the matrices that they are multiplied with. Weights, their gradients and all sums are f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Storage {
+pub enum StorageDtype {
     /// 32-bit floats.
     #[default]
     F32,
@@ -46,11 +46,11 @@ pub enum Storage {
     Bf16,
 }
 
-impl From<Storage> for Dtype {
-    fn from(storage: Storage) -> Dtype {
+impl From<StorageDtype> for Dtype {
+    fn from(storage: StorageDtype) -> Dtype {
         match storage {
-            Storage::F32 => Dtype::F32,
-            Storage::Bf16 => Dtype::Bf16,
+            StorageDtype::F32 => Dtype::F32,
+            StorageDtype::Bf16 => Dtype::Bf16,
         }
     }
 }
@@ -68,7 +68,7 @@ pub struct TrainConfig {
     /// The rule of an update; `beta1`, `beta2` and `eps` are for `adamw` only.
     pub optimizer: Optimizer,
     /// Element type of activations and of the matrices that they are multiplied with.
-    pub storage: Storage,
+    pub storage: StorageDtype,
     /// The highest learning rate, reached at the end of the warm-up.
     pub learning_rate: f64,
     /// The learning rate at the end of the schedule; `constant` does not use it.
@@ -110,7 +110,7 @@ impl Default for TrainConfig {
             batch_size: 32,
             grad_accumulation: 1,
             optimizer: Optimizer::AdamW,
-            storage: Storage::F32,
+            storage: StorageDtype::F32,
             learning_rate: 2e-3,
             min_learning_rate: 2e-4,
             schedule: Schedule::Cosine,

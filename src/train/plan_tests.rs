@@ -1,13 +1,13 @@
 //! Properties of the plans of every preset and every option, on any device.
 
-use super::config::{RunConfig, Storage, TrainConfig};
+use super::config::{RunConfig, StorageDtype, TrainConfig};
 use super::presets::{PRESETS, preset};
 use super::trainer::record;
 use crate::gpu::kernel::{Access, Binding};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
-use crate::model::config::{ModelConfig, Norm, Position};
-use crate::model::decode::Decoder;
+use crate::model::config::{ModelConfig, Norm, PositionEncoding};
+use crate::model::decode::DecodeModel;
 use crate::model::{BACKWARD, Model};
 
 /// Limits of an adapter that allows buffers of any size.
@@ -37,9 +37,9 @@ fn configs() -> Vec<(String, RunConfig)> {
         config.model.bias = on(0);
         config.model.tied_head = on(1);
         config.model.dropout = if on(2) { 0.1 } else { 0.0 };
-        config.train.storage = if on(3) { Storage::Bf16 } else { Storage::F32 };
+        config.train.storage = if on(3) { StorageDtype::Bf16 } else { StorageDtype::F32 };
         // Positions and norms change no binding and no storage: each of their values is used in half of the combinations.
-        config.model.position = if on(0) != on(3) { Position::Learned } else { Position::Sinusoidal };
+        config.model.position = if on(0) != on(3) { PositionEncoding::Learned } else { PositionEncoding::Sinusoidal };
         config.model.norm = if on(1) != on(3) { Norm::Pre } else { Norm::Post };
         configs.push((format!("{:?} in {:?}", config.model, config.train.storage), config));
     }
@@ -71,8 +71,8 @@ fn no_dispatch_of_any_plan_binds_what_a_browser_refuses() {
         let written = training.plan.dispatches().filter(|dispatch| dispatch.kernel.name().starts_with("layer_norm.finish")).count();
         assert!(written > 0, "{name}: no norm is trained");
         // Plans without gradients do not depend on `train.storage`.
-        if config.train.storage == Storage::F32 {
-            check_bindings(&name, &Decoder::new(&config.model, &large()).unwrap().plan);
+        if config.train.storage == StorageDtype::F32 {
+            check_bindings(&name, &DecodeModel::new(&config.model, &large()).unwrap().plan);
         }
     }
     check_bindings("evaluation", &Model::evaluation(&small().model, 3, &large()).unwrap().plan);
@@ -83,7 +83,7 @@ fn no_dispatch_of_any_plan_binds_what_a_browser_refuses() {
 #[test]
 fn types_follow_from_roles() {
     let mut config = small();
-    config.train.storage = Storage::Bf16;
+    config.train.storage = StorageDtype::Bf16;
     let model = record(&config, &large()).unwrap();
     let mut packed = 0;
     for tensor in model.plan.tensors() {
@@ -103,14 +103,14 @@ fn types_follow_from_roles() {
 fn every_storage_has_the_same_pools() {
     // With 40 columns, f32 slices begin at any multiple of 256 bytes, and slices of half the size between two of them.
     let mut config = small();
-    config.model = ModelConfig { d_model: 40, vocab_size: 13, position: Position::Learned, ..config.model };
+    config.model = ModelConfig { d_model: 40, vocab_size: 13, position: PositionEncoding::Learned, ..config.model };
     for tied_head in [true, false] {
         config.model.tied_head = tied_head;
         let of = |storage| {
             let train = TrainConfig { storage, ..config.train.clone() };
             record(&RunConfig { train, ..config.clone() }, &large()).unwrap()
         };
-        let (whole, packed, decoder) = (of(Storage::F32), of(Storage::Bf16), Decoder::new(&config.model, &large()).unwrap());
+        let (whole, packed, decoder) = (of(StorageDtype::F32), of(StorageDtype::Bf16), DecodeModel::new(&config.model, &large()).unwrap());
         assert_eq!(whole.pools.slices, packed.pools.slices);
         assert_eq!(whole.pools.slices, decoder.pools.slices);
         // The cast of the whole range must write each element to where the packed copy of its tensor expects it.

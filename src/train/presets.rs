@@ -2,7 +2,8 @@
 
 use super::config::{RunConfig, Schedule, TrainConfig};
 use crate::error::{Error, Result, excerpt, suggestion};
-use crate::model::config::{Activation, ModelConfig, Position};
+use crate::model::config::{ModelConfig, PositionEncoding};
+use crate::ops::matmul::Activation;
 use crate::text::{DataConfig, TokenizerConfig};
 
 /// The corpus of the preset `toy`: two sentences with six distinct words. `hello` is followed by two different words, `world` only by
@@ -121,7 +122,7 @@ fn shakespeare_char() -> RunConfig {
             n_head: 4,
             d_model: 128,
             seq_len: 64,
-            position: Position::Learned,
+            position: PositionEncoding::Learned,
             bias: false,
             ..ModelConfig::default()
         },
@@ -155,8 +156,15 @@ fn nanogpt_char() -> RunConfig {
 
 /// nanoGPT's `config/train_gpt2.py`, with GPT-2's biases: 512 sequences of 1,024 tokens per update.
 fn gpt2([n_layer, n_head, d_model]: [usize; 3], batch_size: usize, learning_rate: f64) -> RunConfig {
-    let model =
-        ModelConfig { n_layer, n_head, d_model, seq_len: 1024, vocab_size: 50257, position: Position::Learned, ..ModelConfig::default() };
+    let model = ModelConfig {
+        n_layer,
+        n_head,
+        d_model,
+        seq_len: 1024,
+        vocab_size: 50257,
+        position: PositionEncoding::Learned,
+        ..ModelConfig::default()
+    };
     RunConfig {
         model,
         train: TrainConfig {

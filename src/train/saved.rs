@@ -4,7 +4,7 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::tensors::{FILES, Reader};
-use super::checkpoint::{self, Content, Meta, Naming, Which};
+use super::checkpoint::{self, CheckpointContent, Meta, Naming, Which};
 use super::config::{RunConfig, may_change_on_resume};
 use super::folder::{RunFolder, Start};
 use super::metrics::{self, METRICS, Record};
@@ -145,7 +145,7 @@ impl RunFiles {
             history()?;
         }
         let table = params::table(&config.model);
-        let content = Content { config, tokenizer, table: &table, tensors: snapshot, meta };
+        let content = CheckpointContent { config, tokenizer, table: &table, tensors: snapshot, meta };
         let naming = if goes_on { Naming::Latest } else { Naming::First };
         let path = checkpoint::save(&out, &owner, &content, naming, config.train.keep_checkpoints)?;
         folder.settle();

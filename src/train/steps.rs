@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::passes::{Pass, Passes};
 use crate::gpu::plan::Phase;
 use crate::gpu::slots::Readback;
-use crate::model::session::Place;
+use crate::model::session::TrainProgress;
 use crate::model::{self, Model, NORM, STEP_RECORDS, UPDATE};
 use crate::ops::step::Step;
 use crate::text::{Sampler, TokenStore, sort_order_into};
@@ -57,14 +57,14 @@ pub(super) struct Steps<'a> {
 }
 
 impl Passes for Steps<'_> {
-    type Place = Place;
+    type Progress = TrainProgress;
 
-    fn next(&self, place: &Place) -> Option<Pass> {
+    fn next(&self, place: &TrainProgress) -> Option<Pass> {
         let done = place.step >= self.last || self.used;
         (!done).then(|| Pass { inputs: true, phases: phases(self.config, place.micro) })
     }
 
-    fn begin(&mut self, place: &mut Place) -> Result<Option<Vec<u8>>> {
+    fn begin(&mut self, place: &mut TrainProgress) -> Result<Option<Vec<u8>>> {
         match self.batch {
             Batch::Of(store) => self.frame.draw(self.config, store, place)?,
             Batch::Given { ids, targets } => {
@@ -82,14 +82,14 @@ impl Passes for Steps<'_> {
         self.taps.watch(phase) || phase == UPDATE && self.report.is_some()
     }
 
-    fn behind(&mut self, encoder: &mut wgpu::CommandEncoder, phase: Phase, place: &Place) {
+    fn behind(&mut self, encoder: &mut wgpu::CommandEncoder, phase: Phase, place: &TrainProgress) {
         self.taps.encode(encoder, phase);
         if let Some((readback, records)) = self.report.as_mut().filter(|(readback, _)| phase == UPDATE && readback.idle()) {
             readback.request(encoder, records, place.step + 1);
         }
     }
 
-    fn end(&self, place: &mut Place) {
+    fn end(&self, place: &mut TrainProgress) {
         place.micro += 1;
         if place.micro == self.config.train.grad_accumulation {
             (place.micro, place.step) = (0, place.step + 1);
@@ -103,7 +103,7 @@ impl Passes for Steps<'_> {
 
 impl Steps<'_> {
     /// The bytes of one upload slot: the step block and the frame's inputs.
-    fn slot(&self, place: &Place) -> Vec<u8> {
+    fn slot(&self, place: &TrainProgress) -> Vec<u8> {
         let (train, frame) = (&self.config.train, &*self.frame);
         // Training windows have no ignored targets. Only a caller's batch may have some, and it is the whole step.
         let ignored = frame.targets.iter().filter(|&&t| t as usize >= self.config.model.vocab_size).count() as u64;
@@ -175,7 +175,7 @@ impl Frame {
     }
 
     /// Fills in a step's micro-batch from the data.
-    fn draw(&mut self, config: &RunConfig, data: &TokenStore, place: &Place) -> Result<()> {
+    fn draw(&mut self, config: &RunConfig, data: &TokenStore, place: &TrainProgress) -> Result<()> {
         let (batch, time) = (config.train.batch_size, config.model.seq_len);
         let sampler = Sampler::new(config.train.seed, time, data.len())?;
         let first = place.step * samples_per_step(config) + (place.micro * batch) as u64;

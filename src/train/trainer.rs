@@ -13,7 +13,7 @@ use crate::gpu::guest::Guest;
 use crate::gpu::options::Options;
 use crate::gpu::profile::Profiler;
 use crate::gpu::wait;
-use crate::model::session::{Memory, Place, Session};
+use crate::model::session::{Memory, Session, TrainProgress};
 use crate::model::shared::SharedWeights;
 use crate::model::{Model, NORM, UPDATE, params};
 use crate::ops::adamw::Constants;
@@ -21,9 +21,9 @@ use crate::ops::step::State;
 use crate::text::TokenStore;
 
 /// The parts of a trainer that run its steps.
-pub(super) struct Running<'a> {
+pub(super) struct StepParts<'a> {
     pub compiled: &'a Compiled,
-    pub guest: &'a mut Guest<Place>,
+    pub guest: &'a mut Guest<TrainProgress>,
     pub profiler: Option<&'a mut Profiler>,
 }
 
@@ -175,19 +175,19 @@ impl Trainer {
         let (session, mut steps) = self.steps(batch, step + 1, report);
         let whole = session.guest.run(session.compiled, &mut steps, session.profiler, stop)?;
         if !whole {
-            *self.session.guest.place_mut() = Place { step, ..Place::default() };
+            *self.session.guest.place_mut() = TrainProgress { step, ..TrainProgress::default() };
         }
         Ok(whole)
     }
 
     /// The steps up to number `last`, and the parts that run them.
-    pub(super) fn steps<'a>(&'a mut self, batch: Batch<'a>, last: u64, report: bool) -> (Running<'a>, Steps<'a>) {
+    pub(super) fn steps<'a>(&'a mut self, batch: Batch<'a>, last: u64, report: bool) -> (StepParts<'a>, Steps<'a>) {
         let Trainer { session, config, rates, taps, frame, .. } = self;
         let Session { model, compiled, guest, readback, profiler, .. } = session;
         let compiled = &*compiled;
         let report = report.then(|| (readback, compiled.place(&model.records).0));
         let steps = Steps { config, model, frame, rates, taps, batch, last, report, used: false };
-        (Running { compiled, guest, profiler: profiler.as_mut() }, steps)
+        (StepParts { compiled, guest, profiler: profiler.as_mut() }, steps)
     }
 
     /// Returns the reports that were read back since the last call, one for each step, up to the step whose report was requested. If the
@@ -290,7 +290,7 @@ impl Trainer {
             }
         }
         self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[snapshot.state])).await?;
-        self.session.guest.begin_at(Place { step: snapshot.step, ..Place::default() });
+        self.session.guest.begin_at(TrainProgress { step: snapshot.step, ..TrainProgress::default() });
         self.session.readback.forget();
         self.rates.clear();
         self.reports = Reports::behind(snapshot.step);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::{ShaderStage, TypeInner};
-use wgpt::low_level::gpu::kernel::{Access, KernelFile, Module, Parsed, Source};
+use wgpt::low_level::gpu::kernel::{Access, KernelFile, KernelSource, Module, Parsed};
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::ops;
 use wgpt::low_level::ops::cursor::Cursor;
@@ -15,13 +15,13 @@ use wgpt::low_level::ops::step::{State, Step};
 use wgpt::low_level::ops::{SOURCES, gradient_norm, layer_norm, sample, storage};
 
 /// All variants of a file, with f32 activations; naga parses and validates each.
-fn load(source: &'static Source) -> KernelFile {
+fn load(source: &'static KernelSource) -> KernelFile {
     ops::load(source, 32, Dtype::F32)
 }
 
 /// All variants of all files, for both element types of activations.
 pub fn modules() -> impl Iterator<Item = Arc<Module>> {
-    let of = |source: &&'static Source| {
+    let of = |source: &&'static KernelSource| {
         let both = [Dtype::F32, Dtype::Bf16].map(|activations| ops::load(source, 32, activations));
         both.into_iter().flat_map(|file| file.modules().to_vec()).collect::<Vec<_>>()
     };
@@ -205,7 +205,7 @@ fn every_shader_is_in_the_list() {
     }
     for (file, text) in folder("shaders/shared") {
         let stores = [Dtype::F32, Dtype::Bf16].map(storage);
-        let appended = |source: &Source| {
+        let appended = |source: &KernelSource| {
             source.shared.iter().copied().chain(source.variants.iter().map(|v| v.text)).chain(stores).any(|t| t.contains(&text))
         };
         assert!(SOURCES.iter().any(|source| appended(source)), "nothing appends shaders/shared/{file}.wgsl");

@@ -1,14 +1,14 @@
 //! Tuning: which variants are timed, and that a fast variant with a wrong result is not selected.
 
 use wgpt::low_level::gpu::extent::Extent;
-use wgpt::low_level::gpu::kernel::{KernelFile, Source, Variant};
+use wgpt::low_level::gpu::kernel::{KernelFile, KernelSource, Variant};
 use wgpt::low_level::gpu::plan::{Phase, Plan};
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::gpu::tune;
 
 use crate::common;
 
-const SOURCE: Source = Source { file: "scale", text: TEXT, shared: &[], variants: VARIANTS };
+const SOURCE: KernelSource = KernelSource { file: "scale", text: TEXT, shared: &[], variants: VARIANTS };
 
 const TEXT: &str = "
 struct Dims { first_group: u32, rows: u32 }
@@ -87,7 +87,7 @@ fn a_variant_that_was_far_behind_is_not_compiled() {
     let group = &groups[0];
     let candidate = |variant, seconds| tune::Candidate { variant, seconds: Ok(seconds) };
     let candidates = vec![candidate("plain", 1.0), candidate("wrong", 1.0), candidate("added", 5.0)];
-    let before = tune::Row { kernel: "scale.forward".into(), class: group.class, calls: 1, candidates, default: 0, chosen: 0 };
+    let before = tune::TuneRow { kernel: "scale.forward".into(), class: group.class, calls: 1, candidates, default: 0, chosen: 0 };
     let mut compiled = vec![];
     let row = group.measure(&gpu, 1, &|_| None, &[before], &mut |variant| compiled.push(variant.to_owned())).unwrap();
     let added = row.candidates.iter().find(|candidate| candidate.variant == "added").unwrap();

@@ -25,7 +25,7 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use radv::{Compiler, Statistics};
 use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::gpu::extent::Extent;
-use wgpt::low_level::gpu::kernel::{Kernel, Module, Parsed, Source};
+use wgpt::low_level::gpu::kernel::{Kernel, KernelSource, Module, Parsed};
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::ops;
 use wgpt::low_level::ops::SOURCES;
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 /// Compiles those entry points of a file whose names are `wanted`.
 fn compile_file(
     compiler: &Compiler,
-    source: &'static Source,
+    source: &'static KernelSource,
     head_size: usize,
     dtype: Dtype,
     wanted: &dyn Fn(&str) -> bool,

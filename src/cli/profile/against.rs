@@ -8,8 +8,8 @@ use crate::cli::output::Output;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::options::Options;
-use crate::gpu::profile::summary::{Group, Roof, group};
-use crate::gpu::profile::{Method, Row, middle_mean};
+use crate::gpu::profile::summary::{KernelGroup, Roof, group};
+use crate::gpu::profile::{Method, ProfileRow, middle_mean};
 use crate::model::session::Memory;
 use crate::train::Trainer;
 use crate::train::config::RunConfig;
@@ -18,7 +18,7 @@ use crate::train::config::RunConfig;
 pub struct Compared {
     pub method: Method,
     /// The kernels that run in other variants on the other side, each with its group there; longest time first.
-    pub kernels: Vec<(Group, Group)>,
+    pub kernels: Vec<(KernelGroup, KernelGroup)>,
     /// Seconds of a step without dispatch timing.
     pub step: [f64; 2],
 }
@@ -44,8 +44,8 @@ pub fn compare(gpu: &Gpu, config: &RunConfig, options: [&Options; 2], wanted: &W
     }
     let (method, rows) = one.finish()?;
     let others = by_kernel(&other.finish()?.1);
-    let differs = |group: &Group| others.iter().find(|other| other.name == group.name && other.variants != group.variants).cloned();
-    let mut kernels: Vec<(Group, Group)> =
+    let differs = |group: &KernelGroup| others.iter().find(|other| other.name == group.name && other.variants != group.variants).cloned();
+    let mut kernels: Vec<(KernelGroup, KernelGroup)> =
         by_kernel(&rows).into_iter().filter_map(|group| differs(&group).map(|other| (group, other))).collect();
     kernels.sort_by(|a, b| b.0.seconds.total_cmp(&a.0.seconds));
     Ok(Compared { method, kernels, step: plain.map(|seconds| middle_mean(&seconds)) })
@@ -59,13 +59,13 @@ fn both(one: Memory, other: &Memory) -> Memory {
 }
 
 /// The share of the roof is not shown, so any roof will do.
-fn by_kernel(rows: &[Row]) -> Vec<Group> {
+fn by_kernel(rows: &[ProfileRow]) -> Vec<KernelGroup> {
     group(rows, &Roof { flops: 1.0, bandwidth: 1.0 }, |row| row.kernel.clone())
 }
 
 /// Prints the comparison.
 pub fn show(compared: &Compared, out: &Output) {
-    let kernel = |(one, other): &(Group, Group)| -> Value {
+    let kernel = |(one, other): &(KernelGroup, KernelGroup)| -> Value {
         json!({ "name": one.name, "calls": one.calls, "variants": [one.variants, other.variants], "seconds": [one.seconds, other.seconds] })
     };
     let kernels: Vec<Value> = compared.kernels.iter().map(kernel).collect();

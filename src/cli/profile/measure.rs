@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::options::Options;
 use crate::gpu::probe;
-use crate::gpu::profile::summary::{Group, Roof, group};
-use crate::gpu::profile::{Method, Profiler, Row, middle_mean};
+use crate::gpu::profile::summary::{KernelGroup, Roof, group};
+use crate::gpu::profile::{Method, ProfileRow, Profiler, middle_mean};
 use crate::gpu::wait::block_on;
 use crate::text::TokenStore;
 use crate::train::Trainer;
@@ -22,7 +22,7 @@ pub struct Measured {
     pub roof: Roof,
     /// Whether the user gave the roof, so that it was not measured.
     pub roof_given: bool,
-    pub rows: Vec<Row>,
+    pub rows: Vec<ProfileRow>,
     /// Seconds of a step without dispatch timing, from its submit until it has run: the mean of the middle half.
     pub step: f64,
     pub steps: u32,
@@ -61,7 +61,7 @@ pub struct Counts {
 }
 
 /// `h.0`, `head`, `embed`: the layer that a row belongs to; `prepare`, `norm`, `update`: the phase of a row outside the layers.
-pub fn layer(row: &Row) -> String {
+pub fn layer(row: &ProfileRow) -> String {
     let mut parts = row.scope.split('.');
     match (parts.next().unwrap_or_default(), parts.next()) {
         ("h", Some(index)) => format!("h.{index}"),
@@ -114,7 +114,7 @@ impl Bench {
     ///
     /// # Errors
     /// As [`Trainer::finish`]: if a step diverged, its times would not be those of a training run.
-    pub fn finish(mut self) -> Result<(Method, Vec<Row>)> {
+    pub fn finish(mut self) -> Result<(Method, Vec<ProfileRow>)> {
         self.trainer.finish()?;
         let profiler = self.profiler.expect("every timed step gives it back");
         Ok((profiler.method(), profiler.rows(&self.trainer.session.compiled)))
@@ -155,14 +155,14 @@ fn tokens(config: &RunConfig) -> TokenStore {
 }
 
 impl Counts {
-    fn of(self, rows: &[Row]) -> Counts {
-        let count = |wanted: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| wanted(row)).map(|row| row.calls).sum::<u32>();
+    fn of(self, rows: &[ProfileRow]) -> Counts {
+        let count = |wanted: &dyn Fn(&ProfileRow) -> bool| rows.iter().filter(|row| wanted(row)).map(|row| row.calls).sum::<u32>();
         let mut layers: Vec<String> = rows.iter().map(layer).filter(|name| name.starts_with("h.")).collect();
         layers.dedup();
         let per_layer = layers.iter().map(|name| count(&|row| layer(row) == *name)).max().unwrap_or(0);
         let in_layers = count(&|row| layer(row).starts_with("h."));
         // Every chunk runs its cross-entropy; the sum of the losses after them runs once.
-        let of_chunk = |row: &Row| layer(row) == "head" && !row.kernel.starts_with("loss.");
+        let of_chunk = |row: &ProfileRow| layer(row) == "head" && !row.kernel.starts_with("loss.");
         let entropies = rows.iter().filter(|row| of_chunk(row) && row.kernel.starts_with("cross_entropy."));
         let first = entropies.clone().next().map(|row| row.kernel.clone());
         let head_chunks = first.map_or(0, |first| entropies.filter(|row| row.kernel == first).map(|row| row.calls).sum::<u32>());
@@ -181,14 +181,14 @@ impl Counts {
 
 impl Measured {
     /// By kernel, longest time first.
-    pub fn by_kernel(&self) -> Vec<Group> {
+    pub fn by_kernel(&self) -> Vec<KernelGroup> {
         let mut groups = group(&self.rows, &self.roof, |row| row.kernel.clone());
         groups.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         groups
     }
 
     /// By layer, in the order of the forward pass.
-    pub fn by_layer(&self) -> Vec<Group> {
+    pub fn by_layer(&self) -> Vec<KernelGroup> {
         group(&self.rows, &self.roof, layer)
     }
 }

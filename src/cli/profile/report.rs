@@ -6,7 +6,7 @@ use super::measure::{Counts, Measured, layer};
 use crate::cli::output::{Output, count};
 use crate::gpu::Gpu;
 use crate::gpu::profile::Method;
-use crate::gpu::profile::summary::Group;
+use crate::gpu::profile::summary::KernelGroup;
 use crate::train::config::RunConfig;
 
 pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out: &Output) {
@@ -75,9 +75,9 @@ fn method(method: Method) -> &'static str {
     }
 }
 
-fn groups(groups: &[Group]) -> Vec<Value> {
+fn groups(groups: &[KernelGroup]) -> Vec<Value> {
     let total: f64 = groups.iter().map(|group| group.seconds).sum();
-    let value = |group: &Group| {
+    let value = |group: &KernelGroup| {
         json!({
             "name": group.name,
             "variants": group.variants,
@@ -94,7 +94,7 @@ fn groups(groups: &[Group]) -> Vec<Value> {
     groups.iter().map(value).collect()
 }
 
-fn table(out: &Output, what: &str, groups: &[Group], total: f64) {
+fn table(out: &Output, what: &str, groups: &[KernelGroup], total: f64) {
     out.line("");
     let heads = ["calls", "ms", "share", "MB", "MFLOP", "GB/s", "GFLOP/s", "roof"];
     let line = |name: &str, cells: [String; 8]| {

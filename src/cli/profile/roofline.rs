@@ -13,7 +13,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::gpu::profile::summary::{Group, Roof};
+use crate::gpu::profile::summary::{KernelGroup, Roof};
 use crate::train::plot::{FONT, GRID, INK, register};
 
 const SIZE: (u32, u32) = (1120, 720);
@@ -64,7 +64,7 @@ struct Point {
 ///
 /// # Errors
 /// [`Error::File`] for what cannot be drawn or written, [`Error::Usage`] as [`Format::of`].
-pub fn save(kernels: &[Group], roof: &Roof, title: &str, path: &Path) -> Result<()> {
+pub fn save(kernels: &[KernelGroup], roof: &Roof, title: &str, path: &Path) -> Result<()> {
     let format = Format::of(path)?;
     let [xs, ys] = ranges(kernels, roof).map_err(|problem| Error::file(path, problem))?;
     let points = points(kernels, xs.start);
@@ -84,7 +84,7 @@ pub fn save(kernels: &[Group], roof: &Roof, title: &str, path: &Path) -> Result<
 }
 
 /// `left` is the lowest intensity in the picture.
-fn points(kernels: &[Group], left: f64) -> Vec<Point> {
+fn points(kernels: &[KernelGroup], left: f64) -> Vec<Point> {
     let total: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
     let mut files: Vec<&str> = vec![];
     let mut points = vec![];
@@ -103,13 +103,13 @@ fn points(kernels: &[Group], left: f64) -> Vec<Point> {
 }
 
 /// Position of a kernel without FLOPs: just inside the left edge.
-fn moving(kernel: &Group, left: f64) -> (f64, f64) {
+fn moving(kernel: &KernelGroup, left: f64) -> (f64, f64) {
     let x = left * 1.2;
     (x, x * kernel.bandwidth() / 1e9)
 }
 
 /// Ranges of the axes: whole decades around the kernels and the roof's ridge.
-fn ranges(kernels: &[Group], roof: &Roof) -> Result<[Range<f64>; 2], &'static str> {
+fn ranges(kernels: &[KernelGroup], roof: &Roof) -> Result<[Range<f64>; 2], &'static str> {
     if !kernels.iter().any(|kernel| kernel.seconds > 0.0) {
         return Err("nothing to draw: no kernel took any time");
     }
@@ -118,7 +118,7 @@ fn ranges(kernels: &[Group], roof: &Roof) -> Result<[Range<f64>; 2], &'static st
     }
     let computing = || kernels.iter().filter(|kernel| kernel.seconds > 0.0 && kernel.flops > 0);
     let low = |x: f64| 10f64.powf((x.log10() - 0.1).floor());
-    let xs = || computing().map(Group::intensity).chain([roof.flops / roof.bandwidth]);
+    let xs = || computing().map(KernelGroup::intensity).chain([roof.flops / roof.bandwidth]);
     let (first, right) = (xs().fold(f64::INFINITY, f64::min), xs().fold(0.0, f64::max));
     let left = low(first);
     let still = || kernels.iter().filter(|kernel| kernel.seconds > 0.0 && kernel.flops == 0 && kernel.bytes > 0);
@@ -210,7 +210,7 @@ fn draw_mark<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, (x,
 }
 
 /// On a background of its own, which hides the grid and lines that could not avoid it.
-fn draw_label<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, place: &labels::Place) -> Drawn<B> {
+fn draw_label<B: DrawingBackend>(area: &DrawingArea<B, Shift>, point: &Point, place: &labels::LabelBox) -> Drawn<B> {
     let [left, top, right, bottom] = place.frame;
     area.draw(&Rectangle::new([(left, top), (right, bottom)], WHITE.filled()))?;
     let style = (FONT, LABEL).into_font().color(&point.colour).pos(Pos::new(HPos::Left, VPos::Center));
@@ -262,11 +262,11 @@ fn power(x: f64) -> String {
 mod tests {
     use super::*;
 
-    fn kernel(name: &str, seconds: f64, flops: u64, bytes: u64) -> Group {
-        Group { name: name.into(), variants: vec![], calls: 1, seconds, flops, bytes, least_seconds: 0.0 }
+    fn kernel(name: &str, seconds: f64, flops: u64, bytes: u64) -> KernelGroup {
+        KernelGroup { name: name.into(), variants: vec![], calls: 1, seconds, flops, bytes, least_seconds: 0.0 }
     }
 
-    fn picture(name: &str, kernels: &[Group], roof: &Roof, title: &str) -> Result<Vec<u8>> {
+    fn picture(name: &str, kernels: &[KernelGroup], roof: &Roof, title: &str) -> Result<Vec<u8>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         save(kernels, roof, title, &path).map(|()| std::fs::read(&path).unwrap())
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn every_kernel_gets_a_point_and_a_label_of_its_own() {
-        let mut kernels: Vec<Group> = (0..30).map(|i| kernel(&format!("op_{}.k{i}", i / 4), 1e-3, 1_000_000 + i, 900_000)).collect();
+        let mut kernels: Vec<KernelGroup> = (0..30).map(|i| kernel(&format!("op_{}.k{i}", i / 4), 1e-3, 1_000_000 + i, 900_000)).collect();
         kernels.push(kernel("clear", 1e-3, 0, 100));
         kernels.push(kernel("unused.k", 0.0, 100, 100));
         let svg = String::from_utf8(picture("a.svg", &kernels, &ROOF, "a <GPU>").unwrap()).unwrap();

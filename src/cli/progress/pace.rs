@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::train::config::TrainConfig;
 
 /// Durations of steps and validations.
-pub struct Pace {
+pub struct StepTimes {
     steps: u64,
     eval_every: u64,
     /// Batches of a validation; 0 without validations.
@@ -25,10 +25,10 @@ pub struct Pace {
 /// Cost of forward and backward together, in forward passes: the backward pass has two products for each of the forward pass.
 const PASSES: f64 = 3.0;
 
-impl Pace {
-    pub fn new(train: &TrainConfig, eval_batches: u64) -> Pace {
+impl StepTimes {
+    pub fn new(train: &TrainConfig, eval_batches: u64) -> StepTimes {
         let (steps, eval_every, accumulation) = (train.steps, train.eval_every, train.grad_accumulation as u64);
-        Pace { steps, eval_every, eval_batches, accumulation, known: 0, first: None, seconds: 0.0, validation: None }
+        StepTimes { steps, eval_every, eval_batches, accumulation, known: 0, first: None, seconds: 0.0, validation: None }
     }
 
     pub fn step(&mut self, ms: f64) {
@@ -69,8 +69,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(steps: u64, eval_every: u64, eval_batches: u64) -> Pace {
-        Pace::new(&TrainConfig { steps, eval_every, grad_accumulation: 2, ..TrainConfig::default() }, eval_batches)
+    fn pace(steps: u64, eval_every: u64, eval_batches: u64) -> StepTimes {
+        StepTimes::new(&TrainConfig { steps, eval_every, grad_accumulation: 2, ..TrainConfig::default() }, eval_batches)
     }
 
     #[test]

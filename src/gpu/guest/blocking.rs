@@ -5,12 +5,12 @@ use web_time::Instant;
 use super::{Filling, Guest};
 use crate::error::Result;
 use crate::gpu::compile::Compiled;
-use crate::gpu::passes::{Passes, Place};
+use crate::gpu::passes::{Passes, Progress};
 use crate::gpu::profile::Profiler;
 use crate::gpu::slice::{Budget, Slice};
 use crate::gpu::wait;
 
-impl<P: Place> Guest<P> {
+impl<P: Progress> Guest<P> {
     /// Blocks until all passes are submitted. Returns false if `stop` returned true: the current pass is then abandoned. `stop` is called
     /// before each submit, except where the work [`commits`](Passes::commits) itself.
     ///
@@ -19,7 +19,7 @@ impl<P: Place> Guest<P> {
     pub fn run(
         &mut self,
         compiled: &Compiled,
-        work: &mut impl Passes<Place = P>,
+        work: &mut impl Passes<Progress = P>,
         mut profiler: Option<&mut Profiler>,
         stop: &dyn Fn() -> bool,
     ) -> Result<bool> {
@@ -47,7 +47,7 @@ impl<P: Place> Guest<P> {
     ///
     /// # Errors
     /// As [`Guest::settled`], and errors of the pass's data.
-    pub fn piece(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, budget: Budget) -> Result<bool> {
+    pub fn piece(&mut self, compiled: &Compiled, work: &mut impl Passes<Progress = P>, budget: Budget) -> Result<bool> {
         self.settled()?;
         self.runner.wait_for_hosts()?;
         self.runner.wait_for_room()?;
@@ -69,7 +69,7 @@ impl<P: Place> Guest<P> {
     }
 
     /// Blocks until the next pass can begin, if there is one.
-    fn wait_for_slot(&mut self, work: &impl Passes<Place = P>) -> Result<()> {
+    fn wait_for_slot(&mut self, work: &impl Passes<Progress = P>) -> Result<()> {
         let wanted = self.at.rest.is_empty() && work.next(&self.at.place).is_some_and(|pass| pass.inputs);
         while wanted && !self.slots.ready(0)? {
             self.runner.check_abandoned()?;
@@ -79,7 +79,7 @@ impl<P: Place> Guest<P> {
     }
 
     /// Runs and times the rest of the current pass, or the next one; blocks until it has run.
-    fn profiled(&mut self, compiled: &Compiled, work: &mut impl Passes<Place = P>, profiler: &mut Profiler) -> Result<()> {
+    fn profiled(&mut self, compiled: &Compiled, work: &mut impl Passes<Progress = P>, profiler: &mut Profiler) -> Result<()> {
         self.wait_for_slot(work)?;
         let (mut encoder, mut at) = (self.encoder(), self.at.clone());
         let mut into = Filling::new(compiled, &mut encoder, 1);

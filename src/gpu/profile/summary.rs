@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Row;
+use super::ProfileRow;
 
 /// The peak rates of an adapter, measured by [`crate::gpu::probe::roof`].
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -27,7 +27,7 @@ impl Roof {
 
 /// Rows of one kernel, or of one layer.
 #[derive(Debug, Clone, Serialize)]
-pub struct Group {
+pub struct KernelGroup {
     /// What its rows have in common, as the caller of [`group`] named it.
     pub name: String,
     /// The variants that the kernel ran in.
@@ -44,7 +44,7 @@ pub struct Group {
     pub least_seconds: f64,
 }
 
-impl Group {
+impl KernelGroup {
     /// Percent of the adapter's roof. More than 100 is possible where caches serve the data.
     pub fn percent_of_roof(&self) -> f64 {
         if self.seconds > 0.0 { 100.0 * self.least_seconds / self.seconds } else { 0.0 }
@@ -65,7 +65,7 @@ impl Group {
         if self.seconds > 0.0 { self.flops as f64 / self.seconds } else { 0.0 }
     }
 
-    fn add(&mut self, row: &Row, roof: &Roof) {
+    fn add(&mut self, row: &ProfileRow, roof: &Roof) {
         if !row.variant.is_empty() && !self.variants.contains(&row.variant) {
             self.variants.push(row.variant);
         }
@@ -78,12 +78,12 @@ impl Group {
 }
 
 /// Sums the rows of each name, in the order of first appearance.
-pub fn group(rows: &[Row], roof: &Roof, name: impl Fn(&Row) -> String) -> Vec<Group> {
-    let mut groups: Vec<Group> = vec![];
+pub fn group(rows: &[ProfileRow], roof: &Roof, name: impl Fn(&ProfileRow) -> String) -> Vec<KernelGroup> {
+    let mut groups: Vec<KernelGroup> = vec![];
     for row in rows {
         let name = name(row);
         let index = groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
-            groups.push(Group { name, variants: vec![], calls: 0, seconds: 0.0, flops: 0, bytes: 0, least_seconds: 0.0 });
+            groups.push(KernelGroup { name, variants: vec![], calls: 0, seconds: 0.0, flops: 0, bytes: 0, least_seconds: 0.0 });
             groups.len() - 1
         });
         groups[index].add(row, roof);
@@ -95,8 +95,8 @@ pub fn group(rows: &[Row], roof: &Roof, name: impl Fn(&Row) -> String) -> Vec<Gr
 mod tests {
     use super::*;
 
-    fn row(kernel: &str, seconds: f64, flops: u64, bytes: u64) -> Row {
-        Row {
+    fn row(kernel: &str, seconds: f64, flops: u64, bytes: u64) -> ProfileRow {
+        ProfileRow {
             label: format!("h.0 {kernel}"),
             kernel: kernel.into(),
             scope: "h.0".into(),

@@ -5,12 +5,12 @@
 
 use serde_json::{Value, json};
 
-use super::Row;
+use super::ProfileRow;
 use super::summary::Roof;
 
 /// The trace as JSON. `layer` names the layer a row belongs to; consecutive rows of one layer become one event.
-pub fn chrome(rows: &[Row], roof: &Roof, process: &str, layer: impl Fn(&Row) -> String) -> String {
-    let mut order: Vec<&Row> = rows.iter().collect();
+pub fn chrome(rows: &[ProfileRow], roof: &Roof, process: &str, layer: impl Fn(&ProfileRow) -> String) -> String {
+    let mut order: Vec<&ProfileRow> = rows.iter().collect();
     order.sort_by(|a, b| a.begin.total_cmp(&b.begin));
     let mut events = vec![meta("process_name", process), meta("thread_name", "device")];
     events.extend(spans(&order, |row| row.phase.to_owned(), "phase"));
@@ -29,9 +29,9 @@ fn complete(name: &str, category: &str, begin: f64, end: f64, args: Value) -> Va
 }
 
 /// Merges consecutive rows of the same name into one event.
-fn spans(order: &[&Row], name: impl Fn(&Row) -> String, category: &str) -> Vec<Value> {
+fn spans(order: &[&ProfileRow], name: impl Fn(&ProfileRow) -> String, category: &str) -> Vec<Value> {
     let stretches = order.chunk_by(|a, b| name(a) == name(b));
-    let span = |rows: &[&Row]| {
+    let span = |rows: &[&ProfileRow]| {
         let end = rows.iter().map(|row| row.begin + row.last).fold(0.0, f64::max);
         // The name of a layer's event omits the phase, which is the event above it.
         let full = name(rows[0]);
@@ -41,7 +41,7 @@ fn spans(order: &[&Row], name: impl Fn(&Row) -> String, category: &str) -> Vec<V
     stretches.map(span).collect()
 }
 
-fn event(row: &Row, roof: &Roof) -> Value {
+fn event(row: &ProfileRow, roof: &Roof) -> Value {
     let seconds = row.last.max(1e-12);
     let args = json!({
         "layer": row.scope,

@@ -13,7 +13,7 @@ use crate::gpu::variants::{Choice, layered};
 /// What timings depend on, apart from the shape class, which is part of each choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Key {
+pub struct TuneKey {
     /// The adapter's name, as wgpu reports it.
     pub adapter: String,
     /// The driver's name and version, separated by a blank.
@@ -35,7 +35,7 @@ pub struct Tuning {
     /// The version of this layout.
     pub version: u32,
     /// Where the timings were taken; the choices apply only to an equal key.
-    pub key: Key,
+    pub key: TuneKey,
     /// One variant for each kernel and shape class that was timed.
     #[serde(default)]
     pub choices: Vec<Choice>,
@@ -44,11 +44,11 @@ pub struct Tuning {
 /// The layout that this version writes and reads.
 pub const VERSION: u32 = 1;
 
-impl Key {
+impl TuneKey {
     /// The key of this device; `shaders` is a hash of the WGSL text of all kernels.
-    pub fn of(gpu: &Gpu, shaders: u64) -> Key {
+    pub fn of(gpu: &Gpu, shaders: u64) -> TuneKey {
         let info = gpu.info();
-        Key {
+        TuneKey {
             adapter: info.name.clone(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             device_type: format!("{:?}", info.device_type),
@@ -67,7 +67,7 @@ impl Key {
     }
 
     /// Why choices for `self` do not apply to `here`: the first field that differs.
-    pub fn difference(&self, here: &Key) -> Option<String> {
+    pub fn difference(&self, here: &TuneKey) -> Option<String> {
         let subgroups = [self, here].map(|key| key.subgroup.to_string());
         let rows = [
             ("adapter", &self.adapter, &here.adapter),
@@ -84,7 +84,7 @@ impl Key {
 
 impl Tuning {
     /// The choices of one tuning run, in the layout of [`VERSION`].
-    pub fn new(key: Key, choices: Vec<Choice>) -> Tuning {
+    pub fn new(key: TuneKey, choices: Vec<Choice>) -> Tuning {
         Tuning { version: VERSION, key, choices }
     }
 
@@ -123,9 +123,9 @@ mod tests {
 
     use super::*;
 
-    fn key() -> Key {
+    fn key() -> TuneKey {
         let [adapter, driver] = ["Card (TM) 7 / LLVM", "maker 1.2"].map(str::to_owned);
-        Key { adapter, driver, device_type: "DiscreteGpu".into(), backend: "vulkan".into(), subgroup: 0, shaders: "00ff".into() }
+        TuneKey { adapter, driver, device_type: "DiscreteGpu".into(), backend: "vulkan".into(), subgroup: 0, shaders: "00ff".into() }
     }
 
     fn choices(texts: &[&str]) -> Vec<Choice> {
@@ -136,9 +136,9 @@ mod tests {
     fn a_key_says_what_differs() {
         assert_eq!(key().file_name(), "card-tm-7-llvm-vulkan.toml");
         assert_eq!(key().difference(&key()), None);
-        let other = Key { driver: "maker 1.3".into(), ..key() };
+        let other = TuneKey { driver: "maker 1.3".into(), ..key() };
         assert_eq!(key().difference(&other).unwrap(), "its driver is maker 1.2, here it is maker 1.3");
-        let other = Key { subgroup: 8, ..key() };
+        let other = TuneKey { subgroup: 8, ..key() };
         assert_eq!(key().difference(&other).unwrap(), "its subgroup size is 0, here it is 8");
     }
 
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(Tuning::read(&path).unwrap(), first);
         Tuning::new(key(), choices(&["a.x@2x1x1=q"])).write(&path).unwrap();
         assert_eq!(Tuning::read(&path).unwrap().choices, choices(&["a.x@1x1x1=p", "a.x@2x1x1=q"]));
-        let other = Tuning::new(Key { driver: "maker 1.3".into(), ..key() }, choices(&["a.x@4x1x1=r"]));
+        let other = Tuning::new(TuneKey { driver: "maker 1.3".into(), ..key() }, choices(&["a.x@4x1x1=r"]));
         other.write(&path).unwrap();
         assert_eq!(Tuning::read(&path).unwrap(), other);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");

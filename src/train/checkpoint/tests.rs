@@ -12,14 +12,14 @@ use crate::text::{Tokenizer, TokenizerConfig};
 use crate::train::trainer::Snapshot;
 
 /// Config, tokenizer and snapshot of a run after some steps.
-struct Sample {
+struct TestRun {
     config: RunConfig,
     tokenizer: String,
     table: Vec<Param>,
     snapshot: Snapshot,
 }
 
-fn sample(step: u64) -> Sample {
+fn sample(step: u64) -> TestRun {
     let mut config = RunConfig::default();
     (config.model.n_layer, config.model.n_head, config.model.d_model) = (1, 1, 8);
     (config.model.seq_len, config.model.vocab_size) = (4, 5);
@@ -33,10 +33,10 @@ fn sample(step: u64) -> Sample {
     };
     let state = State { updates: step as u32, skipped: 0, apply: 1, clip: 1.0 };
     let snapshot = Snapshot { step, state, weights: values(0), moments: vec![values(100), values(1000)] };
-    Sample { config, tokenizer, table, snapshot }
+    TestRun { config, tokenizer, table, snapshot }
 }
 
-impl Sample {
+impl TestRun {
     fn save(&self, out: &Path, owner: &str, naming: Naming) -> Result<PathBuf> {
         let meta = Meta {
             version: VERSION,
@@ -52,7 +52,7 @@ impl Sample {
             best_val_loss: None,
         };
         let (config, tokenizer, table, tensors) = (&self.config, self.tokenizer.as_str(), &self.table[..], &self.snapshot);
-        save(out, owner, &Content { config, tokenizer, table, tensors, meta: &meta }, naming, 3)
+        save(out, owner, &CheckpointContent { config, tokenizer, table, tensors, meta: &meta }, naming, 3)
     }
 }
 
@@ -81,7 +81,7 @@ fn tensors_are_written_as_the_library_writes_them_and_come_back() {
             self.0.read(param, moment, &mut |values| values.chunks(3).try_for_each(&mut *each))
         }
     }
-    let (place, Sample { table, snapshot, .. }) = (tempfile::tempdir().unwrap(), sample(3));
+    let (place, TestRun { table, snapshot, .. }) = (tempfile::tempdir().unwrap(), sample(3));
     let pieces = Pieces(sample(3).snapshot);
     let mut folder = NewFolder::begin(place.path(), "step-3", FILES).unwrap();
     tensors::write(&mut folder, &table, &pieces, 3).unwrap();
@@ -166,7 +166,7 @@ fn every_flipped_bit_and_every_file_of_another_run_is_refused_by_name() {
 #[test]
 fn the_next_older_whole_one_is_offered() {
     let place = tempfile::tempdir().unwrap();
-    let Sample { table, .. } = sample(0);
+    let TestRun { table, .. } = sample(0);
     for step in [10, 20, 30] {
         sample(step).save(place.path(), "me", Naming::Latest).unwrap();
     }

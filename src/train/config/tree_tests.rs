@@ -75,7 +75,7 @@ fn set_reads_the_type_of_the_key() {
     config.set(" train.optimizer = sgd ").unwrap();
     assert_eq!((config.train.steps, config.train.learning_rate, config.model.bias), (2000, 1.0, false));
     assert_eq!((config.train.optimizer, config.tokenizer.path.as_str()), (Optimizer::Sgd, "x=y"));
-    assert_eq!(config.model.position, crate::model::config::Position::Learned);
+    assert_eq!(config.model.position, crate::model::config::PositionEncoding::Learned);
     assert_eq!(config.data.files, ["a.txt", "b.txt"]);
     config.set("data.files=[\"a,b.txt\"]").unwrap();
     assert_eq!(config.data.files, ["a,b.txt"]);

@@ -10,7 +10,7 @@ use super::{Best, Event, Run, Setup, Validated};
 use crate::error::{Error, Result, shell_path};
 use crate::files;
 use crate::gpu::wait::block_on;
-use crate::train::checkpoint::{self, Content, Meta, Naming, Tensors};
+use crate::train::checkpoint::{self, CheckpointContent, Meta, Naming, Tensors};
 use crate::train::config::RunConfig;
 use crate::train::folder::{RunFolder, Start};
 use crate::train::metrics::METRICS;
@@ -159,7 +159,7 @@ impl Run {
 }
 
 /// The contents of a checkpoint besides config and tensors.
-pub(super) struct State {
+pub(super) struct CheckpointState {
     meta: Meta,
     tokenizer: String,
 }
@@ -181,19 +181,19 @@ impl Tensors for OnDevice<'_> {
 }
 
 /// The contents of a checkpoint of the current step.
-pub(super) fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best: Option<Validated>) -> Result<State> {
+pub(super) fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best: Option<Validated>) -> Result<CheckpointState> {
     let gpu = trainer.session.gpu.clone();
     let (step, device_state) = block_on(&gpu, trainer.progress())?;
     let val_loss = validated.filter(|validated| validated.step == step).map(|validated| validated.loss);
     let meta = saved::meta(trainer, step, device_state, &setup.corpus)?;
     let meta = Meta { val_loss, best_val_loss: best.map(|best| best.loss), ..meta };
-    Ok(State { meta, tokenizer: setup.tokenizer.to_json() })
+    Ok(CheckpointState { meta, tokenizer: setup.tokenizer.to_json() })
 }
 
-impl State {
+impl CheckpointState {
     pub(super) fn save(&self, trainer: &Trainer, setup: &Setup, out: &Path, owner: &str, naming: Naming) -> Result<PathBuf> {
-        let (State { meta, tokenizer }, table) = (self, &trainer.session.model.pools.table);
-        let content = Content { config: &setup.config, tokenizer, table, tensors: &OnDevice(trainer), meta };
+        let (CheckpointState { meta, tokenizer }, table) = (self, &trainer.session.model.pools.table);
+        let content = CheckpointContent { config: &setup.config, tokenizer, table, tensors: &OnDevice(trainer), meta };
         checkpoint::save(out, owner, &content, naming, setup.config.train.keep_checkpoints)
     }
 }

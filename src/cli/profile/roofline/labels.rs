@@ -15,7 +15,7 @@ pub struct Label {
 }
 
 /// The place of a label.
-pub struct Place {
+pub struct LabelBox {
     /// The box of the text, with a margin of [`MARGIN`] at its sides.
     pub frame: Frame,
     /// A line from the mark, if the label is not beside it.
@@ -27,11 +27,11 @@ pub const MARGIN: i32 = 2;
 /// Places each label at the nearest free place around its mark: within `inside`, on none of `taken`, on no text (`written` holds earlier
 /// ones), on no leader, and with a leader that crosses no text. A mark surrounded by texts gets a leader that is drawn below them; if no
 /// place is free at all, the label lies beside its mark.
-pub fn place(labels: &[Label], height: i32, inside: Frame, taken: &[Frame], mut written: Vec<Frame>) -> Vec<Place> {
-    let (mut placed, mut leaders): (Vec<Place>, Vec<Frame>) = (vec![], vec![]);
+pub fn place(labels: &[Label], height: i32, inside: Frame, taken: &[Frame], mut written: Vec<Frame>) -> Vec<LabelBox> {
+    let (mut placed, mut leaders): (Vec<LabelBox>, Vec<Frame>) = (vec![], vec![]);
     for label in labels {
         let places = || (0..RINGS).flat_map(|ring| around(label, ring * STEP)).map(|at| beside(label, at, height));
-        let free = |place: &Place| {
+        let free = |place: &LabelBox| {
             let f = place.frame;
             let fits = f[0] >= inside[0] && f[1] >= inside[1] && f[2] <= inside[2] && f[3] <= inside[3];
             fits && !taken.iter().chain(&written).chain(&leaders).any(|other| overlaps(&f, other))
@@ -69,12 +69,12 @@ fn around(label: &Label, far: i32) -> impl Iterator<Item = Pixel> {
 }
 
 /// The place of a label whose middle line begins at this pixel.
-fn beside(label: &Label, (x, y): Pixel, height: i32) -> Place {
+fn beside(label: &Label, (x, y): Pixel, height: i32) -> LabelBox {
     let (mark, half) = (label.mark, height / 2 + 2);
     let frame = [x - MARGIN, y - half, x + label.width + MARGIN, y + half];
     let nearest = (mark.0.clamp(frame[0], frame[2]), mark.1.clamp(frame[1], frame[3]));
     let far = (nearest.0 - mark.0).abs().max((nearest.1 - mark.1).abs()) > label.radius + GAP + 8;
-    Place { frame, leader: far.then_some((mark, nearest)) }
+    LabelBox { frame, leader: far.then_some((mark, nearest)) }
 }
 
 /// Small boxes along a line, which no label may cover.
