@@ -2,16 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::text::{Corpus, Tokenizer};
-use crate::train::checkpoint::{self, Checkpoint};
 use crate::train::config::RunConfig;
 use crate::train::presets;
 
-/// The run's text as tokens, by the tokenizer in `saved` (of a resumed run or of the --init run), or by a new one.
-pub fn corpus(config: &RunConfig, saved: Option<&Checkpoint>) -> Result<(Tokenizer, Corpus)> {
-    open_corpus(config, saved.map(checkpoint::read_tokenizer).transpose()?)
-}
-
-/// The text that a config names, bundled or in files, as tokens.
+/// The text that a config names, bundled or in files, as tokens of the existing tokenizer or of a new one.
 pub fn open_corpus(config: &RunConfig, existing: Option<Tokenizer>) -> Result<(Tokenizer, Corpus)> {
     match presets::embedded(&config.data.files) {
         Some(text) => Corpus::build(&config.data, &[text], &config.tokenizer, existing),

@@ -9,7 +9,7 @@ mod roofline;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::corpus::corpus;
+use super::corpus::open_corpus;
 use super::output::Output;
 use super::settings::Settings;
 use super::variants::{VariantArgs, choices};
@@ -137,7 +137,7 @@ fn config_of(settings: &Settings) -> Result<RunConfig> {
     config.validate()?;
     if config.model.vocab_size == 0 {
         config.model.vocab_size = match (config.tokenizer.kind.as_str(), config.tokenizer.max_vocab) {
-            _ if presets::embedded(&config.data.files).is_none() => corpus(&config, None)?.0.vocab_size(),
+            _ if presets::embedded(&config.data.files).is_none() => open_corpus(&config, None)?.0.vocab_size(),
             ("character", _) => 77,
             (_, 0) => 7,
             (_, most) => most,

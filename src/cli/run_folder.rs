@@ -13,7 +13,7 @@ use crate::gpu::wait::block_on;
 use crate::model::params;
 use crate::text::{TextSource, Tokenizer};
 use crate::train::RunConfig;
-use crate::train::checkpoint::{self, Which};
+use crate::train::checkpoint::{self, OpenCheckpoint, Which};
 
 /// Default folder of runs, if `--out` names no other.
 pub const RUNS: &str = "runs";
@@ -63,14 +63,8 @@ fn newest(runs: &Path) -> Result<PathBuf> {
 /// [`Error::File`] for a run without a checkpoint, or a damaged one.
 pub fn load(run: Option<&Path>, verify: bool) -> Result<Loaded> {
     let run = named_or_newest(run)?;
-    let path = checkpoint::find_or_take(&run, Which::Best)?.verify(verify);
-    let meta = checkpoint::read_meta(&path)?;
-    let (config, tokenizer) = (checkpoint::read_config(&path)?, checkpoint::read_tokenizer(&path)?);
-    if tokenizer.vocab_size() > config.model.vocab_size {
-        let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
-        return Err(Error::file(path.path(), format!("its tokenizer has {tokens} tokens, but its model has only {rows} rows for them")));
-    }
-    let weights = checkpoint::read_weights(&path, &params::table(&config.model))?;
+    let OpenCheckpoint { files, config, tokenizer, meta } = checkpoint::find_or_take(&run, Which::Best)?.verify(verify).open()?;
+    let weights = checkpoint::read_weights(&files, &params::table(&config.model))?;
     Ok(Loaded { run, step: meta.step, config, tokenizer, weights, sources: meta.sources })
 }
 

@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use super::corpus::corpus;
+use super::corpus::open_corpus;
 use super::data_report::Unknown;
 use super::train_config::{Train, TrainTask, claim, out, resolve};
 use super::train_report::{self as report, Before};
 use super::{Context, Ended, host_memory, interrupt, progress::ProgressLine, tune};
 use crate::error::{Error, Result, shell_path};
 use crate::gpu::options::Options;
-use crate::train::checkpoint::{self, Which};
 use crate::train::folder::{RunFolder, Start};
 use crate::train::presets;
-use crate::train::run::{Outcome, Run, Setup};
+use crate::train::run::{Origin, Outcome, Run, Setup};
 use crate::train::trainer::Trainer;
 
 pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
@@ -23,21 +22,17 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let out = out(&args);
     // --resume locks the folder before it reads the checkpoint. Otherwise the settings are checked first: a refusal leaves no folder.
     let locked = args.resume.then(|| RunFolder::claim(&out, Start::Resume)).transpose()?;
-    let TrainTask { mut config, start, init, notes } = resolve(&args, &out, context.verify)?;
+    let TrainTask { mut config, origin, notes } = resolve(&args, &out, context.verify)?;
     let folder = match locked {
         Some(folder) => folder,
-        None => claim(&args, &out, start)?,
+        None => claim(&args, &out)?,
     };
-    let saved = match start {
-        Start::Resume => Some(checkpoint::find(folder.path(), Which::Latest)?.verify(context.verify)),
-        Start::Fresh | Start::Overwrite => init.clone(),
-    };
-    let (tokenizer, corpus) = corpus(&config, saved.as_ref())?;
+    let (tokenizer, corpus) = open_corpus(&config, origin.checkpoint().map(|saved| saved.tokenizer.clone()))?;
     config.tokenizer = corpus.tokenizer.clone();
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     corpus.check_windows(config.model.seq_len)?;
-    let unknown = Unknown::of(&config, &corpus, &tokenizer, init.is_some())?;
-    unknown.check(args.allow_unknown || start == Start::Resume)?;
+    let unknown = Unknown::of(&config, &corpus, &tokenizer, matches!(origin, Origin::Weights(_)))?;
+    unknown.check(args.allow_unknown || args.resume)?;
     let gpu = context.gpu()?;
     if args.tune {
         host_memory::check(&gpu, &Trainer::memory(&gpu, &config, &Options::default())?)?;
@@ -45,13 +40,9 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
         tune::tune_to(&file, &gpu, &config, (&[], tune::ROUNDS), &context.out, &mut |line| context.out.notice(line))?;
         args.variants.take(&file);
     }
-    let recorded = match (start, &saved) {
-        (Start::Resume, Some(saved)) => checkpoint::read_meta(saved)?.variants,
-        _ => vec![],
-    };
-    let options = match start {
-        Start::Resume => args.variants.resumed(&recorded, &gpu, &context.out)?,
-        Start::Fresh | Start::Overwrite => args.variants.options(&gpu, &context.out)?,
+    let options = match origin.resumed() {
+        Some(saved) => args.variants.resumed(&saved.meta.variants, &gpu, &context.out)?,
+        None => args.variants.options(&gpu, &context.out)?,
     };
     let memory = Trainer::memory(&gpu, &config, &options)?;
     host_memory::check(&gpu, &memory)?;
@@ -61,15 +52,15 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     before.show(&context.out);
     notes.iter().for_each(|note| context.out.notice(&format!("note: {note}")));
 
-    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, folder, start, init, verify: context.verify }, &options)?;
+    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, folder, origin }, &options)?;
     context.save_pipelines();
     let first = run.trainer.step_count();
-    if run.setup.start == Start::Resume {
-        context.out.notice(&report::resumed(&run, &gpu)?);
+    if let Some(saved) = run.setup.origin.resumed() {
+        context.out.notice(&report::resumed(saved, &run.setup.config.train, &gpu));
         if args.init.is_some() {
             context.out.notice("note      --init is ignored: it took effect when the run began");
         }
-        if let Some(warning) = report::other_variants(&recorded, &run.trainer.session.compiled.variants, args.variants.any()) {
+        if let Some(warning) = report::other_variants(&saved.meta.variants, &run.trainer.session.compiled.variants, args.variants.any()) {
             context.out.notice(&warning);
         }
     }
@@ -80,7 +71,7 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     // The curve is of interest even if the run failed; the error to show is the run's.
     let folder = &run.setup.folder;
     let curve = if folder.is_there() { report::draw(folder.path(), &run.setup.config, bigram) } else { Ok(None) };
-    let outcome = outcome.map_err(|e| after_divergence(e, run.setup.folder.path(), run.setup.start))?;
+    let outcome = outcome.map_err(|e| after_divergence(e, run.setup.folder.path(), args.resume))?;
     let best_val_loss = run.best_val_loss();
     let curve = curve.unwrap_or_else(|e| {
         context.out.notice(&format!("WARNING   no loss curve: {e}"));
@@ -104,13 +95,13 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
 }
 
 /// Adds how to start again when the run's own folder is in the way.
-fn after_divergence(error: Error, out: &Path, start: Start) -> Error {
-    match (error, start) {
-        (Error::Diverged(problem), Start::Resume) => {
+fn after_divergence(error: Error, out: &Path, resumed: bool) -> Error {
+    match (error, resumed) {
+        (Error::Diverged(problem), true) => {
             let out = shell_path(out);
             Error::Diverged(format!("{problem}; a resumed run keeps its settings: start a new run in another --out, with --init {out}"))
         }
-        (Error::Diverged(problem), _) => Error::Diverged(format!("{problem}; --overwrite replaces this run by another attempt")),
+        (Error::Diverged(problem), false) => Error::Diverged(format!("{problem}; --overwrite replaces this run by another attempt")),
         (other, _) => other,
     }
 }

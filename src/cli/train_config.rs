@@ -7,10 +7,11 @@ use super::settings::Settings;
 use super::variants::VariantArgs;
 use crate::error::{Error, Result, excerpt, shell_path};
 use crate::text::AUTO;
-use crate::train::checkpoint::{self, Checkpoint, Which};
+use crate::train::checkpoint::{self, OpenCheckpoint, Which};
 use crate::train::config::{RunConfig, may_change_on_resume};
 use crate::train::folder::{RunFolder, Start};
 use crate::train::presets::PRESETS;
+use crate::train::run::Origin;
 
 /// Train a model, or continue training one
 #[derive(Debug, Default, clap::Args)]
@@ -83,36 +84,36 @@ With --json, each line on stdout is a record of metrics, and the last one is the
 /// What `train` is about to do.
 pub struct TrainTask {
     pub config: RunConfig,
-    pub start: Start,
-    /// The checkpoint with the weights to start from.
-    pub init: Option<Checkpoint>,
+    pub origin: Origin,
     /// Notes on settings that changed although they were not named.
     pub notes: Vec<String>,
 }
 
-/// The settings of a run in `out`, which must be locked for --resume. Its checkpoint is read, and verified against its manifest if
-/// `verify`.
+/// The settings of a run in `out`, which must be locked for --resume, and the checkpoint that it begins with, verified against its manifest
+/// if `verify`.
 ///
 /// # Errors
 /// [`Error::Usage`] for invalid settings, [`Error::File`] for a missing run or file.
 pub fn resolve(args: &Train, out: &Path, verify: bool) -> Result<TrainTask> {
     if args.resume {
-        return Ok(TrainTask { config: resumed(args, out, verify)?, start: Start::Resume, init: None, notes: vec![] });
+        let saved = checkpoint::find(out, Which::Latest)?.verify(verify).open()?;
+        return Ok(TrainTask { config: resumed(args, out, &saved)?, origin: Origin::Resumed(saved.into()), notes: vec![] });
     }
-    let init = args.init.as_deref().map(|run| Ok(checkpoint::find_or_take(run, Which::Best)?.verify(verify))).transpose()?;
     let settings = args.settings();
-    let (config, notes) = match &init {
-        Some(init) => with_tokenizer_of(init, &settings)?,
-        None => settings.fitting(&settings.base()?)?,
+    let (origin, (config, notes)) = match &args.init {
+        Some(run) => {
+            let init = checkpoint::find_or_take(run, Which::Best)?.verify(verify).open()?;
+            let config = with_tokenizer_of(&init.config, &settings)?;
+            (Origin::Weights(init.into()), config)
+        }
+        None => (Origin::Random, settings.fitting(&settings.base()?)?),
     };
     config.validate()?;
-    let start = if args.overwrite { Start::Overwrite } else { Start::Fresh };
-    Ok(TrainTask { config, start, init, notes })
+    Ok(TrainTask { config, origin, notes })
 }
 
 /// The settings, with the tokenizer of the run whose weights are used: the weights mean nothing without it.
-fn with_tokenizer_of(init: &Checkpoint, settings: &Settings) -> Result<(RunConfig, Vec<String>)> {
-    let own = checkpoint::read_config(init)?;
+fn with_tokenizer_of(own: &RunConfig, settings: &Settings) -> Result<(RunConfig, Vec<String>)> {
     let base = if settings.preset.is_some() { settings.base()? } else { own.clone() };
     let (mut config, notes) = settings.over(&RunConfig { tokenizer: own.tokenizer.clone(), ..base })?;
     if config.tokenizer.kind == AUTO {
@@ -136,9 +137,8 @@ fn with_tokenizer_of(init: &Checkpoint, settings: &Settings) -> Result<(RunConfi
 
 /// The run's own settings, changed by the arguments. Repeating the command line that began the run changes nothing: a preset is only
 /// compared, its values for settings that may change are not applied, and --init is ignored.
-fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
-    let path = checkpoint::find(out, Which::Latest)?.verify(verify);
-    let (own, settings) = (checkpoint::read_config(&path)?, args.settings());
+fn resumed(args: &Train, out: &Path, saved: &OpenCheckpoint) -> Result<RunConfig> {
+    let (own, settings) = (&saved.config, args.settings());
     if let Some(name) = &settings.preset {
         let (mut named, _) = settings.fitting(&settings.base()?)?;
         if named.model.vocab_size == 0 {
@@ -147,15 +147,15 @@ fn resumed(args: &Train, out: &Path, verify: bool) -> Result<RunConfig> {
         if args.init.is_some() || named.tokenizer.kind == AUTO {
             named.tokenizer = own.tokenizer.clone();
         }
-        check_resumed(out, &own, &named, &format!("omit --preset {name}, or "))?;
+        check_resumed(out, own, &named, &format!("omit --preset {name}, or "))?;
     }
-    let (mut config, _) = settings.over(&own)?;
+    let (mut config, _) = settings.over(own)?;
     if config.tokenizer.kind == AUTO {
         config.tokenizer = own.tokenizer.clone();
     }
     config.validate()?;
-    check_resumed(out, &own, &config, "")?;
-    let (made, wanted) = (checkpoint::read_meta(&path)?.step, config.train.steps);
+    check_resumed(out, own, &config, "")?;
+    let (made, wanted) = (saved.meta.step, config.train.steps);
     if wanted < made {
         return Err(Error::usage(format!("train.steps = {wanted}: the run in {} has made {made} steps already", out.display())));
     }
@@ -186,7 +186,8 @@ pub fn out(args: &Train) -> PathBuf {
 }
 
 /// Claims the run's folder; with --next-free the first of `out`, `out`-2, `out`-3 ... that is free and not claimed by another process.
-pub fn claim(args: &Train, out: &Path, start: Start) -> Result<RunFolder> {
+pub fn claim(args: &Train, out: &Path) -> Result<RunFolder> {
+    let start = if args.overwrite { Start::Overwrite } else { Start::Fresh };
     if args.next_free { RunFolder::claim_next(out) } else { RunFolder::claim(out, start) }
 }
 

@@ -17,10 +17,10 @@ use crate::gpu::variants::Choice;
 use crate::gpu::wait::block_on;
 use crate::model::session::Memory;
 use crate::text::{Corpus, TokenStore, Tokenizer};
-use crate::train::checkpoint::{self, Which};
+use crate::train::checkpoint::OpenCheckpoint;
 use crate::train::config::{RunConfig, StorageDtype, TrainConfig};
 use crate::train::evaluate::bigram_loss;
-use crate::train::run::{Run, Setup};
+use crate::train::run::Setup;
 use crate::train::schedule::learning_rate;
 use crate::train::{metrics, plot};
 
@@ -114,10 +114,8 @@ fn memory(memory: &Memory) -> String {
 }
 
 /// Where a resumed run continues, and whether its adapter or its learning rate has changed.
-pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
-    let path = checkpoint::find(run.setup.folder.path(), Which::Latest)?.verify(run.setup.verify);
-    let meta = checkpoint::read_meta(&path)?;
-    let (name, train) = (&gpu.info().name, &run.setup.config.train);
+pub fn resumed(from: &OpenCheckpoint, train: &TrainConfig, gpu: &Gpu) -> String {
+    let (OpenCheckpoint { meta, config, .. }, name) = (from, &gpu.info().name);
     let steps = train.steps;
     let done = if meta.step == steps { ", its last: --steps extends the run" } else { "" };
     let other = if meta.adapter == *name {
@@ -125,8 +123,8 @@ pub fn resumed(run: &Run, gpu: &Gpu) -> Result<String> {
     } else {
         format!("; it ran on {} before, so the last digits may differ from now on", meta.adapter)
     };
-    let rate = if meta.step < steps { rate_jumps(&checkpoint::read_config(&path)?.train, train, meta.step) } else { String::new() };
-    Ok(format!("resumed   after step {}{done}{other}{rate}", count(meta.step)))
+    let rate = if meta.step < steps { rate_jumps(&config.train, train, meta.step) } else { String::new() };
+    format!("resumed   after step {}{done}{other}{rate}", count(meta.step))
 }
 
 /// How another number of steps changes the learning rate after `step` steps; empty if it changes little.
@@ -244,7 +242,7 @@ impl After<'_> {
 
     /// Prints a few predictions and a sample of the best checkpoint.
     fn show_model(&self, context: &Context) -> Result<()> {
-        let loaded = load(Some(self.setup.folder.path()), self.setup.verify)?;
+        let loaded = load(Some(self.setup.folder.path()), context.verify)?;
         let mut model = loaded.generator(self.gpu, self.options)?;
         let val = &self.setup.corpus.val;
         let part = if val.len() > 1 { val } else { &self.setup.corpus.train };

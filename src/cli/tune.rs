@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::corpus::corpus;
+use super::corpus::open_corpus;
 use super::output::{self, Output};
 use super::settings::Settings;
 use super::variants::{key, path};
@@ -59,7 +59,7 @@ const QUIET: Duration = Duration::from_secs(2);
 pub fn run(args: Tune, context: &Context) -> Result<Ended> {
     let (mut config, _) = args.settings.fitting(&args.settings.base()?)?;
     config.validate()?;
-    let (tokenizer, _) = corpus(&config, None)?;
+    let (tokenizer, _) = open_corpus(&config, None)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     let gpu = context.gpu()?;
     check_kernels(&args.kernels, &gpu, &config)?;

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{Checkpoint, TAKEN_AS_IT_IS, read_config, read_meta, read_moments, read_tokenizer, read_weights};
+pub(super) use read::check_vocabulary;
+pub use read::{Checkpoint, OpenCheckpoint, TAKEN_AS_IT_IS, read_config, read_meta, read_moments, read_tokenizer, read_weights};
 pub use tensors::Tensors;
 
 use super::config::RunConfig;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-use super::checkpoint::{self, Checkpoint, Meta, Naming, Which};
+use super::checkpoint::{self, Meta, Naming, OpenCheckpoint};
 use super::config::RunConfig;
 use super::evaluate::evaluate_shown;
-use super::folder::{RunFolder, Start};
+use super::folder::RunFolder;
 use super::metrics::{self, METRICS, MetricsFile, Record};
 use super::reports::StepReport;
 use super::step_clock::StepClock;
@@ -33,12 +33,34 @@ pub struct Setup {
     pub corpus: Corpus,
     /// Claimed by this process.
     pub folder: RunFolder,
-    /// Whether the run begins anew, replaces one in the folder, or resumes it.
-    pub start: Start,
-    /// The checkpoint whose weights the run starts with, instead of random ones.
-    pub init: Option<Checkpoint>,
-    /// Whether the checkpoint that a resumed run continues from is verified against its manifest.
-    pub verify: bool,
+    /// The weights that it begins with, and the step.
+    pub origin: Origin,
+}
+
+/// What a run begins with.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Random weights.
+    Random,
+    /// The weights of a checkpoint of another run.
+    Weights(Box<OpenCheckpoint>),
+    /// Everything in the latest checkpoint of the run in the folder: the run continues exactly where it stopped.
+    Resumed(Box<OpenCheckpoint>),
+}
+
+impl Origin {
+    /// The checkpoint, if there is one.
+    pub fn checkpoint(&self) -> Option<&OpenCheckpoint> {
+        match self {
+            Origin::Random => None,
+            Origin::Weights(checkpoint) | Origin::Resumed(checkpoint) => Some(checkpoint),
+        }
+    }
+
+    /// The checkpoint that the run continues from, if it is resumed.
+    pub fn resumed(&self) -> Option<&OpenCheckpoint> {
+        self.checkpoint().filter(|_| matches!(self, Origin::Resumed(_)))
+    }
 }
 
 /// A run in progress.
@@ -143,18 +165,18 @@ impl Run {
     pub fn new(gpu: &Gpu, setup: Setup, options: &Options) -> Result<Run> {
         setup.corpus.check_windows(setup.config.model.seq_len)?;
         let mut trainer = block_on(gpu, Trainer::new(gpu, &setup.config, options))?;
-        let resumed = match (&setup.init, setup.start) {
-            (_, Start::Resume) => Some(resume(gpu, &setup, &mut trainer)?),
-            (Some(init), _) => {
-                let weights = checkpoint::read_weights(init, &trainer.session.model.pools.table)?;
+        match &setup.origin {
+            Origin::Random => Run::begin(trainer, setup),
+            Origin::Weights(from) => {
+                let weights = checkpoint::read_weights(&from.files, &trainer.session.model.pools.table)?;
                 block_on(gpu, trainer.session.write_weights(|index, _| Ok(weights[index].clone())))?;
-                None
+                Run::begin(trainer, setup)
             }
-            (None, _) => None,
-        };
-        match resumed {
-            Some(meta) => Run::go_on(trainer, setup, &meta),
-            None => Run::begin(trainer, setup),
+            Origin::Resumed(from) => {
+                restore(gpu, from, &setup.corpus, &mut trainer)?;
+                let meta = from.meta.clone();
+                Run::go_on(trainer, setup, &meta)
+            }
         }
     }
 
@@ -378,17 +400,15 @@ fn reported(step: u64, log_every: u64, since: Duration) -> bool {
     step.is_multiple_of(log_every) || step.is_multiple_of(STEP_RECORDS as u64 / 4) || since >= Duration::from_secs(1)
 }
 
-/// Restores the latest checkpoint, after checking that the data is what the run was trained on.
-fn resume(gpu: &Gpu, setup: &Setup, trainer: &mut Trainer) -> Result<Meta> {
-    let path = checkpoint::find(setup.folder.path(), Which::Latest)?.verify(setup.verify);
-    let meta = checkpoint::read_meta(&path)?;
-    checkpoint::check_data(&path, &meta, &setup.corpus)?;
+/// Restores a checkpoint, after checking that the data is what the run was trained on.
+fn restore(gpu: &Gpu, from: &OpenCheckpoint, corpus: &Corpus, trainer: &mut Trainer) -> Result<()> {
+    let OpenCheckpoint { files, meta, .. } = from;
+    checkpoint::check_data(files, meta, corpus)?;
     let pools = &trainer.session.model.pools;
-    let weights = checkpoint::read_weights(&path, &pools.table)?;
-    let moments = checkpoint::read_moments(&path, &pools.table, pools.moments())?;
+    let weights = checkpoint::read_weights(files, &pools.table)?;
+    let moments = checkpoint::read_moments(files, &pools.table, pools.moments())?;
     let snapshot = Snapshot { step: meta.step, state: meta.device_state, weights, moments };
-    block_on(gpu, trainer.restore(&snapshot))?;
-    Ok(meta)
+    block_on(gpu, trainer.restore(&snapshot))
 }
 
 /// Writes the config beside the checkpoints, and opens the metrics file.

@@ -4,7 +4,7 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::tensors::{FILES, Reader};
-use super::checkpoint::{self, CheckpointContent, Meta, Naming, Which};
+use super::checkpoint::{self, CheckpointContent, Meta, Naming, OpenCheckpoint, Which};
 use super::config::{RunConfig, may_change_on_resume};
 use super::folder::{RunFolder, Start};
 use super::metrics::{self, METRICS, Record};
@@ -35,10 +35,9 @@ impl Trained {
     /// # Errors
     /// [`Error::File`] for a run without a checkpoint, or a damaged one.
     pub fn open(run: impl AsRef<Path>) -> Result<Trained> {
-        let found = checkpoint::find_or_take(run.as_ref(), Which::Best)?;
-        let (config, tokenizer) = (checkpoint::read_config(&found)?, checkpoint::read_tokenizer(&found)?);
-        let weights = checkpoint::read_weights(&found, &params::table(&config.model))?;
-        Trained { config, tokenizer, weights }.checked()
+        let OpenCheckpoint { files, config, tokenizer, .. } = checkpoint::find_or_take(run.as_ref(), Which::Best)?.open()?;
+        let weights = checkpoint::read_weights(&files, &params::table(&config.model))?;
+        Ok(Trained { config, tokenizer, weights })
     }
 
     /// Reads the contents of a checkpoint's `config.toml`, `tokenizer.json` and `model.safetensors`, which an application may embed by
@@ -50,20 +49,10 @@ impl Trained {
         let config = RunConfig::from_toml(config, Path::new("config.toml"))?;
         config.validate()?;
         let tokenizer = Tokenizer::from_json(tokenizer, "tokenizer.json")?;
+        checkpoint::check_vocabulary(Path::new("tokenizer.json"), &config, &tokenizer)?;
         let mut file = Reader::new(Path::new(FILES[0]), Cursor::new(weights), weights.len() as u64)?;
         let weights = params::table(&config.model).iter().map(|param| file.read(param, None)).collect::<Result<_>>()?;
-        Trained { config, tokenizer, weights }.checked()
-    }
-
-    fn checked(self) -> Result<Trained> {
-        let (tokens, rows) = (self.tokenizer.vocab_size(), self.config.model.vocab_size);
-        if tokens > rows {
-            return Err(Error::file(
-                "tokenizer.json",
-                format!("its tokenizer has {tokens} tokens, but its model has only {rows} rows for them"),
-            ));
-        }
-        Ok(self)
+        Ok(Trained { config, tokenizer, weights })
     }
 
     /// Ids that no text should contain: `<UNK>`, and ids of the model beyond those of its tokenizer.

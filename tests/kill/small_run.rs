@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use wgpt::low_level::train::checkpoint::{self, Which};
 use wgpt::low_level::train::folder::{RunFolder, Start};
-use wgpt::low_level::train::run::{Event, Run, Setup};
+use wgpt::low_level::train::run::{Event, Origin, Run, Setup};
 use wgpt::{Corpus, DataConfig, Gpu, ModelConfig, Options, Request, Result, RunConfig, TokenizerConfig, TrainConfig};
 
 use crate::support::text;
@@ -39,7 +40,11 @@ pub fn run(config: &RunConfig, out: &Path, start: Start) -> Result<Run> {
     let (tokenizer, corpus) = Corpus::build(&config.data, &[text()], &config.tokenizer, None)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
     let folder = RunFolder::claim(out, start)?;
-    Run::new(gpu(), Setup { config, tokenizer, corpus, folder, start, init: None, verify: true }, &Options::default())
+    let origin = match start {
+        Start::Resume => Origin::Resumed(checkpoint::find(out, Which::Latest)?.open()?.into()),
+        Start::Fresh | Start::Overwrite => Origin::Random,
+    };
+    Run::new(gpu(), Setup { config, tokenizer, corpus, folder, origin }, &Options::default())
 }
 
 /// What a run leaves, apart from timings: every bit of the checkpoints that `latest` and `best` name, and the records.

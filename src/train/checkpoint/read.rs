@@ -41,6 +41,16 @@ impl Checkpoint {
         Checkpoint { verify, ..self }
     }
 
+    /// Reads everything but the tensors.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the file that is missing, damaged, of another version, or does not match the others.
+    pub fn open(self) -> Result<OpenCheckpoint> {
+        let (meta, config, tokenizer) = (read_meta(&self)?, read_config(&self)?, read_tokenizer(&self)?);
+        check_vocabulary(&self.path, &config, &tokenizer)?;
+        Ok(OpenCheckpoint { files: self, config, tokenizer, meta })
+    }
+
     /// Its folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -96,6 +106,28 @@ impl Checkpoint {
         let whole = candidates.find(|path| matches!(Manifest::find(path), Ok(Some(found)) if found.check_all(path).is_ok()))?;
         Some((whole.file_name()?.display().to_string(), whole.clone()))
     }
+}
+
+/// A checkpoint with everything but its tensors in memory.
+#[derive(Debug, Clone)]
+pub struct OpenCheckpoint {
+    /// Where the tensors are read from, see [`read_weights`] and [`read_moments`].
+    pub files: Checkpoint,
+    /// All settings of the run, as they were when it was saved.
+    pub config: RunConfig,
+    /// Encodes the text of the run.
+    pub tokenizer: Tokenizer,
+    /// The contents of `state.json`.
+    pub meta: Meta,
+}
+
+/// Refuses a tokenizer with more tokens than the model, whose files cannot be of one run.
+pub(in crate::train) fn check_vocabulary(path: &Path, config: &RunConfig, tokenizer: &Tokenizer) -> Result<()> {
+    let (tokens, rows) = (tokenizer.vocab_size(), config.model.vocab_size);
+    if tokens > rows {
+        return Err(Error::file(path, format!("its tokenizer has {tokens} tokens, but its model has only {rows} rows for them")));
+    }
+    Ok(())
 }
 
 /// The config in a checkpoint.
