@@ -3,6 +3,7 @@
 //! One file per subcommand. Results go to stdout, as text or with `--json` as JSON; progress, notices and errors go to stderr. An error is
 //! one line. The exit code is 2 for a usage error, 1 for any other failure, 130 for a run stopped by Ctrl-C.
 
+mod advice;
 mod corpus;
 mod data_report;
 mod devices;
@@ -35,7 +36,6 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::error::{Error, Result, bytes, excerpt, shell_word};
 use crate::gpu::Gpu;
 use crate::gpu::adapter::Request;
-use crate::train::checkpoint::TAKEN_AS_IT_IS;
 use output::Output;
 use pipeline_cache::PipelineCache;
 
@@ -202,24 +202,10 @@ fn exit_code(ended: Result<Ended>) -> ExitCode {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Interrupted) => ExitCode::from(130),
         Err(error) => {
-            let advice = if matches!(error, Error::DeviceLost(_)) { ": continue a run from its last checkpoint with --resume" } else { "" };
-            output::error(&(with_command(error.to_string()) + advice));
+            output::error(&advice::message(&error));
             ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })
         }
     }
-}
-
-/// Completes the message about a damaged file with the command that reads it anyway: this command, with the option in front of its
-/// arguments.
-fn with_command(message: String) -> String {
-    if !message.ends_with(TAKEN_AS_IT_IS) {
-        return message;
-    }
-    let args: Vec<String> = std::env::args_os().skip(1).map(shell_word).collect();
-    let command = format!("wgpt --no-verify {}", args.join(" "));
-    // A command that contains a whole text is not repeated.
-    let command = if command.len() > 1000 { "the same command with --no-verify".to_owned() } else { command };
-    message.replace(TAKEN_AS_IT_IS, &format!("to read it anyway: {command}"))
 }
 
 /// How to pass a text that begins with a hyphen, which clap took for an option.

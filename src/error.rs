@@ -1,4 +1,4 @@
-//! The one public error type: what failed, which tensor, kernel, file or flag, and what to do about it.
+//! The one public error type: what failed, which tensor, kernel, file or setting, and what to do about it.
 
 use std::borrow::Cow;
 #[cfg(feature = "files")]
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller asked for something invalid: a flag, a config key, a size, a token id.
+    /// The caller asked for something invalid: a config key, a size, a token id.
     #[error("{0}")]
     Usage(String),
     /// A file or folder is missing, unreadable, unwritable, truncated or not of the expected kind.

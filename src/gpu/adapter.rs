@@ -68,13 +68,13 @@ fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
         if index < adapters.len() {
             return Ok(index);
         }
-        return Err(Error::usage(format!("--adapter {index}: there are {} adapters, numbered from 0; see `wgpt devices`", adapters.len())));
+        return Err(Error::usage(format!("adapter {index}: there are {} adapters, numbered from 0", adapters.len())));
     }
     let name = wanted.to_lowercase();
     let found = adapters.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&name));
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
     found.ok_or_else(|| {
-        Error::usage(format!("--adapter {}: no adapter has that in its name; there are: {}", excerpt(wanted), names.join("; ")))
+        Error::usage(format!("adapter {}: no adapter has that in its name; there are: {}", excerpt(wanted), names.join("; ")))
     })
 }
 

@@ -127,7 +127,7 @@ impl Corpus {
         let tokenizer = match existing {
             Some(tokenizer) => tokenizer,
             None if config.path.is_empty() => {
-                let why = "holds token ids, not text: name the tokenizer that made them with --set tokenizer.path=FILE, \
+                let why = "holds token ids, not text: name the tokenizer that made them, set tokenizer.path=FILE, \
                            a tokenizer.json as each checkpoint of a run has one";
                 return Err(Error::file(tokens, why));
             }
@@ -188,10 +188,10 @@ impl Corpus {
         let shortest = if self.val_fraction == 0.0 { train } else { train.min(val) };
         let mut ways = String::new();
         if shortest >= 2 {
-            ways += &format!(", or --set model.seq_len={}", shortest - 1);
+            ways += &format!(", or set model.seq_len={}", shortest - 1);
         }
         if self.val_fraction > 0.0 && train >= needed {
-            ways += ", or --set data.val_fraction=0 to train without validation";
+            ways += ", or set data.val_fraction=0 to train without validation";
         }
         ways
     }
@@ -284,14 +284,14 @@ mod tests {
         corpus.check_windows(9).unwrap();
         let e = corpus.check_windows(10).unwrap_err().to_string();
         assert!(e.starts_with("the validation part has 10 tokens, seq_len 10 needs at least 11 (training 90, validation 10,"), "{e}");
-        assert!(e.ends_with("use more text, or --set model.seq_len=9, or --set data.val_fraction=0 to train without validation"), "{e}");
-        assert!(corpus.check_windows(90).unwrap_err().to_string().ends_with("use more text, or --set model.seq_len=9"));
+        assert!(e.ends_with("use more text, or set model.seq_len=9, or set data.val_fraction=0 to train without validation"), "{e}");
+        assert!(corpus.check_windows(90).unwrap_err().to_string().ends_with("use more text, or set model.seq_len=9"));
         assert!(corpus.check_windows(90).unwrap_err().to_string().starts_with("the training part has 90 tokens"));
         let data = DataConfig { val_fraction: 0.0, ..DataConfig::default() };
         let (_, corpus) = Corpus::build(&data, &["x".repeat(100)], &kind("character"), None).unwrap();
         assert!(corpus.val.is_empty());
         corpus.check_windows(99).unwrap();
-        assert!(corpus.check_windows(100).unwrap_err().to_string().ends_with("use more text, or --set model.seq_len=99"));
+        assert!(corpus.check_windows(100).unwrap_err().to_string().ends_with("use more text, or set model.seq_len=99"));
         for val_fraction in [-0.1, 1.0, f64::NAN] {
             let data = DataConfig { val_fraction, ..DataConfig::default() };
             assert!(data.validate().unwrap_err().to_string().starts_with("data.val_fraction is "));
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(twice.train.len() + twice.val.len(), 2 * text.chars().count());
 
         let problem = |files: &[&str], t: Option<Tokenizer>| Corpus::open(&data(files), &kind("character"), t).unwrap_err().to_string();
-        assert!(problem(&["a.tokens"], None).contains("--set tokenizer.path=FILE"));
+        assert!(problem(&["a.tokens"], None).contains("set tokenizer.path=FILE"));
         assert!(problem(&["a.tokens", "a.txt"], Some(t)).contains("data.files mixes"));
         assert!(problem(&["no.txt"], None).contains("no.txt: no such file"));
         assert!(problem(&[], None).contains("data.files is empty"));

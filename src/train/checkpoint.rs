@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(super) use read::check_vocabulary;
-pub use read::{Checkpoint, OpenCheckpoint, TAKEN_AS_IT_IS, read_config, read_meta, read_moments, read_tokenizer, read_weights};
+pub use read::{Checkpoint, OpenCheckpoint, UNVERIFIED, read_config, read_meta, read_moments, read_tokenizer, read_weights};
 pub use tensors::Tensors;
 
 use super::config::RunConfig;
@@ -60,6 +60,11 @@ pub struct Meta {
 /// The layout version that this program writes and reads.
 pub const VERSION: u32 = 1;
 
+/// Advice in errors of [`find`], which the command line words with its options.
+pub(crate) const TRAIN_FIRST: &str = "train one in this folder first";
+/// Advice in errors of [`check_data`], which the command line words with its options.
+pub(crate) const OR_NEW_RUN: &str = "restore it, or start a new run from its weights";
+
 /// Selects a checkpoint of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
@@ -102,12 +107,11 @@ const FILES: &[&str] = &[tensors::FILES[0], tensors::FILES[1], "config.toml", "t
 /// # Errors
 /// [`Error::File`] when the run has none.
 pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
-    let shown = shell_path(out);
     if out.exists() && !out.is_dir() {
         return Err(Error::file(out, "is a file, not the folder of a run"));
     }
     if !out.is_dir() {
-        return Err(Error::file(out, format!("no such run: start one with `wgpt train --out {shown}`")));
+        return Err(Error::file(out, format!("no such run: {TRAIN_FIRST}")));
     }
     if let Some(run) = run_of(out) {
         return Err(Error::file(out, format!("is a checkpoint of the run in {}: name the run instead", shell_path(run))));
@@ -142,7 +146,7 @@ pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
     }
     let advice = match look(out)? {
         Found::Foreign(name) => format!("is not a run, it contains `{name}`: name a run's folder"),
-        _ => format!("has no checkpoint to resume from: start it with `wgpt train --out {shown}`"),
+        _ => format!("has no checkpoint to resume from: {TRAIN_FIRST}"),
     };
     Err(Error::file(out, advice))
 }
@@ -250,8 +254,8 @@ pub fn check_data(checkpoint: &Checkpoint, meta: &Meta, corpus: &Corpus) -> Resu
     } else {
         TextSource::difference(&meta.sources, &corpus.sources)
     };
-    let advice = "restore it, or start a new run with --init";
-    changed.map_or(Ok(()), |changed| Err(Error::file(checkpoint.path(), format!("this run needs its original data: {changed}; {advice}"))))
+    let problem = |changed| format!("this run needs its original data: {changed}; {OR_NEW_RUN}");
+    changed.map_or(Ok(()), |changed| Err(Error::file(checkpoint.path(), problem(changed))))
 }
 
 /// Identifies the tokens of a store by its length and a sample of evenly spaced tokens, fewer than 128 Ki of them (FNV-1a).

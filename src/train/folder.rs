@@ -26,6 +26,16 @@ pub enum Start {
 
 /// The lock file. Its holder is recorded beside it, in `.wgpt.holder`.
 const LOCK: &str = ".wgpt.lock";
+/// Advice in errors of [`RunFolder::claim`], which the command line words with its options.
+pub(crate) const OR_RESUME: &str = "resume it, overwrite it, or use another folder";
+/// As [`OR_RESUME`], for a folder without a marker.
+pub(crate) const OR_REMOVE: &str = "resume it, remove it yourself, or use another folder";
+/// As [`OR_RESUME`], for a folder that holds something else.
+pub(crate) const OR_MOVE: &str = "use another folder, or move that away";
+/// As [`OR_RESUME`], for a folder that was to be resumed.
+pub(crate) const START_NEW: &str = "start a new run in it";
+/// As [`OR_RESUME`], for a folder without a name.
+pub(crate) const NAME_ANOTHER: &str = "use a folder that has one";
 /// Attempts to claim a folder that other processes keep removing.
 const TRIES: u32 = 100;
 /// The files that a run's folder holds besides the checkpoints.
@@ -38,20 +48,16 @@ fn check(out: &Path, found: Found, start: Start) -> Result<()> {
         (Found::Free | Found::Begun, Start::Fresh | Start::Overwrite)
         | (Found::Run, Start::Overwrite | Start::Resume)
         | (Found::Unmarked, Start::Resume) => Ok(()),
-        (Found::Run | Found::Unmarked, Start::Fresh) => Err(Error::usage(format!(
-            "{shown} holds a run: add --resume to continue it, --overwrite to replace it, or --next-free or --out to use another folder"
-        ))),
-        (Found::Unmarked, Start::Overwrite) => Err(Error::usage(format!(
-            "{shown} holds a run without the marker {MARKER}, so it is not replaced: continue it with --resume instead of --overwrite, \
-             remove it yourself, or name another folder with --out"
-        ))),
-        (Found::Foreign(name), Start::Fresh | Start::Overwrite) => Err(Error::file(
-            out,
-            format!("is neither empty nor a run, it contains `{name}`: name another folder with --out, or move that away"),
-        )),
+        (Found::Run | Found::Unmarked, Start::Fresh) => Err(Error::usage(format!("{shown} holds a run: {OR_RESUME}"))),
+        (Found::Unmarked, Start::Overwrite) => {
+            Err(Error::usage(format!("{shown} holds a run without the marker {MARKER}, so it is not replaced: {OR_REMOVE}")))
+        }
+        (Found::Foreign(name), Start::Fresh | Start::Overwrite) => {
+            Err(Error::file(out, format!("is neither empty nor a run, it contains `{name}`: {OR_MOVE}")))
+        }
         (Found::Free | Found::Begun, Start::Resume) => {
             let what = if out.exists() { "has no checkpoint to resume from" } else { "no such run" };
-            Err(Error::file(out, format!("{what}: start it without --resume")))
+            Err(Error::file(out, format!("{what}: {START_NEW}")))
         }
         (Found::Foreign(_), Start::Resume) => checkpoint::find(out, checkpoint::Which::Latest).map(|_| ()),
     }
@@ -203,7 +209,7 @@ fn with_name(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_path_buf());
     }
     let whole = fs::canonicalize(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let no_name = || Error::file(path, "has no name to append a number to: name another folder with --out");
+    let no_name = || Error::file(path, format!("has no name to append a number to: {NAME_ANOTHER}"));
     if whole.file_name().is_some() { Ok(whole) } else { Err(no_name()) }
 }
 

@@ -81,8 +81,8 @@ fn sizes_that_cannot_be() {
 fn adapters_that_are_not_there_or_too_small() {
     let folder = Folder::new("adapters");
     folder.write("text.txt", text());
-    folder.refused(2, &small(&["--adapter", "99"]), &["--adapter 99", "wgpt devices"]);
-    folder.refused(2, &small(&["--adapter", "voodoo"]), &["--adapter voodoo", "there are:"]);
+    folder.refused(2, &small(&["--adapter", "99"]), &["adapter 99", "wgpt devices"]);
+    folder.refused(2, &small(&["--adapter", "voodoo"]), &["adapter voodoo", "there are:"]);
     let large_model = ["--limits=baseline", "--set=model.d_model=8192", "--set=model.n_head=64"];
     folder.refused(1, &small(&large_model), &["h.0.attn.qkv", "needs 768 MiB", "this adapter allows 128 MiB", "model.d_model"]);
     let large_batch = ["--limits=baseline", "--set=model.d_model=1024", "--set=model.n_head=8", "--set=train.batch_size=4096"];

@@ -89,7 +89,7 @@ fn a_run_that_cannot_begin_leaves_the_one_that_is_there() {
     folder.refused(2, &overwrite(&["--steps", "0"]), &["train.steps = 0"]);
     folder.refused(2, &overwrite(&["--steps", "9223372036854775808"]), &["train.steps = 9223372036854775808"]);
     folder.refused(2, &overwrite(&["--set=model.n_head=3"]), &["model.n_head = 3"]);
-    folder.refused(2, &overwrite(&["--adapter", "99"]), &["--adapter 99"]);
+    folder.refused(2, &overwrite(&["--adapter", "99"]), &["adapter 99"]);
     folder.refused(1, &overwrite(&["--data", "missing.txt"]), &["missing.txt"]);
     folder.refused(1, &overwrite(&["--init", "nowhere"]), &["nowhere", "no such run"]);
     folder.refused(1, &overwrite(&["--limits=baseline", "--set=model.d_model=8192", "--set=model.n_head=64"]), &["this adapter allows"]);

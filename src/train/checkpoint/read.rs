@@ -12,8 +12,8 @@ use crate::model::params::Param;
 use crate::text::Tokenizer;
 use crate::train::config::RunConfig;
 
-/// The end of a damaged file's error. The command line replaces it by the command that reads the file anyway.
-pub const TAKEN_AS_IT_IS: &str = "--no-verify reads it anyway";
+/// The end of a damaged file's error, see [`Checkpoint::verify`]. The command line replaces it by the command that reads the file anyway.
+pub const UNVERIFIED: &str = "it can be read unverified";
 
 /// A checkpoint's folder. Its files are verified against its manifest when they are read, so that no damaged file and no file of another
 /// checkpoint is used.
@@ -94,7 +94,7 @@ impl Checkpoint {
             (Some((_, other)), None) => format!("{} is intact", other.display()),
             (None, _) => "no other checkpoint of this run is intact".to_owned(),
         };
-        let edited = if edited { format!("; {TAKEN_AS_IT_IS}") } else { String::new() };
+        let edited = if edited { format!("; {UNVERIFIED}") } else { String::new() };
         Error::file(path, format!("{problem}; {advice}{edited}"))
     }
 
