@@ -32,7 +32,7 @@ fn main() {
     let prompt: usize = word(2, "1").parse().expect("a length of the prompt");
     let gpu = pollster::block_on(Gpu::request(&Request::default())).expect("an adapter");
     println!("{} ({}), {count} tokens after {prompt}", gpu.info().name, gpu.info().driver_info);
-    let weights: Vec<Vec<f32>> = params::table(&config).iter().enumerate().map(|(i, p)| p.initial(1, i)).collect();
+    let weights: Vec<Vec<f32>> = params::table(&config).iter().map(|p| p.initial(1)).collect();
     let prompt: Vec<u32> = (1..=prompt as u32).map(|i| i % config.vocab_size as u32).collect();
 
     let begun = ProcessTime::now();

@@ -98,7 +98,7 @@ impl Race {
         let mut weights = snapshot.weights;
         for (index, param) in params::table(config).iter().enumerate() {
             let trained = weights[index].len();
-            weights[index].extend(&param.initial(seed, index)[trained..]);
+            weights[index].extend(&param.initial(seed)[trained..]);
         }
         Ok(weights)
     }

@@ -53,6 +53,7 @@ mod generate;
 mod gpu;
 mod model;
 mod ops;
+mod random;
 mod reference;
 mod text;
 mod train;

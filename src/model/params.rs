@@ -1,13 +1,10 @@
 //! The parameters of a model, listed once: `Weights::describe` gives each one its position, name, shape, role and initial values. All
 //! else is derived from it: the [`table`], the pools, checkpoints, the counts, and the tensors of forward and backward.
 
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
-
 use super::config::{ModelConfig, Norm, PositionEncoding};
 use crate::error::{Error, Result};
 use crate::gpu::tensor::Tensor;
+use crate::random;
 
 /// How a parameter is initialized.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,15 +85,13 @@ impl Param {
         Err(Error::usage(format!("{what} of `{name}`: {values} values were given, its shape {shape:?} needs {needed}")))
     }
 
-    /// The initial values: a function of the run's seed and the parameter's index in the table.
-    pub fn initial(&self, seed: u64, index: usize) -> Vec<f32> {
+    /// The initial values: each is a function of the run's seed, the parameter's name and the element's index.
+    pub fn initial(&self, seed: u64) -> Vec<f32> {
         match self.init {
             Init::Constant(value) => vec![value; self.len()],
             Init::Normal(deviation) => {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                rng.set_stream(index as u64);
-                let sample = |_| (deviation * Distribution::<f64>::sample(&StandardNormal, &mut rng)) as f32;
-                (0..self.len()).map(sample).collect()
+                let key = random::key(seed, &self.name);
+                (0..self.len() as u64).map(|element| (deviation * random::normal(key, element)) as f32).collect()
             }
         }
     }

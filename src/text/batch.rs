@@ -2,6 +2,7 @@
 
 use super::store::TokenStore;
 use crate::error::{Error, Result};
+use crate::random::mix;
 
 /// The target of a position that the loss ignores.
 pub const IGNORED: u32 = u32::MAX;
@@ -59,14 +60,6 @@ impl Sampler {
 
 /// Separates the random offset of an epoch from the order of its windows, which use the same seed.
 const SHIFT: u64 = 0x5348_4946_5453_4849;
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
 
 /// A keyed permutation of 0 .. `n`: a Feistel network on the next even number of bits, applied until the value is below `n` (cycle walking;
 /// Black, Rogaway: Ciphers with Arbitrary Finite Domains, 2002). Fewer than four applications on average.

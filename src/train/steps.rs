@@ -10,6 +10,7 @@ use crate::gpu::slots::Readback;
 use crate::model::session::TrainProgress;
 use crate::model::{self, Model, NORM, STEP_RECORDS, UPDATE};
 use crate::ops::step::Step;
+use crate::random;
 use crate::text::{Sampler, TokenStore, sort_order_into};
 
 /// The data of a step.
@@ -111,7 +112,7 @@ impl Steps<'_> {
         let block = Step {
             learning_rate: place.rate as f32,
             target_scale: 1.0 / real as f32,
-            seed: mix(train.seed, place.step),
+            seed: random::bits(train.seed, place.step) as u32,
             first_sample: (place.micro * train.batch_size) as u32,
             record: (place.step % STEP_RECORDS as u64) as u32,
             fresh: (place.micro == 0) as u32,
@@ -188,12 +189,4 @@ impl Frame {
         }
         sort_order_into(ids, order)
     }
-}
-
-/// A step's dropout seed, which depends on every bit of both numbers (the finalizer of splitmix64, Steele et al. 2014).
-fn mix(seed: u64, step: u64) -> u32 {
-    let mut z = seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as u32
 }

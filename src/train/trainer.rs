@@ -106,7 +106,7 @@ impl Trainer {
             frame: Frame::default(),
         };
         let seed = config.train.seed;
-        trainer.session.write_weights(|index, param| Ok(param.initial(seed, index))).await?;
+        trainer.session.write_weights(|_, param| Ok(param.initial(seed))).await?;
         trainer.zero_moments().await?;
         Ok(trainer)
     }
