@@ -113,6 +113,7 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
     if !args.against.is_empty() {
         let other = Options { variants: layered(&options.variants, &choices("--against", &args.against, &gpu)?), ..options.clone() };
         let compared = against::compare(&gpu, &config, [&options, &other], &wanted)?;
+        context.out.object(&report::with_head(&gpu, &config, &name, against::json(&compared)));
         report::head(&gpu, &config, &name, &context.out);
         against::show(&compared, &context.out);
         return Ok(Ended::Done);

@@ -124,6 +124,8 @@ fn refuses_before_it_measures() {
 fn two_variants_in_one_run() {
     let folder = Folder::new("profile_against");
     let found = folder.json(&small(&["--json", "--variant=layer_norm=lanes_64", "--against=layer_norm=lanes_256"]));
+    assert_eq!(found["preset"], "toy");
+    assert!(found["adapter"].is_string() && found["tokens_per_step"].is_u64(), "{found}");
     let kernels = found["kernels"].as_array().unwrap();
     let names: Vec<&str> = kernels.iter().map(|kernel| kernel["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"layer_norm.forward") && names.iter().all(|name| name.starts_with("layer_norm.")), "{names:?}");

@@ -63,13 +63,17 @@ fn by_kernel(rows: &[ProfileRow]) -> Vec<KernelGroup> {
     group(rows, &Roof { flops: 1.0, bandwidth: 1.0 }, |row| row.kernel.clone())
 }
 
-/// Prints the comparison.
-pub fn show(compared: &Compared, out: &Output) {
+/// The comparison as JSON.
+pub fn json(compared: &Compared) -> Value {
     let kernel = |(one, other): &(KernelGroup, KernelGroup)| -> Value {
         json!({ "name": one.name, "calls": one.calls, "variants": [one.variants, other.variants], "seconds": [one.seconds, other.seconds] })
     };
     let kernels: Vec<Value> = compared.kernels.iter().map(kernel).collect();
-    out.object(&json!({ "method": compared.method, "step_seconds": compared.step, "kernels": kernels }));
+    json!({ "method": compared.method, "step_seconds": compared.step, "kernels": kernels })
+}
+
+/// Prints the comparison as a table.
+pub fn show(compared: &Compared, out: &Output) {
     out.line("");
     out.line(&line("kernel", ["variant", "ms", "against", "ms"], "ratio"));
     for (one, other) in &compared.kernels {

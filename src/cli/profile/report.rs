@@ -10,15 +10,8 @@ use crate::gpu::profile::summary::KernelGroup;
 use crate::train::config::RunConfig;
 
 pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out: &Output) {
-    let driver = driver(gpu);
     let rows: Vec<Value> = measured.rows.iter().map(|row| json!({ "layer": layer(row), "row": row })).collect();
-    out.object(&json!({
-        "adapter": gpu.info().name,
-        "backend": gpu.info().backend.to_string(),
-        "driver": driver,
-        "software": gpu.traits().software,
-        "preset": name,
-        "tokens_per_step": tokens(config),
+    let found = json!({
         "method": measured.method,
         "steps": measured.steps,
         "roof": { "gflops": measured.roof.flops / 1e9, "gb_per_second": measured.roof.bandwidth / 1e9, "given": measured.roof_given },
@@ -28,7 +21,8 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
         "kernels": groups(&measured.by_kernel()),
         "layers": groups(&measured.by_layer()),
         "rows": rows,
-    }));
+    });
+    out.object(&with_head(gpu, config, name, found));
     head(gpu, config, name, out);
     out.line(&format!("method    {}, the middle half of {} steps", method(measured.method), measured.steps));
     let (gflops, bandwidth) = (measured.roof.flops / 1e9, measured.roof.bandwidth / 1e9);
@@ -42,6 +36,22 @@ pub fn show(gpu: &Gpu, config: &RunConfig, name: &str, measured: &Measured, out:
     table(out, "kernel", &measured.by_kernel(), sum(measured));
     table(out, "layer", &measured.by_layer(), sum(measured));
     totals(config, measured, out);
+}
+
+/// An object of results, with the adapter and the step that they are of.
+pub fn with_head(gpu: &Gpu, config: &RunConfig, name: &str, mut results: Value) -> Value {
+    let head = [
+        ("adapter", json!(gpu.info().name)),
+        ("backend", json!(gpu.info().backend.to_string())),
+        ("driver", json!(driver(gpu))),
+        ("software", json!(gpu.traits().software)),
+        ("preset", json!(name)),
+        ("tokens_per_step", json!(tokens(config))),
+    ];
+    for (key, value) in head {
+        results[key] = value;
+    }
+    results
 }
 
 /// Prints the adapter and the step.
