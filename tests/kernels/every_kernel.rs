@@ -212,18 +212,22 @@ fn every_shader_is_in_the_list() {
     }
 }
 
-/// Every kernel file has a file of trials, whose header names all its kernels.
+/// Every kernel file has a reference implementation, and a file of trials, whose header names all its kernels.
 #[test]
-fn every_kernel_has_a_trial() {
+fn every_kernel_has_a_reference_and_a_trial() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for source in SOURCES {
         let file = source.file;
+        // loss.wgsl sums the losses of cross_entropy; its trials add them up.
+        let reference = root.join(format!("src/reference/{file}.rs"));
+        assert!(reference.exists() || file == "loss", "there is no src/reference/{file}.rs");
         assert!(include_str!("main.rs").contains(&format!("\nmod {file};")), "tests/kernels/main.rs has no module {file}");
-        let trials = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/kernels/{file}.rs"));
+        let trials = root.join(format!("tests/kernels/{file}.rs"));
         let text = std::fs::read_to_string(trials).unwrap();
         let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
         let named: Vec<&str> = header.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for entry in load(source).entries() {
-            assert!(named.contains(&entry.as_str()), "the header of tests/kernels/{file}.rs does not name {entry}");
+            assert!(named.contains(&entry.as_str()), "the first line of tests/kernels/{file}.rs, `//! {file}.…`, does not name {entry}");
         }
     }
 }
