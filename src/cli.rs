@@ -386,7 +386,7 @@ mod tests {
         known.extend(Global::augment_args(clap::Command::new("")).get_arguments().map(|arg| arg.get_long().unwrap().to_owned()));
         // Options of cargo, the benches and vendors' tools.
         known.extend(
-            ["release", "bench", "record", "open", "isa", "livereg", "comp", "target-env", "example", "features", "profile", "test"]
+            ["release", "bench", "record", "open", "isa", "livereg", "comp", "target-env", "example", "features", "profile", "test", "lib"]
                 .map(str::to_owned),
         );
         for text in DOCS {
