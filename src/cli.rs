@@ -358,7 +358,13 @@ mod tests {
             keys.as_object().unwrap().iter().map(move |(key, value)| (format!("{section}.{key}"), value.clone()))
         });
         let defaults: BTreeMap<String, String> = keys.map(|(key, value)| (key, shown(&value))).collect();
-        assert_eq!(rows, defaults);
+        for (key, default) in &defaults {
+            let row = rows.get(key).unwrap_or_else(|| panic!("the settings of docs/COMMANDS.md have no row of `{key}`, default {default}"));
+            assert_eq!(row, default, "the default of `{key}` in docs/COMMANDS.md, then in the code");
+        }
+        for key in rows.keys() {
+            assert!(defaults.contains_key(key), "docs/COMMANDS.md has a row of `{key}`, which is no setting");
+        }
     }
 
     /// The settings of a row of the table, with their defaults.

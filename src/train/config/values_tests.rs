@@ -36,7 +36,10 @@ fn keys(wanted: impl Fn(&toml::Value) -> bool) -> BTreeSet<String> {
 #[test]
 fn every_float_is_held_to_what_the_device_sees() {
     let listed: BTreeSet<String> = FLOATS.iter().map(|(key, ..)| key.to_string()).collect();
-    assert_eq!(listed, keys(toml::Value::is_float));
+    let found = keys(toml::Value::is_float);
+    let missing: Vec<_> = found.difference(&listed).collect();
+    assert!(missing.is_empty(), "FLOATS has no row of {missing:?}: add the values that each accepts and refuses");
+    assert_eq!(listed, found);
     for (key, taken, refused) in FLOATS {
         for value in *taken {
             with(key, value).unwrap_or_else(|e| panic!("{key}={value}: {e}"));
