@@ -67,7 +67,9 @@ fn tensors(file: &str) -> HashMap<String, Vec<f32>> {
 
 fn weights(table: &[Param], file: &str) -> Vec<Vec<f32>> {
     let tensors = tensors(file);
-    table.iter().map(|param| tensors[&param.name].clone()).collect()
+    let values =
+        |param: &Param| tensors.get(&param.name).unwrap_or_else(|| panic!("{file} has no `{}`, a parameter of the model", param.name));
+    table.iter().map(|param| values(param).clone()).collect()
 }
 
 /// A trainer and the batch of make_train_golden.py, four sequences of 17 tokens.
