@@ -4,6 +4,7 @@
 //! one line. The exit code is 2 for a usage error, 1 for any other failure, 130 for a run stopped by Ctrl-C.
 
 mod advice;
+mod bench;
 mod corpus;
 mod data_report;
 mod devices;
@@ -57,6 +58,7 @@ Examples:
   wgpt generate --prompt \"My lord\" --tokens 50
   wgpt eval --data other.txt
   wgpt profile                       where the time of a training step goes
+  wgpt bench                         what this adapter does, as a table to paste
   wgpt devices                       the adapters, and which one is used
   wgpt tune                          find the fastest kernels for this adapter and save them
 
@@ -112,6 +114,7 @@ enum CliCommand {
     Eval(eval::Eval),
     Tokenizer(tokenizer::TokenizerArgs),
     Profile(profile::Profile),
+    Bench(bench::BenchArgs),
     Devices(devices::Devices),
     Tune(tune::Tune),
     Shaders(shaders::Shaders),
@@ -186,6 +189,7 @@ pub fn main() -> ExitCode {
         CliCommand::Eval(args) => eval::run(args, &context),
         CliCommand::Tokenizer(args) => tokenizer::run(args, &context),
         CliCommand::Profile(args) => profile::run(args, &context),
+        CliCommand::Bench(args) => bench::run(args, &context),
         CliCommand::Devices(args) => devices::run(args, &context),
         CliCommand::Tune(args) => tune::run(args, &context),
         CliCommand::Shaders(args) => shaders::run(args, &context),

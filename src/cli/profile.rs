@@ -24,6 +24,7 @@ use crate::gpu::profile::{Method, trace};
 use crate::gpu::variants::layered;
 use crate::train::config::RunConfig;
 use crate::train::presets::{self, PRESETS};
+pub(super) use measure::random_tokens;
 use measure::{Measured, Wanted, measure};
 
 /// Time every dispatch of training steps, by kernel and by layer
@@ -128,7 +129,7 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
 const GPT2_TOKENS: usize = 50_257;
 
 /// Settings as for `train`. If they leave the vocabulary to a tokenizer, its size is that of the given text, or a typical one.
-fn config_of(settings: &Settings) -> Result<RunConfig> {
+pub(super) fn config_of(settings: &Settings) -> Result<RunConfig> {
     let (mut config, _) = settings.fitting(&settings.base()?)?;
     // Steps on random tokens need no tokenizer, only the size of the vocabulary, so `gpt2` need not name one here.
     let tokenizer = &mut config.tokenizer;

@@ -49,6 +49,13 @@ pub enum Method {
     Repetition,
 }
 
+impl Method {
+    /// The more precise one that the device can use.
+    pub(crate) fn of(gpu: &Gpu) -> Method {
+        if gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) { Method::Timestamps } else { Method::Repetition }
+    }
+}
+
 /// The time of one recorded work.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProfileRow {
@@ -118,11 +125,10 @@ impl Profiler {
     /// # Errors
     /// [`crate::error::Error::Usage`] for timestamps on a device without `wgpu::Features::TIMESTAMP_QUERY`.
     pub async fn new(gpu: &Gpu, compiled: &Compiled, method: Option<Method>) -> Result<Profiler> {
-        let has_timestamps = gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY);
-        let method = method.unwrap_or(if has_timestamps { Method::Timestamps } else { Method::Repetition });
+        let method = method.unwrap_or_else(|| Method::of(gpu));
         let mut runner = Runner::new(gpu);
         let clock = match method {
-            Method::Timestamps if !has_timestamps => {
+            Method::Timestamps if Method::of(gpu) == Method::Repetition => {
                 let name = &gpu.info().name;
                 return Err(crate::error::Error::usage(format!(
                     "the device of {name} was opened without pass timestamps: time by repetition"

@@ -66,7 +66,7 @@ impl Passes for Once<'_> {
 }
 
 /// What a session will allocate, exact to the byte.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging, and saving, which allocates nothing more.
     pub classes: Vec<(&'static str, u64)>,

@@ -5,6 +5,7 @@
 mod advice;
 mod bad_input;
 mod bad_places;
+mod bench;
 mod embedding;
 mod files;
 mod folders;

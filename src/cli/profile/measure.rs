@@ -85,7 +85,7 @@ impl Bench {
     /// Creates the trainer, and warms it up.
     pub fn new(gpu: &Gpu, config: &RunConfig, options: &Options, method: Option<Method>) -> Result<Bench> {
         let trainer = block_on(gpu, Trainer::new(gpu, config, options))?;
-        let mut bench = Bench { trainer, data: tokens(config), profiler: None };
+        let mut bench = Bench { trainer, data: random_tokens(config), profiler: None };
         for _ in 0..WARM_UP {
             bench.step()?;
         }
@@ -148,7 +148,7 @@ pub fn measure(gpu: &Gpu, config: &RunConfig, options: &Options, wanted: &Wanted
 }
 
 /// Random tokens, enough for two batches.
-fn tokens(config: &RunConfig) -> TokenStore {
+pub fn random_tokens(config: &RunConfig) -> TokenStore {
     let count = 2 * config.train.batch_size * (config.model.seq_len + 1);
     let id = |i: usize| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % config.model.vocab_size as u64;
     TokenStore::from_ids((0..count).map(|i| id(i) as u32).collect())
