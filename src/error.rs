@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 #[cfg(feature = "files")]
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Why a call failed. Every message is one line and names what was found and what is needed.
@@ -11,14 +12,14 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// The caller asked for something invalid: a config key, a size, a token id.
     #[error("{0}")]
-    Usage(String),
+    Usage(Message),
     /// A file or folder is missing, unreadable, unwritable, truncated or not of the expected kind.
     #[error("{}: {problem}", shown_path(path))]
     File {
         /// The file or folder that the call needed.
         path: PathBuf,
         /// What is wrong: a clause that follows the path and a colon.
-        problem: String,
+        problem: Message,
     },
     /// The model needs more than the adapter allows; this is checked before anything is allocated.
     #[error("{what} needs {needed}, this adapter allows {allowed}: {advice}")]
@@ -55,12 +56,103 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An [`Error::Usage`] with this message.
     pub fn usage(message: impl Into<String>) -> Error {
-        Error::Usage(message.into())
+        Error::Usage(Message { text: message.into(), advice: None })
     }
 
     /// An [`Error::File`]; `problem` is a clause that follows the path and a colon.
     pub fn file(path: impl Into<PathBuf>, problem: impl ToString) -> Error {
-        Error::File { path: path.into(), problem: problem.to_string() }
+        Error::File { path: path.into(), problem: Message { text: problem.to_string(), advice: None } }
+    }
+
+    /// Ends the message of a usage or file error with advice, which follows what the message ends in, such as a colon.
+    pub(crate) fn advised(mut self, advice: Advice) -> Error {
+        if let Error::Usage(message) | Error::File { problem: message, .. } = &mut self {
+            message.advice = Some(advice);
+        }
+        self
+    }
+
+    /// The message without the advice at its end, and the advice.
+    #[cfg(feature = "cli")]
+    pub(crate) fn without_advice(&self) -> (String, Option<Advice>) {
+        let mut plain = self.clone();
+        let advice = match &mut plain {
+            Error::Usage(message) | Error::File { problem: message, .. } => message.advice.take(),
+            _ => None,
+        };
+        (plain.to_string(), advice)
+    }
+}
+
+/// The message of an error. `to_string` has all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    text: String,
+    advice: Option<Advice>,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        self.advice.as_ref().map_or(Ok(()), |advice| advice.fmt(f))
+    }
+}
+
+/// What to do about an error, as the library says it. The command line says it with its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "files"), allow(dead_code))] // most of it is about files
+pub(crate) enum Advice {
+    /// The folder holds a run.
+    RunThere,
+    /// The folder holds a run without a marker, which is not replaced.
+    UnmarkedRun,
+    /// The folder holds something else.
+    OtherFolder,
+    /// The folder holds nothing to resume.
+    StartNew,
+    /// The path has no name to append to.
+    NamedFolder,
+    /// The folder holds no run.
+    TrainFirst,
+    /// The run's data has changed.
+    OriginalData,
+    /// The file does not match its checksum.
+    ReadUnverified,
+    /// Token ids without the tokenizer that made them.
+    NameTokenizer,
+    /// A text too short for the windows of a model.
+    MoreText {
+        /// The longest windows that fit, if any do.
+        seq_len: Option<usize>,
+        /// Whether the text is long enough without a validation split.
+        unvalidated: bool,
+    },
+    /// No adapter has this index.
+    ListAdapters,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self {
+            Advice::RunThere => "resume it, overwrite it, or use another folder",
+            Advice::UnmarkedRun => "resume it, remove it yourself, or use another folder",
+            Advice::OtherFolder => "use another folder, or move that away",
+            Advice::StartNew => "start a new run in it",
+            Advice::NamedFolder => "use a folder that has one",
+            Advice::TrainFirst => "train one in this folder first",
+            Advice::OriginalData => "restore it, or start a new run from its weights",
+            Advice::ReadUnverified => "it can be read unverified",
+            Advice::NameTokenizer => {
+                "set tokenizer.path to the file of the tokenizer that made them, such as a checkpoint's tokenizer.json"
+            }
+            Advice::ListAdapters => "use one of them",
+            Advice::MoreText { seq_len, unvalidated } => {
+                let shorter = seq_len.map_or(String::new(), |seq_len| format!(", or set model.seq_len={seq_len}"));
+                let without = if *unvalidated { ", or set data.val_fraction=0 to train without validation" } else { "" };
+                return write!(f, "use more text{shorter}{without}");
+            }
+        };
+        f.write_str(words)
     }
 }
 

@@ -167,7 +167,7 @@ fn drawn_tokens_depend_on_the_seed_alone() {
 fn what_cannot_be_is_refused() {
     let mut cached = generator(&small());
     let said = |result: wgpt::Result<()>| match result {
-        Err(Error::Usage(said)) => said,
+        Err(Error::Usage(said)) => said.to_string(),
         other => panic!("{other:?}"),
     };
     let greedy = Sampling::greedy();

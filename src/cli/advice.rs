@@ -1,45 +1,42 @@
 //! The advice in the library's errors, worded with the command line's options.
 
-use crate::error::{Error, shell_path, shell_word};
-use crate::train::checkpoint::{OR_NEW_RUN, TRAIN_FIRST, UNVERIFIED};
-use crate::train::folder::{NAME_ANOTHER, OR_MOVE, OR_REMOVE, OR_RESUME, START_NEW};
+use std::path::Path;
 
-/// What the library says, and what the program says instead.
-const OPTIONS: &[(&str, &str)] = &[
-    (OR_RESUME, "add --resume to continue it, --overwrite to replace it, or --next-free or --out to use another folder"),
-    (OR_REMOVE, "continue it with --resume instead of --overwrite, remove it yourself, or name another folder with --out"),
-    (OR_MOVE, "name another folder with --out, or move that away"),
-    (START_NEW, "start it without --resume"),
-    (NAME_ANOTHER, "name another folder with --out"),
-    (OR_NEW_RUN, "restore it, or start a new run with --init"),
-    ("adapters, numbered from 0", "adapters, numbered from 0; see `wgpt devices`"),
-];
-
-/// The sections of a config, whose keys `--set` changes.
-const SECTIONS: [&str; 4] = ["model", "train", "data", "tokenizer"];
+use crate::error::{Advice, Error, shell_path, shell_word};
 
 /// The message of an error, with advice that can be followed on the command line.
 pub fn message(error: &Error) -> String {
-    let mut message = error.to_string();
-    // Only advice of the library is replaced, not a user's words in front of it.
-    for (library, program) in OPTIONS {
-        if let Some(advice) = message.strip_suffix(library) {
-            message = format!("{advice}{program}");
+    let (problem, advice) = error.without_advice();
+    let at = if let Error::File { path, .. } = error { path.as_path() } else { Path::new("") };
+    match advice {
+        Some(advice) => problem + &options(&advice, at),
+        None if matches!(error, Error::DeviceLost(_)) => problem + ": continue a run from its last checkpoint with --resume",
+        None => problem,
+    }
+}
+
+/// The advice of an error at this path.
+fn options(advice: &Advice, path: &Path) -> String {
+    let words = match advice {
+        Advice::RunThere => "add --resume to continue it, --overwrite to replace it, or --next-free or --out to use another folder",
+        Advice::UnmarkedRun => "continue it with --resume, remove it yourself, or name another folder with --out",
+        Advice::OtherFolder => "name another folder with --out, or move that away",
+        Advice::StartNew => "start it without --resume",
+        Advice::NamedFolder => "name another folder with --out",
+        Advice::TrainFirst => return format!("start one with `wgpt train --out {}`", shell_path(path)),
+        Advice::OriginalData => "restore it, or start a new run with --init",
+        Advice::ReadUnverified => return format!("to read it anyway: {}", unverified()),
+        Advice::NameTokenizer => {
+            "name the tokenizer that made them with --set tokenizer.path=FILE, a tokenizer.json as each checkpoint of a run has one"
         }
-    }
-    for section in SECTIONS {
-        message = message.replace(&format!(", or set {section}."), &format!(", or --set {section}."));
-        message = message.replace(&format!(" them, set {section}."), &format!(" them with --set {section}."));
-    }
-    match error {
-        Error::DeviceLost(_) => message + ": continue a run from its last checkpoint with --resume",
-        Error::File { path, .. } => match (message.strip_suffix(TRAIN_FIRST), message.strip_suffix(UNVERIFIED)) {
-            (Some(before), _) => format!("{before}start one with `wgpt train --out {}`", shell_path(path)),
-            (_, Some(before)) => format!("{before}to read it anyway: {}", unverified()),
-            _ => message,
-        },
-        _ => message,
-    }
+        Advice::ListAdapters => "see `wgpt devices`",
+        Advice::MoreText { seq_len, unvalidated } => {
+            let shorter = seq_len.map_or(String::new(), |seq_len| format!(", or --set model.seq_len={seq_len}"));
+            let without = if *unvalidated { ", or --set data.val_fraction=0 to train without validation" } else { "" };
+            return format!("use more text{shorter}{without}");
+        }
+    };
+    words.to_owned()
 }
 
 /// The command that reads a damaged file anyway: this command, with the option in front of its arguments.
@@ -56,17 +53,23 @@ mod tests {
 
     #[test]
     fn advice_of_the_library_becomes_options() {
-        let of = |problem: String| message(&Error::file("runs/a b", problem));
-        assert_eq!(of(format!("no such run: {TRAIN_FIRST}")), "runs/a b: no such run: start one with `wgpt train --out 'runs/a b'`");
-        assert_eq!(of(format!("no such run: {START_NEW}")), "runs/a b: no such run: start it without --resume");
-        let short = Error::usage("use more text, or set model.seq_len=9, or set data.val_fraction=0 to train without validation");
-        assert_eq!(message(&short), "use more text, or --set model.seq_len=9, or --set data.val_fraction=0 to train without validation");
+        let of = |advice: Advice| message(&Error::file("runs/a b", "no such run: ").advised(advice));
+        assert_eq!(of(Advice::TrainFirst), "runs/a b: no such run: start one with `wgpt train --out 'runs/a b'`");
+        assert_eq!(of(Advice::StartNew), "runs/a b: no such run: start it without --resume");
+        let short = Error::usage("too short: ").advised(Advice::MoreText { seq_len: Some(9), unvalidated: true });
+        let words = "use more text, or set model.seq_len=9, or set data.val_fraction=0 to train without validation";
+        assert_eq!(short.to_string(), format!("too short: {words}"));
+        assert_eq!(message(&short), format!("too short: {}", words.replace("set ", "--set ")));
         assert!(message(&Error::DeviceLost("gone".into())).ends_with("with --resume"));
     }
 
+    /// A user's words may be those of advice.
     #[test]
     fn a_users_words_stay() {
-        let words = format!("no tokenizer called `{OR_RESUME}`, use word");
-        assert_eq!(message(&Error::usage(words.clone())), words);
+        for words in [Advice::RunThere.to_string(), Advice::StartNew.to_string(), "x, or set model.y".to_owned()] {
+            let problem = format!("no such folder: {words}");
+            assert_eq!(message(&Error::usage(problem.clone())), problem);
+            assert_eq!(message(&Error::file("a, or set model.y", &words)), format!("a, or set model.y: {words}"));
+        }
     }
 }

@@ -139,22 +139,21 @@ fn with_tokenizer_of(own: &RunConfig, settings: &Settings) -> Result<(RunConfig,
 /// compared, its values for settings that may change are not applied, and --init is ignored.
 fn resumed(args: &Train, out: &Path, saved: &OpenCheckpoint) -> Result<RunConfig> {
     let (own, settings) = (&saved.config, args.settings());
-    if let Some(name) = &settings.preset {
-        let (mut named, _) = settings.fitting(&settings.base()?)?;
-        if named.model.vocab_size == 0 {
-            named.model.vocab_size = own.model.vocab_size;
-        }
-        if args.init.is_some() || named.tokenizer.kind == AUTO {
-            named.tokenizer = own.tokenizer.clone();
-        }
-        check_resumed(out, own, &named, &format!("omit --preset {name}, or "))?;
-    }
+    // First without the preset: leaving it out would not help against these.
     let (mut config, _) = settings.over(own)?;
-    if config.tokenizer.kind == AUTO {
-        config.tokenizer = own.tokenizer.clone();
-    }
+    as_the_run_has(&mut config, own);
     config.validate()?;
     check_resumed(out, own, &config, "")?;
+    if let Some(name) = &settings.preset {
+        let (mut named, _) = settings.fitting(&settings.base()?)?;
+        as_the_run_has(&mut named, own);
+        if args.init.is_some() {
+            named.tokenizer = own.tokenizer.clone();
+        }
+        // The preset may also be what named the folder.
+        let instead = if args.out.is_some() { String::new() } else { format!(" and add --out {}", shell_path(out)) };
+        check_resumed(out, own, &named, &format!("omit --preset {name}{instead}, or "))?;
+    }
     let (made, wanted) = (saved.meta.step, config.train.steps);
     if wanted < made {
         return Err(Error::usage(format!("train.steps = {wanted}: the run in {} has made {made} steps already", out.display())));
@@ -162,18 +161,30 @@ fn resumed(args: &Train, out: &Path, saved: &OpenCheckpoint) -> Result<RunConfig
     Ok(config)
 }
 
+/// Replaces settings that mean "what fits" by what the run has.
+fn as_the_run_has(config: &mut RunConfig, own: &RunConfig) {
+    if config.model.vocab_size == 0 {
+        config.model.vocab_size = own.model.vocab_size;
+    }
+    if config.tokenizer.kind == AUTO {
+        config.tokenizer = own.tokenizer.clone();
+    }
+}
+
 /// Refuses settings that would change the steps made so far. `advice` precedes the advice to start another run.
 fn check_resumed(out: &Path, own: &RunConfig, wanted: &RunConfig, advice: &str) -> Result<()> {
     let differences = own.differences(wanted)?;
-    let refused = differences.iter().filter(|(key, _, _)| !may_change_on_resume(key));
-    let refused: Vec<String> = refused.map(|(key, old, new)| format!("{key} = {} (the run has {})", excerpt(new), excerpt(old))).collect();
+    let refused: Vec<_> = differences.iter().filter(|(key, _, _)| !may_change_on_resume(key)).collect();
+    // Weights mean nothing in another shape or with another tokenizer.
+    let weights_fit = refused.iter().all(|(key, _, _)| key.starts_with("train.") || key.starts_with("data.") || key == "model.dropout");
+    let refused: Vec<String> =
+        refused.iter().map(|(key, old, new)| format!("{key} = {} (the run has {})", excerpt(new), excerpt(old))).collect();
     if refused.is_empty() {
         return Ok(());
     }
-    let (list, out) = (refused.join(", "), shell_path(out));
-    Err(Error::usage(format!(
-        "--resume cannot change {list}: {advice}start a new run in another --out, with --init {out} to keep its weights"
-    )))
+    let list = refused.join(", ");
+    let weights = if weights_fit { format!(", with --init {} to keep its weights", shell_path(out)) } else { String::new() };
+    Err(Error::usage(format!("--resume cannot change {list}: {advice}start a new run in another --out{weights}")))
 }
 
 /// The folder that --out names, or one under runs/ that is named after the first of these that is given: the preset, the config file, the

@@ -1,6 +1,6 @@
 //! Lists adapters, chooses one, and says what is missing if none fits.
 
-use crate::error::{Error, Result, excerpt};
+use crate::error::{Advice, Error, Result, excerpt};
 
 /// The adapter that a caller wants; the default is the best one with all its features.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,8 @@ fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
         if index < adapters.len() {
             return Ok(index);
         }
-        return Err(Error::usage(format!("adapter {index}: there are {} adapters, numbered from 0", adapters.len())));
+        let problem = format!("adapter {index}: there are {} adapters, numbered from 0: ", adapters.len());
+        return Err(Error::usage(problem).advised(Advice::ListAdapters));
     }
     let name = wanted.to_lowercase();
     let found = adapters.iter().position(|adapter| adapter.get_info().name.to_lowercase().contains(&name));

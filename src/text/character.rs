@@ -43,7 +43,7 @@ impl Character {
         // UTF-8 sorts like code points.
         tokens.sort_unstable();
         tokens.push(UNKNOWN.to_string());
-        Ok(Character { vocabulary: Vocabulary::new(tokens).map_err(Error::Usage)?, lower_case: config.lower_case })
+        Ok(Character { vocabulary: Vocabulary::new(tokens).map_err(Error::usage)?, lower_case: config.lower_case })
     }
 
     /// Appends the ids of `text` to `ids` and calls `unknown` with each character that has none.

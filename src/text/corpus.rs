@@ -6,7 +6,7 @@ use super::config::{AUTO, TokenizerConfig};
 use super::fit::fit;
 use super::store::TokenStore;
 use super::tokenizer::Tokenizer;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// Which text to train on, and how much of its end to keep for validation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,9 +127,7 @@ impl Corpus {
         let tokenizer = match existing {
             Some(tokenizer) => tokenizer,
             None if config.path.is_empty() => {
-                let why = "holds token ids, not text: name the tokenizer that made them, set tokenizer.path=FILE, \
-                           a tokenizer.json as each checkpoint of a run has one";
-                return Err(Error::file(tokens, why));
+                return Err(Error::file(tokens, "holds token ids, not text: ").advised(Advice::NameTokenizer));
             }
             None => Tokenizer::train(config, "")?,
         };
@@ -174,26 +172,20 @@ impl Corpus {
             let (train, val, fraction) = (self.train.len(), self.val.len(), self.val_fraction);
             return Err(Error::usage(format!(
                 "the {name} part has {} tokens, seq_len {seq_len} needs at least {needed} \
-                 (training {train}, validation {val}, data.val_fraction {fraction}): use more text{}",
-                part.len(),
-                self.shorter_windows(needed)
-            )));
+                 (training {train}, validation {val}, data.val_fraction {fraction}): ",
+                part.len()
+            ))
+            .advised(self.longer_text(needed)));
         }
         Ok(())
     }
 
-    /// Advice on settings that allow training on a text too short for windows of `needed` tokens.
-    fn shorter_windows(&self, needed: usize) -> String {
+    /// What allows training on a text too short for windows of `needed` tokens.
+    fn longer_text(&self, needed: usize) -> Advice {
         let (train, val) = (self.train.len(), self.val.len());
         let shortest = if self.val_fraction == 0.0 { train } else { train.min(val) };
-        let mut ways = String::new();
-        if shortest >= 2 {
-            ways += &format!(", or set model.seq_len={}", shortest - 1);
-        }
-        if self.val_fraction > 0.0 && train >= needed {
-            ways += ", or set data.val_fraction=0 to train without validation";
-        }
-        ways
+        let seq_len = (shortest >= 2).then(|| shortest - 1);
+        Advice::MoreText { seq_len, unvalidated: self.val_fraction > 0.0 && train >= needed }
     }
 }
 
@@ -341,7 +333,7 @@ mod tests {
         assert_eq!(twice.train.len() + twice.val.len(), 2 * text.chars().count());
 
         let problem = |files: &[&str], t: Option<Tokenizer>| Corpus::open(&data(files), &kind("character"), t).unwrap_err().to_string();
-        assert!(problem(&["a.tokens"], None).contains("set tokenizer.path=FILE"));
+        assert!(problem(&["a.tokens"], None).contains("set tokenizer.path to the file"));
         assert!(problem(&["a.tokens", "a.txt"], Some(t)).contains("data.files mixes"));
         assert!(problem(&["no.txt"], None).contains("no.txt: no such file"));
         assert!(problem(&[], None).contains("data.files is empty"));

@@ -43,7 +43,7 @@ impl Word {
             )));
         }
         tokens.push(UNKNOWN.to_string());
-        let vocabulary = Vocabulary::new(tokens).map_err(Error::Usage)?;
+        let vocabulary = Vocabulary::new(tokens).map_err(Error::usage)?;
         Ok(Word { vocabulary, punctuation: config.punctuation, lower_case: config.lower_case })
     }
 

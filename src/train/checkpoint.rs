@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(super) use read::check_vocabulary;
-pub use read::{Checkpoint, OpenCheckpoint, UNVERIFIED, read_config, read_meta, read_moments, read_tokenizer, read_weights};
+pub use read::{Checkpoint, OpenCheckpoint, read_config, read_meta, read_moments, read_tokenizer, read_weights};
 pub use tensors::Tensors;
 
 use super::config::RunConfig;
 pub use super::found::{FOLDER, any};
 use super::found::{Found, folder, look, named, place, steps};
-use crate::error::{Error, Result, shell_path, shell_word};
+use crate::error::{Advice, Error, Result, shell_path, shell_word};
 use crate::files::{self, NewFolder, disk};
 use crate::gpu::variants::Choice;
 use crate::model::params::Param;
@@ -59,11 +59,6 @@ pub struct Meta {
 
 /// The layout version that this program writes and reads.
 pub const VERSION: u32 = 1;
-
-/// Advice in errors of [`find`], which the command line words with its options.
-pub(crate) const TRAIN_FIRST: &str = "train one in this folder first";
-/// Advice in errors of [`check_data`], which the command line words with its options.
-pub(crate) const OR_NEW_RUN: &str = "restore it, or start a new run from its weights";
 
 /// Selects a checkpoint of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +106,7 @@ pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
         return Err(Error::file(out, "is a file, not the folder of a run"));
     }
     if !out.is_dir() {
-        return Err(Error::file(out, format!("no such run: {TRAIN_FIRST}")));
+        return Err(Error::file(out, "no such run: ").advised(Advice::TrainFirst));
     }
     if let Some(run) = run_of(out) {
         return Err(Error::file(out, format!("is a checkpoint of the run in {}: name the run instead", shell_path(run))));
@@ -144,11 +139,10 @@ pub fn find(out: &Path, which: Which) -> Result<Checkpoint> {
         let word = shell_word(&latest);
         return Err(Error::file(&latest, format!("names no checkpoint; select the newest one with `echo {name} >{word}`")));
     }
-    let advice = match look(out)? {
-        Found::Foreign(name) => format!("is not a run, it contains `{name}`: name a run's folder"),
-        _ => format!("has no checkpoint to resume from: {TRAIN_FIRST}"),
-    };
-    Err(Error::file(out, advice))
+    Err(match look(out)? {
+        Found::Foreign(name) => Error::file(out, format!("is not a run, it contains `{name}`: name a run's folder")),
+        _ => Error::file(out, "has no checkpoint to resume from: ").advised(Advice::TrainFirst),
+    })
 }
 
 /// As [`find`], but also accepts a checkpoint's own folder, which a user may name instead of its run if nothing is written to it.
@@ -254,8 +248,8 @@ pub fn check_data(checkpoint: &Checkpoint, meta: &Meta, corpus: &Corpus) -> Resu
     } else {
         TextSource::difference(&meta.sources, &corpus.sources)
     };
-    let problem = |changed| format!("this run needs its original data: {changed}; {OR_NEW_RUN}");
-    changed.map_or(Ok(()), |changed| Err(Error::file(checkpoint.path(), problem(changed))))
+    let error = |changed| Error::file(checkpoint.path(), format!("this run needs its original data: {changed}; "));
+    changed.map_or(Ok(()), |changed| Err(error(changed).advised(Advice::OriginalData)))
 }
 
 /// Identifies the tokens of a store by its length and a sample of evenly spaced tokens, fewer than 128 Ki of them (FNV-1a).

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint;
 use super::found::{FOLDER, Found, look};
 use super::metrics::METRICS;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::files::{self, Lock, MARKER, Marker, disk};
 
 /// How a run starts.
@@ -26,16 +26,6 @@ pub enum Start {
 
 /// The lock file. Its holder is recorded beside it, in `.wgpt.holder`.
 const LOCK: &str = ".wgpt.lock";
-/// Advice in errors of [`RunFolder::claim`], which the command line words with its options.
-pub(crate) const OR_RESUME: &str = "resume it, overwrite it, or use another folder";
-/// As [`OR_RESUME`], for a folder without a marker.
-pub(crate) const OR_REMOVE: &str = "resume it, remove it yourself, or use another folder";
-/// As [`OR_RESUME`], for a folder that holds something else.
-pub(crate) const OR_MOVE: &str = "use another folder, or move that away";
-/// As [`OR_RESUME`], for a folder that was to be resumed.
-pub(crate) const START_NEW: &str = "start a new run in it";
-/// As [`OR_RESUME`], for a folder without a name.
-pub(crate) const NAME_ANOTHER: &str = "use a folder that has one";
 /// Attempts to claim a folder that other processes keep removing.
 const TRIES: u32 = 100;
 /// The files that a run's folder holds besides the checkpoints.
@@ -48,16 +38,17 @@ fn check(out: &Path, found: Found, start: Start) -> Result<()> {
         (Found::Free | Found::Begun, Start::Fresh | Start::Overwrite)
         | (Found::Run, Start::Overwrite | Start::Resume)
         | (Found::Unmarked, Start::Resume) => Ok(()),
-        (Found::Run | Found::Unmarked, Start::Fresh) => Err(Error::usage(format!("{shown} holds a run: {OR_RESUME}"))),
-        (Found::Unmarked, Start::Overwrite) => {
-            Err(Error::usage(format!("{shown} holds a run without the marker {MARKER}, so it is not replaced: {OR_REMOVE}")))
+        (Found::Run, Start::Fresh) => Err(Error::usage(format!("{shown} holds a run: ")).advised(Advice::RunThere)),
+        (Found::Unmarked, Start::Fresh | Start::Overwrite) => {
+            let problem = format!("{shown} holds a run without the marker {MARKER}, so it is not replaced: ");
+            Err(Error::usage(problem).advised(Advice::UnmarkedRun))
         }
         (Found::Foreign(name), Start::Fresh | Start::Overwrite) => {
-            Err(Error::file(out, format!("is neither empty nor a run, it contains `{name}`: {OR_MOVE}")))
+            Err(Error::file(out, format!("is neither empty nor a run, it contains `{name}`: ")).advised(Advice::OtherFolder))
         }
         (Found::Free | Found::Begun, Start::Resume) => {
             let what = if out.exists() { "has no checkpoint to resume from" } else { "no such run" };
-            Err(Error::file(out, format!("{what}: {START_NEW}")))
+            Err(Error::file(out, format!("{what}: ")).advised(Advice::StartNew))
         }
         (Found::Foreign(_), Start::Resume) => checkpoint::find(out, checkpoint::Which::Latest).map(|_| ()),
     }
@@ -209,7 +200,7 @@ fn with_name(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_path_buf());
     }
     let whole = fs::canonicalize(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let no_name = || Error::file(path, format!("has no name to append a number to: {NAME_ANOTHER}"));
+    let no_name = || Error::file(path, "has no name to append a number to: ").advised(Advice::NamedFolder);
     if whole.file_name().is_some() { Ok(whole) } else { Err(no_name()) }
 }
 
@@ -259,7 +250,7 @@ mod tests {
         let claims = || {
             (0..2000).filter(|_| match RunFolder::claim(&path, Start::Fresh) {
                 Ok(_) => true,
-                Err(Error::Usage(said)) if said.contains("is in use by ") => false,
+                Err(Error::Usage(said)) if said.to_string().contains("is in use by ") => false,
                 Err(other) => panic!("{other}"),
             })
         };

@@ -40,6 +40,11 @@ pub fn look(out: &Path) -> Result<Found> {
         names.push(entry.map_err(cannot_read)?.file_name().to_string_lossy().into_owned());
     }
     names.sort_unstable();
+    let checkpoints = folder(out);
+    if checkpoints.is_dir() {
+        // Unreadable is not empty.
+        fs::read_dir(&checkpoints).map_err(|e| Error::file(&checkpoints, format!("cannot be read: {e}")))?;
+    }
     let saved = any(out);
     if Marker::find(out)?.is_some() {
         return Ok(if saved { Found::Run } else { Found::Begun });

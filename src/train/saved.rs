@@ -51,7 +51,9 @@ impl Trained {
         let tokenizer = Tokenizer::from_json(tokenizer, "tokenizer.json")?;
         checkpoint::check_vocabulary(Path::new("tokenizer.json"), &config, &tokenizer)?;
         let mut file = Reader::new(Path::new(FILES[0]), Cursor::new(weights), weights.len() as u64)?;
-        let weights = params::table(&config.model).iter().map(|param| file.read(param, None)).collect::<Result<_>>()?;
+        let table = params::table(&config.model);
+        file.holds_only(&table)?;
+        let weights = table.iter().map(|param| file.read(param, None)).collect::<Result<_>>()?;
         Ok(Trained { config, tokenizer, weights })
     }
 

@@ -242,3 +242,51 @@ fn links_to_nothing() {
     fs::create_dir(folder.path("nowhere")).unwrap();
     folder.ok(&args);
 }
+
+#[test]
+fn a_run_without_its_marker() {
+    let folder = Folder::with_toy("advice_unmarked");
+    fs::remove_file(folder.path("runs/toy/.wgpt.json")).unwrap();
+    for more in [&[][..], &["--overwrite"]] {
+        let message = refusal(&folder, &[&["train", "--quiet", "--preset", "toy"], more].concat());
+        assert!(message.contains("so it is not replaced: continue it with --resume") && !message.contains("--overwrite to"), "{message}");
+    }
+    folder.ok(&["train", "--quiet", "--preset", "toy", "--resume"]);
+}
+
+#[test]
+fn settings_of_a_resumed_run() {
+    let folder = Folder::with_toy("advice_resumed");
+    // Leaving out the preset would not help.
+    let message = refusal(&folder, &["train", "--preset", "toy", "--resume", "--set=train.seed=3"]);
+    assert!(message.contains("train.seed = 3") && !message.contains("omit") && message.contains("--init runs/toy to keep"), "{message}");
+    // Weights do not fit another shape.
+    let message = refusal(&folder, &["train", "--preset", "toy", "--resume", "--set=model.d_model=64"]);
+    assert!(message.contains("model.d_model = 64") && !message.contains("--init"), "{message}");
+    // The preset named the folder.
+    fs::rename(folder.path("runs/toy"), folder.path("runs/shakespeare-char")).unwrap();
+    let message = refusal(&folder, &["train", "--preset", "shakespeare-char", "--resume"]);
+    assert!(message.contains("omit --preset shakespeare-char and add --out runs/shakespeare-char"), "{message}");
+    folder.ok(&["train", "--quiet", "--out", "runs/shakespeare-char", "--resume", "--set=model.vocab_size=0"]);
+}
+
+#[test]
+fn weights_of_a_larger_model() {
+    let folder = Folder::with_toy("advice_larger");
+    let deep =
+        ["train", "--quiet", "--preset", "toy", "--steps=1", "--set=model.n_layer=2", "--set=model.tied_head=false", "--out", "deep"];
+    folder.ok(&deep);
+    let onto = ["train", "--quiet", "--preset", "toy", "--steps=1", "--init", "deep", "--out", "onto"];
+    folder.refused(1, &onto, &["deep/checkpoints/step-", "model.safetensors: has the tensor `", "which this model does not have"]);
+    folder.ok(&["train", "--quiet", "--steps=1", "--init", "deep", "--out", "onto"]);
+}
+
+/// The words of advice within a user's own words are not advice.
+#[test]
+fn a_path_that_reads_like_advice() {
+    let folder = Folder::new("advice_words");
+    folder.write("text", "some words");
+    let out = "start a new run in it/x.json";
+    folder.refused(1, &["tokenizer", "train", "--size", "300", "--out", out, "text"], &["there is no folder start a new run in it"]);
+    folder.refused(2, &["train", "--set", "tokenizer.kind=x, or set model.y"], &["`x, or set model.y`"]);
+}

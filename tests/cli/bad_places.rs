@@ -76,7 +76,7 @@ fn a_run_that_is_there_is_not_touched() {
     let folder = Folder::with_toy("taken");
     folder.refused(2, &["train", "--preset", "toy"], &["runs/toy holds a run", "--resume", "--overwrite", "--out"]);
     let resume = |set: &'static str| ["train", "--preset", "toy", "--resume", "--set", set];
-    folder.refused(2, &resume("model.n_layer=2"), &["model.n_layer = 2", "the run has 1", "--init"]);
+    folder.refused(2, &resume("train.seed=3"), &["train.seed = 3", "the run has 1337", "--init"]);
     folder.refused(2, &resume("train.seed=1"), &["train.seed = 1"]);
     folder.refused(2, &resume("train.steps=200"), &["train.steps = 200", "300 steps already"]);
     folder.write("other.txt", "hello world how are you");

@@ -20,7 +20,7 @@ fn printed_commands_work_as_they_are() {
         assert_eq!(done.code, 0, "{command}: {done:?}");
     }
     assert_eq!(folder.read("it's my run/checkpoints/latest").trim(), "step-4");
-    let resume = ["train", "--out", "it's my run", "--resume", "--set", "model.n_layer=2"];
+    let resume = ["train", "--out", "it's my run", "--resume", "--set", "train.seed=3"];
     folder.refused(2, &resume, &[r"--init 'it'\''s my run'"]);
 }
 

@@ -77,7 +77,7 @@ fn encoder() -> wgpu::CommandEncoder {
 
 fn usage<T>(result: wgpt::Result<T>, part: &str) {
     match result {
-        Err(Error::Usage(said)) => assert!(said.contains(part), "{said}"),
+        Err(error @ Error::Usage(_)) => assert!(error.to_string().contains(part), "{error}"),
         Err(error) => panic!("not a usage error: {error}"),
         Ok(_) => panic!("no error about {part}"),
     }

@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::tensors::{self, Reader};
 use super::{Meta, VERSION, steps};
-use crate::error::{Error, Result, brief, shell_word};
+use crate::error::{Advice, Error, Result, brief, shell_word};
 use crate::files::{self, MANIFEST, Manifest};
 use crate::model::params::Param;
 use crate::text::Tokenizer;
 use crate::train::config::RunConfig;
-
-/// The end of a damaged file's error, see [`Checkpoint::verify`]. The command line replaces it by the command that reads the file anyway.
-pub const UNVERIFIED: &str = "it can be read unverified";
 
 /// A checkpoint's folder. Its files are verified against its manifest when they are read, so that no damaged file and no file of another
 /// checkpoint is used.
@@ -66,6 +63,9 @@ impl Checkpoint {
 
     /// Opens a file of tensors.
     fn tensors(&self, name: &str) -> Result<Reader<BufReader<File>>> {
+        if let Err(e) = files::open(&self.path.join(name)) {
+            return Err(self.with_advice(Error::file(self.path.join(name), e), false));
+        }
         self.check(|manifest| manifest.check_file(&self.path, name))?;
         Reader::open(&self.path.join(name)).map_err(|e| self.with_advice(e, false))
     }
@@ -86,6 +86,10 @@ impl Checkpoint {
     /// Adds to the error of an unusable file what can be used instead; `edited` if the file may have been edited on purpose.
     fn with_advice(&self, error: Error, edited: bool) -> Error {
         let Error::File { path, problem } = error else { return error };
+        if !self.path.exists() {
+            let why = "was removed while it was read: another process trains this run and has newer ones, so repeat the command";
+            return Error::file(&self.path, why);
+        }
         let advice = match (self.other(), self.pointer) {
             (Some((name, other)), Some(pointer)) => {
                 let pointer = shell_word(self.path.with_file_name(pointer));
@@ -94,8 +98,8 @@ impl Checkpoint {
             (Some((_, other)), None) => format!("{} is intact", other.display()),
             (None, _) => "no other checkpoint of this run is intact".to_owned(),
         };
-        let edited = if edited { format!("; {UNVERIFIED}") } else { String::new() };
-        Error::file(path, format!("{problem}; {advice}{edited}"))
+        let problem = format!("{problem}; {advice}");
+        if edited { Error::file(path, problem + "; ").advised(Advice::ReadUnverified) } else { Error::file(path, problem) }
     }
 
     /// The next older intact checkpoint of the same run, or else the newest intact one: its name and its path.
@@ -172,9 +176,10 @@ pub fn read_meta(checkpoint: &Checkpoint) -> Result<Meta> {
 /// The weights of a checkpoint in the table's order.
 ///
 /// # Errors
-/// [`Error::File`] naming the tensor that is missing, has another shape, or has a value that is not finite.
+/// [`Error::File`] naming the tensor that is missing or unknown, has another shape, or has a value that is not finite.
 pub fn read_weights(checkpoint: &Checkpoint, table: &[Param]) -> Result<Vec<Vec<f32>>> {
     let mut file = checkpoint.tensors(tensors::FILES[0])?;
+    file.holds_only(table)?;
     table.iter().map(|param| file.read(param, None)).collect()
 }
 

@@ -145,6 +145,16 @@ impl<R: Read + Seek> Reader<R> {
         Ok(Reader { path: path.to_path_buf(), file, metadata, begin })
     }
 
+    /// Refuses tensors that no parameter of `table` reads: the weights are of another model, and would mean nothing without these.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming one of them.
+    pub fn holds_only(&self, table: &[Param]) -> Result<()> {
+        let names = self.metadata.offset_keys();
+        let unknown = names.iter().find(|name| table.iter().all(|param| param.name != **name));
+        unknown.map_or(Ok(()), |name| Err(Error::file(&self.path, format!("has the tensor `{name}`, which this model does not have"))))
+    }
+
     /// The values of a parameter, or of one of its moments (from 0).
     ///
     /// # Errors

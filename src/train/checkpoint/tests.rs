@@ -227,3 +227,23 @@ fn only_this_runs_older_checkpoints_are_removed() {
     remove_old(parent, "me", 50, 1);
     assert_eq!(left(), "best latest mine.tmp step-10 step-15 step-16 step-18 step-42.tmp step-50 step-60-keep");
 }
+
+#[test]
+fn files_that_cannot_be_read_at_all_are_not_advised_to_be_read_unverified() {
+    let place = tempfile::tempdir().unwrap();
+    let TestRun { table, .. } = sample(0);
+    sample(10).save(place.path(), "me", Naming::Best).unwrap();
+    let checkpoint = find(place.path(), Which::Latest).unwrap();
+    for name in tensors::FILES {
+        let (path, away) = (checkpoint.path().join(name), place.path().join(name));
+        fs::rename(&path, &away).unwrap();
+        let said = refused(&checkpoint, &table).unwrap();
+        assert!(said.contains(name) && said.ends_with("; no other checkpoint of this run is intact"), "{said}");
+        fs::rename(&away, &path).unwrap();
+    }
+    // Another process keeps its newest checkpoints, and removes the one that is being read.
+    let open = checkpoint.open().unwrap();
+    fs::remove_dir_all(open.files.path()).unwrap();
+    let said = read_weights(&open.files, &table).unwrap_err().to_string();
+    assert!(said.contains("step-10: was removed while it was read") && said.ends_with("repeat the command"), "{said}");
+}
