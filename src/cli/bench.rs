@@ -26,9 +26,9 @@ Examples:
   wgpt bench --compare before.json               with a column of ratios
 
 Models are the presets' shapes with random weights and tokens. `training` is whole steps, from the upload of the tokens to the update; \
-`prompt` reads half a context into the key/value cache; `decoding` then draws one token after another. A rate is the median of several runs \
-between two waits. The share of the roof compares FLOPs per second with the multiply-adds that the adapter reaches in registers, measured in \
-the same run. What does not fit the adapter is listed with the reason.")]
+`prompt` reads half a context into the key/value cache; `decoding` then draws one token after another. A rate is the mean of the middle \
+half of several runs, each between two waits. The share of the roof compares FLOPs per second with the multiply-adds that the adapter \
+reaches in registers, measured in the same run. What does not fit the adapter is listed with the reason.")]
 pub struct BenchArgs {
     /// A preset to measure; may be repeated [default: shakespeare-char, and on a graphics card nanogpt-char and gpt2]
     #[arg(long = "preset", value_name = "NAME")]

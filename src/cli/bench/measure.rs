@@ -32,7 +32,7 @@ const PRODUCTS: [&[[usize; 3]]; 2] = [&[[512, 512, 512]], &[[4096, 4096, 4096], 
 const ROUNDS: usize = 7;
 /// Steps, prompts or tokens before the first measured one: drivers compile in them, and the runner learns how much work fits into a submit.
 const WARM_UP: usize = 3;
-/// The least number of runs of which a rate is the median.
+/// The least number of runs that a rate is the mean of.
 const RUNS: usize = 3;
 /// The longest run between two waits, and the time that one should take, so that a fast card is not timed by its round trips.
 const RUN: Duration = Duration::from_millis(200);
