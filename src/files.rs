@@ -25,6 +25,7 @@ mod replace;
 
 pub use folder::{NewFolder, remove_made, remove_unfinished};
 pub use hash::{Hash, Hasher};
+pub(crate) use lock::FOLDER_GONE;
 pub use lock::{Holder, Lock, lock};
 pub use manifest::{Entry, MANIFEST, Manifest};
 pub use marker::{MARKER, Marker};

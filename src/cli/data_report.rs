@@ -26,6 +26,7 @@ impl Unknown {
     /// # Errors
     /// [`Error::File`] for a token file that can no longer be read.
     pub fn of(config: &RunConfig, corpus: &Corpus, tokenizer: &Tokenizer, init: bool) -> Result<Unknown> {
+        let own_text = presets::embedded(&config.data.files).is_none();
         let advice = if init {
             "without --init, a run gets a tokenizer that covers the whole text"
         } else if corpus.why.is_some() {
@@ -34,10 +35,11 @@ impl Unknown {
             "encode the text with a tokenizer that covers it, made by `wgpt tokenizer train`"
         } else if !config.tokenizer.path.is_empty() {
             "without tokenizer.path, --set tokenizer.kind=auto selects a tokenizer that covers the whole text"
+        } else if own_text && config.tokenizer.max_vocab > 0 {
+            "--set tokenizer.kind=auto --set tokenizer.max_vocab=0 selects a tokenizer that covers the whole text"
         } else {
             "--set tokenizer.kind=auto selects a tokenizer that covers the whole text"
         };
-        let own_text = presets::embedded(&config.data.files).is_none();
         Ok(Unknown { shares: corpus.unknown_shares(tokenizer)?, own_text, advice })
     }
 

@@ -47,6 +47,9 @@ pub struct Lock {
     holder: Option<PathBuf>,
 }
 
+/// The problem when the lock's folder is not there: another process may just have removed it.
+pub(crate) const FOLDER_GONE: &str = "cannot be made: its folder is not there";
+
 /// Takes the lock at `path`, an empty file that stays after the release. A second file beside it names the holder, because Windows does not
 /// let other processes read a locked file. The folder must exist. Where the file system has no locks, the call succeeds and locks nothing.
 ///
@@ -55,7 +58,10 @@ pub struct Lock {
 pub fn lock(path: &Path) -> Result<Lock> {
     let holder = path.with_extension("holder");
     let (file, locked) = loop {
-        let cannot = |e: io::Error| Error::file(path, format!("cannot be made: {e}"));
+        let cannot = |e: io::Error| match e.kind() {
+            ErrorKind::NotFound => Error::file(path, FOLDER_GONE),
+            _ => Error::file(path, format!("cannot be made: {e}")),
+        };
         open(path).map(drop).or_else(|e| if e.kind() == ErrorKind::InvalidInput { Err(cannot(e)) } else { Ok(()) })?;
         let file = disk::File::open_or_create(path).map_err(cannot)?;
         match file.inner().try_lock() {

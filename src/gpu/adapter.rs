@@ -50,6 +50,12 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
 pub fn choose(adapters: &[wgpu::Adapter], request: &Request) -> Result<usize> {
     if adapters.is_empty() {
         let vulkan = matches!(request.backend, None | Some(wgpu::Backend::Vulkan));
+        if let Some(backend) = request.backend.filter(|_| !vulkan) {
+            let problem = format!(
+                "no usable GPU adapter found of the backend {backend}, which this system may not have: leave the choice of the backend out"
+            );
+            return Err(Error::Adapter(problem));
+        }
         let silent = silent_driver().filter(|_| vulkan).map_or(String::new(), |manifest| {
             format!("the Vulkan driver of {manifest} is installed but offers no adapter, maybe for lack of memory (see `free`, `ulimit -v`); if not, ")
         });
@@ -64,6 +70,9 @@ pub fn choose(adapters: &[wgpu::Adapter], request: &Request) -> Result<usize> {
 }
 
 fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
+    if wanted.trim().is_empty() {
+        return Err(Error::usage("the name of an adapter is empty: it needs an index, or a part of a name"));
+    }
     if let Ok(index) = wanted.parse::<usize>() {
         if index < adapters.len() {
             return Ok(index);

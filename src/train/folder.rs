@@ -10,7 +10,7 @@ use super::checkpoint;
 use super::found::{FOLDER, Found, look};
 use super::metrics::METRICS;
 use crate::error::{Advice, Error, Result};
-use crate::files::{self, Lock, MARKER, Marker, disk};
+use crate::files::{self, FOLDER_GONE, Lock, MARKER, Marker, disk};
 
 /// How a run starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +47,10 @@ fn check(out: &Path, found: Found, start: Start) -> Result<()> {
             Err(Error::file(out, format!("is neither empty nor a run, it contains `{name}`: ")).advised(Advice::OtherFolder))
         }
         (Found::Free | Found::Begun, Start::Resume) => {
+            if !out.exists() {
+                // Starting anew would not help.
+                missing(out)?;
+            }
             let what = if out.exists() { "has no checkpoint to resume from" } else { "no such run" };
             Err(Error::file(out, format!("{what}: ")).advised(Advice::StartNew))
         }
@@ -77,8 +81,9 @@ impl RunFolder {
         let mut tries = 1;
         loop {
             match RunFolder::try_claim(path, start) {
-                // A refused process removes the empty folders that it made, possibly just before this process would use them.
-                Err(Error::File { .. }) if tries < TRIES && !path.exists() => tries += 1,
+                // A refused process removes the empty folders that it made, possibly just before this process would use them; a third one
+                // may have made them again since.
+                Err(Error::File { problem, .. }) if tries < TRIES && (!path.exists() || problem.to_string() == FOLDER_GONE) => tries += 1,
                 claimed => return claimed,
             }
         }
@@ -204,8 +209,11 @@ fn with_name(path: &Path) -> Result<PathBuf> {
     if whole.file_name().is_some() { Ok(whole) } else { Err(no_name()) }
 }
 
-/// Creates the folder and its missing parents. Returns the folders that it created, outermost first.
-fn make(path: &Path) -> Result<Vec<PathBuf>> {
+/// The folder and its missing parents, outermost first.
+///
+/// # Errors
+/// [`Error::File`] if they cannot be made, because a file or a link is in their place.
+fn missing(path: &Path) -> Result<Vec<PathBuf>> {
     let mut missing: Vec<PathBuf> =
         path.ancestors().filter(|p| !p.as_os_str().is_empty()).take_while(|p| !p.exists()).map(Path::to_path_buf).collect();
     missing.reverse();
@@ -216,8 +224,13 @@ fn make(path: &Path) -> Result<Vec<PathBuf>> {
     if let Some(link) = missing.iter().find(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())) {
         return Err(Error::file(path, format!("cannot be made: {} is a dangling symbolic link", link.display())));
     }
+    Ok(missing)
+}
+
+/// Creates the folder and its missing parents. Returns the folders that it created, outermost first.
+fn make(path: &Path) -> Result<Vec<PathBuf>> {
     let mut made: Vec<PathBuf> = vec![];
-    for folder in missing {
+    for folder in missing(path)? {
         match disk::make_folder(&folder) {
             Ok(()) => made.push(folder),
             // Another process was faster.
@@ -271,5 +284,7 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", &link).unwrap();
         let error = RunFolder::claim(&link.join("toy"), Start::Fresh).err().unwrap().to_string();
         assert!(error.contains("runs is a dangling symbolic link"), "{error}");
+        let error = RunFolder::claim(&link, Start::Resume).err().unwrap().to_string();
+        assert!(error.contains("cannot be made"), "{error}");
     }
 }

@@ -83,6 +83,10 @@ fn adapters_that_are_not_there_or_too_small() {
     folder.write("text.txt", text());
     folder.refused(2, &small(&["--adapter", "99"]), &["adapter 99", "wgpt devices"]);
     folder.refused(2, &small(&["--adapter", "voodoo"]), &["adapter voodoo", "there are:"]);
+    folder.refused(2, &small(&["--adapter", ""]), &["the name of an adapter is empty"]);
+    if cfg!(target_os = "linux") {
+        folder.refused(1, &small(&["--backend", "metal"]), &["no usable GPU adapter found of the backend metal"]);
+    }
     let large_model = ["--limits=baseline", "--set=model.d_model=8192", "--set=model.n_head=64"];
     folder.refused(1, &small(&large_model), &["h.0.attn.qkv", "needs 768 MiB", "this adapter allows 128 MiB", "model.d_model"]);
     let large_batch = ["--limits=baseline", "--set=model.d_model=1024", "--set=model.n_head=8", "--set=train.batch_size=4096"];
@@ -90,7 +94,7 @@ fn adapters_that_are_not_there_or_too_small() {
     let far_too_large = ["--set=model.d_model=65536", "--set=model.n_head=512", "--set=train.batch_size=65536"];
     folder.refused(1, &small(&far_too_large), &["needs", "allows", "smaller"]);
     if cfg!(target_os = "linux") {
-        folder.refused(1, &["devices", "--backend", "metal"], &["no usable GPU adapter", "mesa-vulkan-drivers"]);
+        folder.refused(1, &["devices", "--backend", "metal"], &["no usable GPU adapter found of the backend metal"]);
         let mut command = folder.command(&small(&["--backend=vulkan"]));
         let command = command.env("VK_DRIVER_FILES", "/dev/null").env("VK_ICD_FILENAMES", "/dev/null");
         let words = ["no usable GPU adapter", "apt-get install mesa-vulkan-drivers"];

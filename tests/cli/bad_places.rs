@@ -18,6 +18,8 @@ fn runs_that_are_not_there() {
     folder.refused(1, &["eval", "--run", "begun"], &["begun: is not a run, it contains `checkpoints`"]);
     folder.refused(1, &["train", "--out", "begun", "--resume"], &["begun: is not a run, it contains `checkpoints`"]);
     folder.refused(1, &["train", "--out", "nowhere", "--resume"], &["nowhere", "no such run"]);
+    folder.write("file", "");
+    folder.refused(1, &["train", "--out", "file/run", "--resume"], &["file/run: cannot be made: file is a file, not a folder"]);
     folder.refused(1, &["train", "--init", "nowhere", "--out", "new"], &["nowhere", "no such run"]);
     for more in [&[][..], &["--overwrite"]] {
         folder.refused(
