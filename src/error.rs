@@ -147,13 +147,18 @@ impl fmt::Display for Advice {
             }
             Advice::ListAdapters => "use one of them",
             Advice::MoreText { seq_len, unvalidated } => {
-                let shorter = seq_len.map_or(String::new(), |seq_len| format!(", or set model.seq_len={seq_len}"));
-                let without = if *unvalidated { ", or set data.val_fraction=0 to train without validation" } else { "" };
-                return write!(f, "use more text{shorter}{without}");
+                return f.write_str(&more_text("set", *seq_len, *unvalidated));
             }
         };
         f.write_str(words)
     }
+}
+
+/// The words of [`Advice::MoreText`], with the word that sets a key.
+pub(crate) fn more_text(set: &str, seq_len: Option<usize>, unvalidated: bool) -> String {
+    let shorter = seq_len.map_or(String::new(), |seq_len| format!(", or {set} model.seq_len={seq_len}"));
+    let without = if unvalidated { format!(", or {set} data.val_fraction=0 to train without validation") } else { String::new() };
+    format!("use more text{shorter}{without}")
 }
 
 /// How many characters of a user's value a message quotes.

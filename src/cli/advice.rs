@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Advice, Error, shell_path, shell_word};
+use crate::error::{Advice, Error, more_text, shell_path, shell_word};
 
 /// The message of an error, with advice that can be followed on the command line.
 pub fn message(error: &Error) -> String {
@@ -30,11 +30,7 @@ fn options(advice: &Advice, path: &Path) -> String {
             "name the tokenizer that made them with --set tokenizer.path=FILE, a tokenizer.json as each checkpoint of a run has one"
         }
         Advice::ListAdapters => "see `wgpt devices`",
-        Advice::MoreText { seq_len, unvalidated } => {
-            let shorter = seq_len.map_or(String::new(), |seq_len| format!(", or --set model.seq_len={seq_len}"));
-            let without = if *unvalidated { ", or --set data.val_fraction=0 to train without validation" } else { "" };
-            return format!("use more text{shorter}{without}");
-        }
+        Advice::MoreText { seq_len, unvalidated } => return more_text("--set", *seq_len, *unvalidated),
     };
     words.to_owned()
 }
