@@ -220,6 +220,12 @@ impl Gpu {
         &self.0.info
     }
 
+    /// The driver's description of itself, with its version, or at least its name.
+    pub fn driver(&self) -> &str {
+        let info = self.info();
+        if info.driver_info.is_empty() { &info.driver } else { &info.driver_info }
+    }
+
     /// The properties that decide which kernel variants run; fixed when the device was opened or borrowed.
     pub fn traits(&self) -> &Traits {
         &self.0.traits

@@ -156,8 +156,7 @@ fn write_files(args: &Profile, gpu: &Gpu, measured: &Measured, out: &Output) -> 
     }
     if let Some(path) = &args.plot {
         let kernels = measured.by_kernel();
-        let info = gpu.info();
-        let title = format!("{} ({})", info.name, if info.driver_info.is_empty() { &info.driver } else { &info.driver_info });
+        let title = format!("{} ({})", gpu.info().name, gpu.driver());
         roofline::save(&kernels, &measured.roof, &title, path)?;
         out.notice(&format!("roofline  {}", path.display()));
     }

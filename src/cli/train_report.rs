@@ -77,7 +77,7 @@ impl Before<'_> {
 
 fn adapter(gpu: &Gpu) -> String {
     let info = gpu.info();
-    let driver = if info.driver_info.is_empty() { &info.driver } else { &info.driver_info };
+    let driver = gpu.driver();
     format!("{}, {} driver {driver}", info.name, info.backend)
 }
 

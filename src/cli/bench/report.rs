@@ -66,7 +66,7 @@ impl BenchReport {
             os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             adapter: info.name.clone(),
             backend: info.backend.to_string(),
-            driver: if info.driver_info.is_empty() { info.driver.clone() } else { info.driver_info.clone() },
+            driver: gpu.driver().to_owned(),
             software: gpu.traits().software,
             results,
         }

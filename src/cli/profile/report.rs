@@ -43,7 +43,7 @@ pub fn with_head(gpu: &Gpu, config: &RunConfig, name: &str, mut results: Value) 
     let head = [
         ("adapter", json!(gpu.info().name)),
         ("backend", json!(gpu.info().backend.to_string())),
-        ("driver", json!(driver(gpu))),
+        ("driver", json!(gpu.driver())),
         ("software", json!(gpu.traits().software)),
         ("preset", json!(name)),
         ("tokens_per_step", json!(tokens(config))),
@@ -58,16 +58,11 @@ pub fn with_head(gpu: &Gpu, config: &RunConfig, name: &str, mut results: Value) 
 pub fn head(gpu: &Gpu, config: &RunConfig, name: &str, out: &Output) {
     let model = &config.model;
     let (layers, d, heads) = (model.n_layer, model.d_model, model.n_head);
-    out.line(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, driver(gpu)));
+    out.line(&format!("adapter   {}, {} driver {}", gpu.info().name, gpu.info().backend, gpu.driver()));
     if gpu.traits().software {
         out.line("          SOFTWARE adapter: its times say little about graphics cards");
     }
     out.line(&format!("step      {name}: {layers} layers of width {d}, {heads} heads, {} tokens, all random", count(tokens(config))));
-}
-
-fn driver(gpu: &Gpu) -> String {
-    let info = gpu.info();
-    if info.driver_info.is_empty() { info.driver.clone() } else { info.driver_info.clone() }
 }
 
 fn tokens(config: &RunConfig) -> u64 {
