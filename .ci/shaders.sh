@@ -15,7 +15,7 @@ trap 'rm -rf "$out"' EXIT
 check() {
     local language=$1 ending=$2 failed=0 storage file
     shift 2
-    for storage in f32 bf16; do
+    for storage in f32 bf16 f16; do
         "$wgpt" shaders --target "$language" --storage "$storage" --out "$out/$language-$storage"
         for file in "$out/$language-$storage"/*."$ending"; do
             # Debian 12's spirv-val is older than SPV_KHR_cooperative_matrix.

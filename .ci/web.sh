@@ -27,7 +27,7 @@ modules() {
     local by_head storage head
     # Only these texts depend on the size of a head. The loop ends at the first size that the program rejects.
     by_head=$(cd shaders && grep -l HEAD_SIZE ./*.wgsl | xargs basename -s .wgsl)
-    for storage in f32 bf16; do
+    for storage in f32 bf16 f16; do
         shaders "$storage" --storage "$storage"
         head=4
         # shellcheck disable=SC2086 # a list

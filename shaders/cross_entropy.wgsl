@@ -4,7 +4,7 @@
 //   dlogits[v] = (exp(logits[v] − lse) − [v = target]) · scale         written over the logits
 //
 //   forward             losses of `rows` rows, whose targets and losses begin at row `first`
-//   forward_backward    the same, and dlogits in place, scale = 1 / real targets of the whole step
+//   forward_backward    the same, and dlogits in place, scale = loss scale / real targets of the whole step
 //
 // A row of logits is accessed in quads: V is padded to a multiple of four with finite numbers, which the sums exclude and whose dlogits are
 // 0. Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total: there V may reach 699,000.
@@ -22,6 +22,7 @@ struct Dims {
 @group(0) @binding(3) var<storage, read> logits: array<Quad>; //          (rows, V)
 @group(0) @binding(4) var<storage, read_write> losses: array<f32>; //     (all rows)
 @group(0) @binding(5) var<storage, read_write> dlogits: array<Quad>; //   (rows, V), logits on entry
+@group(0) @binding(6) var<storage, read> state: State;
 
 const LOWEST: f32 = -3.4e38;
 
@@ -67,7 +68,7 @@ fn forward_backward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
         return;
     }
     let target_id = targets[dims.first + r];
-    let scale = select(0.0, step.target_scale, target_id < dims.cols);
+    let scale = select(0.0, step.target_scale * state.loss_scale, target_id < dims.cols);
     if lane == 0u && target_id >= dims.cols {
         losses[dims.first + r] = 0.0;
     }

@@ -1,6 +1,6 @@
 // The step's loss from the rows' losses: records[record].loss += scale · Σ losses, one workgroup, in a fixed order.
 //
-// A record is (loss, gradient norm); the first micro-batch of a step overwrites its row.
+// A record is (loss, gradient norm, loss scale, 0); the first micro-batch of a step overwrites its row.
 
 struct Dims {
     first_group: u32,
@@ -10,7 +10,7 @@ struct Dims {
 @group(0) @binding(0) var<uniform> dims: Dims;
 @group(0) @binding(1) var<uniform> step: Step;
 @group(0) @binding(2) var<storage, read> losses: array<f32>; //               (rows)
-@group(0) @binding(3) var<storage, read_write> records: array<vec2<f32>>; //  (records)
+@group(0) @binding(3) var<storage, read_write> records: array<vec4<f32>>; //  (records)
 
 @compute @workgroup_size(LANES)
 fn sum(@builtin(local_invocation_index) lane: u32) {

@@ -30,6 +30,7 @@ use crate::error::{Error, Result, bytes};
 use crate::gpu::plan::{Phase, Plan};
 use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::Ops;
+use crate::ops::loss::RECORD;
 use crate::ops::step::State;
 
 /// Zeroes the gradients, before the first micro-batch of a step.
@@ -67,7 +68,7 @@ pub struct Model {
     pub inputs: inputs::Inputs,
     /// Weights, and for training their gradients and the optimizer's moments.
     pub pools: pools::Pools,
-    /// (RECORDS, 2): loss and gradient norm of recent steps.
+    /// (RECORDS, [`RECORD`]): loss, gradient norm and loss scale of recent steps.
     pub records: Tensor,
     /// The block of [`State`].
     pub state: Tensor,
@@ -86,6 +87,7 @@ impl Model {
     /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor larger than the limits allow.
     pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, limits: &wgpu::Limits) -> Result<Model> {
         let mut model = Model::new(config, batch, Some(moments), None, activations, limits)?;
+        let state = model.state.clone();
         let (recorder, plan, pools, inputs, records) = model.recording(batch, activations, limits);
         let described = Weights::describe(config);
         let weights = &described.find(|name| pools.weights(name), |name| pools.operands(name));
@@ -104,7 +106,7 @@ impl Model {
         plan.begin(EVALUATE);
         recorder.evaluate(plan, weights, hidden, targets, records);
         plan.begin(HEAD);
-        let dhidden = recorder.head(plan, (weights, grads), hidden, targets, records);
+        let dhidden = recorder.head(plan, (weights, grads), hidden, targets, (records, &state));
         plan.begin(BACKWARD);
         let dy = recorder.last_norm_backward(plan, (weights, grads), norm.as_ref(), acts.y(), dhidden);
         recorder.backward(plan, (weights, grads), &acts, inputs, dy);
@@ -178,7 +180,7 @@ impl Model {
         let mut plan = Plan::new();
         let pools = pools::Pools::new(&mut plan, config, moments, activations, limits)?;
         let inputs = inputs::Inputs::new(&mut plan, config, batch, picks);
-        let records = plan.kept("records", &[RECORDS, 2], Dtype::F32, "results");
+        let records = plan.kept("records", &[RECORDS, RECORD], Dtype::F32, "results");
         let state = plan.kept("state", &[State::WORDS], Dtype::U32, "results");
         let ops = Ops::new(config.head_size(), activations);
         Ok(Model { config: config.clone(), plan, inputs, pools, records, state, logits: None, acts: None, ops })

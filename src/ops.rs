@@ -124,6 +124,9 @@ const BY_ROW: &[Variant] = &[
 /// Variants of kernels whose workgroups each reduce a range of elements.
 const BY_STRETCH: &[Variant] = &[BROADCAST, Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true }];
 
+/// The element types in which activations are stored.
+pub const STORAGES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+
 /// The code appended to kernels that access activations: `Quad`, `unpack` and `pack` for an element type.
 ///
 /// # Panics
@@ -131,6 +134,7 @@ const BY_STRETCH: &[Variant] = &[BROADCAST, Variant { name: "lanes_64", text: LA
 pub fn storage(activations: Dtype) -> &'static str {
     match activations {
         Dtype::Bf16 => include_str!("../shaders/shared/store_bf16.wgsl"),
+        Dtype::F16 => include_str!("../shaders/shared/store_f16.wgsl"),
         Dtype::F32 => include_str!("../shaders/shared/store_f32.wgsl"),
         Dtype::U32 => panic!("activations are numbers, not words"),
     }
@@ -173,7 +177,7 @@ pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
 
 /// A hash (FNV-1a) of the WGSL text of all kernels in all variants: timings are valid for this text only.
 pub fn fingerprint() -> u64 {
-    let storages = [Dtype::F32, Dtype::Bf16].map(storage);
+    let storages = STORAGES.map(storage);
     let named = |source: &&'static KernelSource| {
         let names = source.variants.iter().map(|variant| variant.name);
         [source.file].into_iter().chain(names).chain(texts(source)).collect::<Vec<_>>()

@@ -203,7 +203,7 @@ fn logits_that_are_not_finite() {
 /// A generator that borrows a trainer's weights, of either element type, agrees with one on its snapshot.
 #[test]
 fn weights_in_place_are_those_of_a_snapshot() {
-    for storage in [StorageDtype::F32, StorageDtype::Bf16] {
+    for storage in [StorageDtype::F32, StorageDtype::Bf16, StorageDtype::F16] {
         for tied_head in [true, false] {
             // No table is a whole number of slices, in f32 or in bf16.
             let model = ModelConfig { d_model: 24, tied_head, position: PositionEncoding::Learned, dropout: 0.1, ..small() };

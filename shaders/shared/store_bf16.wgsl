@@ -1,6 +1,7 @@
 // Activations stored as bfloat16, the upper half of an f32, two in a word: half the memory and traffic of shared/store_f32.wgsl on every
 // adapter. Sums stay in f32.
-alias Quad = vec2<u32>;
+alias Bf16Quad = vec2<u32>;
+alias Quad = Bf16Quad;
 
 fn unpack(quad: Quad) -> vec4<f32> {
     let even = bitcast<vec2<f32>>(quad << vec2(16u));

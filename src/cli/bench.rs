@@ -50,7 +50,7 @@ pub struct BenchArgs {
 enum Test {
     /// Matrix products in every variant of the kernel
     Matmul,
-    /// Training steps with activations in f32 and in bf16
+    /// Training steps with activations in f32, in bf16 and in f16
     Train,
     /// Prompts and decoding
     Decode,

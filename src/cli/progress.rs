@@ -74,6 +74,10 @@ impl<'a> ProgressLine<'a> {
                 }
                 self.losses.push_back(f64::from(report.loss));
                 (self.learning_rate, self.tokens_per_second) = (report.learning_rate, tokens_per_second);
+                if report.skipped() {
+                    let (step, scale) = (count(report.step), report.loss_scale);
+                    self.line(&format!("step {step}: a gradient overflowed at the loss scale {scale}; the update was skipped"));
+                }
                 self.step_line();
             }
             Event::Validating { done, all, .. } => {

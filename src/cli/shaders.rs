@@ -57,6 +57,7 @@ pub struct Shaders {
 enum DtypeArg {
     F32,
     Bf16,
+    F16,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +119,7 @@ fn kernels(args: &Shaders) -> Result<Vec<Kernel>> {
     let activations = match args.storage {
         DtypeArg::F32 => Dtype::F32,
         DtypeArg::Bf16 => Dtype::Bf16,
+        DtypeArg::F16 => Dtype::F16,
     };
     let mut kernels = vec![];
     for source in SOURCES {

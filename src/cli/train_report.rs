@@ -13,12 +13,13 @@ use crate::error::{Result, bytes, shell_path};
 use crate::generate::Sampling;
 use crate::gpu::Gpu;
 use crate::gpu::options::Options;
+use crate::gpu::tensor::Dtype;
 use crate::gpu::variants::Choice;
 use crate::gpu::wait::block_on;
 use crate::model::session::Memory;
 use crate::text::{Corpus, TokenStore, Tokenizer};
 use crate::train::checkpoint::OpenCheckpoint;
-use crate::train::config::{RunConfig, StorageDtype, TrainConfig};
+use crate::train::config::{RunConfig, TrainConfig};
 use crate::train::evaluate::bigram_loss;
 use crate::train::run::Setup;
 use crate::train::schedule::learning_rate;
@@ -70,7 +71,8 @@ impl Before<'_> {
     fn run(&self) -> String {
         let (model, train) = (&self.config.model, &self.config.train);
         let tokens = (train.batch_size * train.grad_accumulation * model.seq_len) as u64;
-        let storage = if train.storage == StorageDtype::Bf16 { ", stored as bf16" } else { "" };
+        let storage = Dtype::from(train.storage);
+        let storage = if storage.is_packed() { format!(", stored as {}", storage.name()) } else { String::new() };
         format!("{}, {} of {} tokens{storage}", self.out.display(), number(train.steps, "step"), count(tokens))
     }
 }

@@ -277,7 +277,8 @@ impl Module {
     /// With naga's message when the WGSL is invalid.
     pub fn parse(&self) -> Parsed {
         let Module { label, text, cooperative, .. } = self;
-        let mut capabilities = Capabilities::SUBGROUP;
+        // pack2x16float and unpack2x16float are part of WGSL and need no device feature.
+        let mut capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         if *cooperative {
             capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
         }
@@ -385,8 +386,8 @@ impl Interface {
     }
 }
 
-/// Maps a shader's element type to a tensor's; another packed type adds one row here. `Quad` is the alias in shaders/shared/store_*.wgsl,
-/// whose name distinguishes packed numbers from plain words.
+/// Maps a shader's element type to a tensor's; another packed type adds one row here. `Bf16Quad` and `F16Quad` are aliases in
+/// shaders/shared/store_*.wgsl, whose names tell packed numbers from plain words.
 fn dtype(element: &naga::Type) -> Option<Dtype> {
     use naga::{ScalarKind as Kind, TypeInner};
     let scalar = match element.inner {
@@ -395,10 +396,11 @@ fn dtype(element: &naga::Type) -> Option<Dtype> {
         TypeInner::Struct { .. } => return Some(Dtype::U32),
         _ => return None,
     };
-    match (element.name.as_deref() == Some("Quad"), scalar.kind, scalar.width) {
-        (true, Kind::Uint, 4) => Some(Dtype::Bf16),
+    match (element.name.as_deref(), scalar.kind, scalar.width) {
+        (Some("Bf16Quad"), Kind::Uint, 4) => Some(Dtype::Bf16),
+        (Some("F16Quad"), Kind::Uint, 4) => Some(Dtype::F16),
         (_, Kind::Float, 4) => Some(Dtype::F32),
-        (false, Kind::Uint, 4) => Some(Dtype::U32),
+        (_, Kind::Uint, 4) => Some(Dtype::U32),
         _ => None,
     }
 }

@@ -319,11 +319,11 @@ mod tests {
 
     const PACKED: KernelSource = KernelSource {
         file: "packed",
-        text: "alias Quad = vec2<u32>;\n\
+        text: "alias Bf16Quad = vec2<u32>;\n\
                struct Block { a: u32, b: f32 }\n\
                struct Dims { first_group: u32 }\n\
                @group(0) @binding(0) var<uniform> dims: Dims;\n\
-               @group(0) @binding(1) var<storage, read> x: array<Quad>;\n\
+               @group(0) @binding(1) var<storage, read> x: array<Bf16Quad>;\n\
                @group(0) @binding(2) var<storage, read> pairs: array<vec2<u32>>;\n\
                @group(0) @binding(3) var<storage, read> block: Block;\n\
                @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;\n\

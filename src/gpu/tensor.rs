@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The element type of a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
     /// IEEE 754 single precision, one element in a word.
     F32,
@@ -12,6 +12,8 @@ pub enum Dtype {
     U32,
     /// bfloat16, the upper half of an f32; two elements in a word.
     Bf16,
+    /// IEEE 754 half precision; two elements in a word.
+    F16,
 }
 
 impl Dtype {
@@ -19,8 +21,23 @@ impl Dtype {
     pub fn size(self) -> u64 {
         match self {
             Dtype::F32 | Dtype::U32 => 4,
-            Dtype::Bf16 => 2,
+            Dtype::Bf16 | Dtype::F16 => 2,
         }
+    }
+
+    /// Its name in configs, tables and shape classes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::U32 => "u32",
+            Dtype::Bf16 => "bf16",
+            Dtype::F16 => "f16",
+        }
+    }
+
+    /// Whether two elements share a word.
+    pub fn is_packed(self) -> bool {
+        self.size() < 4
     }
 }
 

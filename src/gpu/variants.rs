@@ -25,8 +25,8 @@ pub struct Class {
     pub cols: u64,
     /// Half the FLOPs per output element, which is the length of the sum, rounded up.
     pub inner: u64,
-    /// Whether a tensor is stored as bf16, which halves the traffic; printed as `1024x512x128xbf16`.
-    pub bf16: bool,
+    /// The element type of packed tensors, which halve the traffic; printed as in `1024x512x128xbf16`.
+    pub packed: Option<Dtype>,
 }
 
 impl Class {
@@ -35,12 +35,13 @@ impl Class {
         let (rows, cols) = (dispatch.extent.rows * dispatch.extent.batch, dispatch.extent.cols);
         let inner = dispatch.flops.div_ceil(2 * rows.max(1) * cols.max(1));
         let [rows, cols, inner] = [rows, cols, inner].map(|n| n.max(1).next_power_of_two());
-        Class { rows, cols, inner, bf16: dispatch.tensors.iter().any(|tensor| tensor.dtype == Dtype::Bf16) }
+        let packed = dispatch.tensors.iter().map(|tensor| tensor.dtype).find(|dtype| dtype.is_packed());
+        Class { rows, cols, inner, packed }
     }
 
     /// The ratio of two classes: the product over the axes of larger divided by smaller; `u64::MAX` between element types.
     pub fn distance(self, other: Class) -> u64 {
-        if self.bf16 != other.bf16 {
+        if self.packed != other.packed {
             return u64::MAX;
         }
         let pairs = [(self.rows, other.rows), (self.cols, other.cols), (self.inner, other.inner)];
@@ -50,7 +51,8 @@ impl Class {
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}x{}{}", self.rows, self.cols, self.inner, if self.bf16 { "xbf16" } else { "" })
+        write!(f, "{}x{}x{}", self.rows, self.cols, self.inner)?;
+        self.packed.map_or(Ok(()), |dtype| write!(f, "x{}", dtype.name()))
     }
 }
 
@@ -58,10 +60,11 @@ impl FromStr for Class {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Class> {
-        let (numbers, bf16) = text.strip_suffix("xbf16").map_or((text, false), |numbers| (numbers, true));
+        let packed = [Dtype::Bf16, Dtype::F16].into_iter().find(|dtype| text.rsplit_once('x').is_some_and(|(_, end)| end == dtype.name()));
+        let numbers = packed.and_then(|_| text.rsplit_once('x')).map_or(text, |(numbers, _)| numbers);
         let parsed: Vec<u64> = numbers.split('x').map_while(|n| n.parse().ok().filter(|n: &u64| n.is_power_of_two())).collect();
         match parsed[..] {
-            [rows, cols, inner] if numbers.matches('x').count() == 2 => Ok(Class { rows, cols, inner, bf16 }),
+            [rows, cols, inner] if numbers.matches('x').count() == 2 => Ok(Class { rows, cols, inner, packed }),
             _ => Err(Error::usage(format!("`{}` is no shape class: it needs three powers of two, as in 1024x512x128", excerpt(text)))),
         }
     }
@@ -255,14 +258,15 @@ mod tests {
         assert_eq!(class(Extent::batched(64, 48), 3072 * 8), "4096x1x4", "the batch counts as rows");
         assert_eq!(class(Extent::rows(0), 0), "1x1x1");
         assert_eq!(Class::of(&dispatch(Extent::rows(5), 10, Dtype::Bf16)).to_string(), "8x1x1xbf16");
+        assert_eq!(Class::of(&dispatch(Extent::rows(5), 10, Dtype::F16)).to_string(), "8x1x1xf16");
     }
 
     #[test]
     fn classes_and_choices_read_as_they_are_printed() {
-        for text in ["1024x512x128", "1x1x1", "8x1x1xbf16"] {
+        for text in ["1024x512x128", "1x1x1", "8x1x1xbf16", "8x1x1xf16"] {
             assert_eq!(text.parse::<Class>().unwrap().to_string(), text);
         }
-        for text in ["", "1024", "1024x512", "1000x512x128", "1x1x1x1", "axbxc", "0x1x1", "1x1x1xbf17"] {
+        for text in ["", "1024", "1024x512", "1000x512x128", "1x1x1x1", "axbxc", "0x1x1", "1x1x1xbf17", "1x1x1xf32", "xf16"] {
             let error = text.parse::<Class>().unwrap_err().to_string();
             assert!(error.contains("powers of two"), "{text}: {error}");
         }

@@ -39,7 +39,7 @@ impl Recorder<'_> {
         (w, grads): (&Weights<Tensor>, &Weights<Tensor>),
         hidden: &Tensor,
         targets: &Tensor,
-        records: &Tensor,
+        (records, state): (&Tensor, &Tensor),
     ) -> Tensor {
         plan.scoped("head", |plan| {
             let losses = plan.statistic("losses", &[hidden.rows()]);
@@ -49,7 +49,7 @@ impl Recorder<'_> {
                 let x = Block::rows(hidden, first, rows);
                 self.logits(plan, w, x.clone(), &logits);
                 let chunk = Chunk { rows, first, vocab: self.config.vocab_size, logits: &logits };
-                self.ops.cross_entropy.forward_backward(plan, chunk, self.step, targets, &losses);
+                self.ops.cross_entropy.forward_backward(plan, chunk, (self.step, state), targets, &losses);
                 let dx = Block::rows(&dhidden, first, rows);
                 let mut col = 0;
                 for (part, dpart) in w.lm_head.iter().zip(&grads.lm_head) {

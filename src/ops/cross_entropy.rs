@@ -1,19 +1,26 @@
 //! Cross-entropy over the vocabulary and its gradient, written over the logits.
 
-use super::{BY_ROW, STEP, quads, storage};
+use super::{BY_ROW, STATE, STEP, quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, Value};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 
-pub(crate) const SOURCE: KernelSource =
-    KernelSource { file: "cross_entropy", text: include_str!("../../shaders/cross_entropy.wgsl"), shared: &[STEP], variants: BY_ROW };
+pub(crate) const SOURCE: KernelSource = KernelSource {
+    file: "cross_entropy",
+    text: include_str!("../../shaders/cross_entropy.wgsl"),
+    shared: &[STEP, STATE],
+    variants: BY_ROW,
+};
 
 /// The kernels of the loss of each row, without and with its gradient.
 pub struct CrossEntropy {
     forward: Kernel,
     forward_backward: Kernel,
 }
+
+/// The blocks of [`super::step::Step`] and [`super::step::State`].
+pub type Blocks<'a> = (&'a Tensor, &'a Tensor);
 
 /// A range of rows: its logits, and the offset of its targets and losses.
 #[derive(Clone, Copy)]
@@ -43,11 +50,11 @@ impl CrossEntropy {
         plan.push(&self.forward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
     }
 
-    /// The same, and overwrites the logits with their gradient.
-    pub fn forward_backward(&self, plan: &mut Plan, chunk: Chunk, step: &Tensor, targets: &Tensor, losses: &Tensor) {
+    /// The same, and overwrites the logits with their gradient, which the blocks `step` and `state` scale.
+    pub fn forward_backward(&self, plan: &mut Plan, chunk: Chunk, (step, state): Blocks, targets: &Tensor, losses: &Tensor) {
         chunk.check(targets, losses);
         let flops = 8 * (chunk.rows * chunk.vocab) as u64;
-        let bindings = [("step", step), ("targets", targets), ("losses", losses), ("dlogits", chunk.logits)];
+        let bindings = [("step", step), ("state", state), ("targets", targets), ("losses", losses), ("dlogits", chunk.logits)];
         plan.push(&self.forward_backward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
     }
 }

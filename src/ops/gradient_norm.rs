@@ -17,6 +17,18 @@ pub const SOURCE: KernelSource = KernelSource {
 /// Elements summed by one workgroup; a test checks it against `ROWS_PER_GROUP` in the shader.
 pub const TILE: usize = 16_384;
 
+/// The largest loss scale; a test checks it against `HIGHEST_SCALE` in the shader.
+pub const HIGHEST_LOSS_SCALE: u32 = 1 << 30;
+
+/// What is done with the norm.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Longer gradients are clipped to this norm; 0 disables clipping.
+    pub max_norm: f32,
+    /// Whether the loss scale falls and grows with the gradients.
+    pub dynamic_scale: bool,
+}
+
 /// The kernels that sum the squares of each segment, and the partial sums to the norm.
 pub struct GradientNorm {
     partial: Kernel,
@@ -30,12 +42,13 @@ impl GradientNorm {
         GradientNorm { partial: file.kernel("partial"), finish: file.kernel("finish") }
     }
 
-    /// Records the norm of all segments of the gradients and the update of `state` for the optimizer; `max_norm` 0 disables clipping.
-    pub fn forward(&self, plan: &mut Plan, step: &Tensor, grads: &[Tensor], max_norm: f32, records: &Tensor, state: &Tensor) {
+    /// Records the norm of all segments of the gradients, and the update of `state` for the optimizer and the next step.
+    pub fn forward(&self, plan: &mut Plan, step: &Tensor, grads: &[Tensor], rules: Rules, records: &Tensor, state: &Tensor) {
         let total: usize = grads.iter().map(|segment| segment.len().div_ceil(TILE)).sum();
         let partials = plan.statistic("norm_partials", &[total]);
-        let dims = |quads: usize, first: usize| -> [(&'static str, Value); 4] {
-            [("quads", quads.into()), ("first", first.into()), ("partials", total.into()), ("max_norm", max_norm.into())]
+        let dims = |quads: usize, first: usize| -> [(&'static str, Value); 5] {
+            let limits = [("max_norm", rules.max_norm.into()), ("dynamic", rules.dynamic_scale.into())];
+            [("quads", quads.into()), ("first", first.into()), ("partials", total.into()), limits[0], limits[1]]
         };
         let mut first = 0;
         for segment in grads {

@@ -34,7 +34,7 @@ impl Step {
 
 /// State that the device alone updates between steps; mirrors `State` of shaders/shared/state.wgsl.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable, serde::Serialize, serde::Deserialize)]
 pub struct State {
     /// Optimizer steps applied.
     pub updates: u32,
@@ -44,6 +44,23 @@ pub struct State {
     pub apply: u32,
     /// Factor on the gradients of the last step.
     pub clip: f32,
+    /// Factor on the loss, and so on all gradients, of the next step: a power of two. Checkpoints from before it have 1.
+    #[serde(default = "unscaled")]
+    pub loss_scale: f32,
+    /// Updates since the loss scale last changed or was last too large.
+    #[serde(default)]
+    pub good: u32,
+}
+
+fn unscaled() -> f32 {
+    State::default().loss_scale
+}
+
+impl Default for State {
+    /// Before the first step, with a loss that is not scaled.
+    fn default() -> State {
+        State { updates: 0, skipped: 0, apply: 0, clip: 0.0, loss_scale: 1.0, good: 0 }
+    }
 }
 
 impl State {

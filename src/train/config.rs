@@ -9,6 +9,7 @@ use crate::gpu::tensor::Dtype;
 use crate::model::config::ModelConfig;
 use crate::model::numbers::need;
 use crate::model::numbers::{Number, Shown};
+use crate::ops::gradient_norm::HIGHEST_LOSS_SCALE;
 use crate::text::{DataConfig, TokenizerConfig};
 
 /// How gradients are turned into updates.
@@ -44,6 +45,8 @@ pub enum StorageDtype {
     F32,
     /// The upper half of an f32: half the memory and traffic, 8 significant bits.
     Bf16,
+    /// IEEE half precision: half the memory and traffic, 11 significant bits from 6e-8 to 65,504. The loss is scaled dynamically.
+    F16,
 }
 
 impl From<StorageDtype> for Dtype {
@@ -51,6 +54,7 @@ impl From<StorageDtype> for Dtype {
         match storage {
             StorageDtype::F32 => Dtype::F32,
             StorageDtype::Bf16 => Dtype::Bf16,
+            StorageDtype::F16 => Dtype::F16,
         }
     }
 }
@@ -69,6 +73,9 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// Element type of activations and of the matrices that they are multiplied with.
     pub storage: StorageDtype,
+    /// The first loss scale with storage `f16`, a power of two; 0 takes the tokens of a batch, rounded up to one. It halves when a gradient
+    /// overflows, whose update is skipped, and doubles after 2,000 updates.
+    pub loss_scale: u64,
     /// The highest learning rate, reached at the end of the warm-up.
     pub learning_rate: f64,
     /// The learning rate at the end of the schedule; `constant` does not use it.
@@ -111,6 +118,7 @@ impl Default for TrainConfig {
             grad_accumulation: 1,
             optimizer: Optimizer::AdamW,
             storage: StorageDtype::F32,
+            loss_scale: 0,
             learning_rate: 2e-3,
             min_learning_rate: 2e-4,
             schedule: Schedule::Cosine,
@@ -148,6 +156,7 @@ impl TrainConfig {
         need(self.log_every >= 1, "train.log_every", self.log_every, "needs at least 1")?;
         need(self.keep_checkpoints >= 1, "train.keep_checkpoints", self.keep_checkpoints, "needs at least 1")?;
         self.check_samples()?;
+        self.check_loss_scale()?;
         let (lr, low) = (self.learning_rate, self.min_learning_rate);
         let numbers = [
             ("learning_rate", lr, Number::Positive),
@@ -169,6 +178,24 @@ impl TrainConfig {
         need(self.weight_decay <= most, "train.weight_decay", Shown(self.weight_decay), decay)?;
         let advice = format!("needs 0 to train.learning_rate = {}; set both, or train.schedule = constant", Shown(lr));
         need(low <= lr || self.schedule == Schedule::Constant, "train.min_learning_rate", Shown(low), advice)
+    }
+
+    /// The loss scale of the first step, on sequences of `seq_len` tokens: 1 unless activations are stored in f16.
+    pub fn first_loss_scale(&self, seq_len: usize) -> f32 {
+        let tokens = (self.batch_size as u64).saturating_mul(seq_len as u64);
+        let automatic = tokens.min(HIGHEST_LOSS_SCALE.into()).next_power_of_two();
+        match (self.storage, self.loss_scale) {
+            (StorageDtype::F32 | StorageDtype::Bf16, _) => 1.0,
+            (StorageDtype::F16, 0) => automatic as f32,
+            (StorageDtype::F16, set) => set as f32,
+        }
+    }
+
+    fn check_loss_scale(&self) -> Result<()> {
+        let (key, scale) = ("train.loss_scale", self.loss_scale);
+        let fits = scale == 0 || scale.is_power_of_two() && scale <= HIGHEST_LOSS_SCALE.into();
+        need(fits, key, scale, format!("needs 0 or a power of two up to {HIGHEST_LOSS_SCALE}"))?;
+        need(scale == 0 || self.storage == StorageDtype::F16, key, scale, "needs train.storage = f16")
     }
 
     /// The device counts updates, and the samples of a step, in a u32; checkpoints hold the samples of a run as an i64.
@@ -267,9 +294,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_loss_scale_is_the_tokens_of_a_batch() {
+        let of = |storage, batch_size, loss_scale| {
+            TrainConfig { storage, batch_size, loss_scale, ..TrainConfig::default() }.first_loss_scale(100)
+        };
+        assert_eq!(of(StorageDtype::F16, 3, 0), 512.0);
+        assert_eq!(of(StorageDtype::F16, 1 << 31, 0), HIGHEST_LOSS_SCALE as f32);
+        assert_eq!(of(StorageDtype::F16, 3, 2), 2.0);
+        assert_eq!(of(StorageDtype::F32, 3, 0), 1.0);
+        assert_eq!(of(StorageDtype::Bf16, 3, 0), 1.0);
+    }
+
+    #[test]
     fn refuses_what_cannot_be_trained_with() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(Change, &str); 18] = [
+        let cases: [(Change, &str); 21] = [
             (|c| c.keep_checkpoints = 0, "train.keep_checkpoints = 0: needs at least 1"),
             (|c| c.steps = 0, "train.steps = 0: needs at least 1"),
             (|c| c.batch_size = 0, "train.batch_size = 0: needs at least 1"),
@@ -299,6 +338,9 @@ mod tests {
                 |c| (c.learning_rate, c.weight_decay) = (1e20, 1e20),
                 "train.weight_decay = 1e20: needs at most 3.4e18 at train.learning_rate = 1e20, as the device multiplies them in 32-bit floats",
             ),
+            (|c| (c.storage, c.loss_scale) = (StorageDtype::F16, 3), "train.loss_scale = 3: needs 0 or a power of two up to 1073741824"),
+            (|c| c.loss_scale = 1 << 31, "train.loss_scale = 2147483648: needs 0 or a power of two up to 1073741824"),
+            (|c| c.loss_scale = 8, "train.loss_scale = 8: needs train.storage = f16"),
             (|c| c.grad_clip = f64::NAN, "train.grad_clip = NaN: needs a number of at least 0"),
         ];
         for (change, expected) in cases {

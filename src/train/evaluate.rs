@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::gpu::wait;
 use crate::model::session::Session;
 use crate::model::{CAST, EVALUATE, FORWARD, RECORDS, STEP_RECORDS};
+use crate::ops::loss::RECORD;
 use crate::ops::step::Step;
 use crate::text::{Bigram, Corpus, EvalWindow, IGNORED, TokenStore, eval_windows, fill_eval};
 use crate::train::config::RunConfig;
@@ -84,7 +85,7 @@ pub fn evaluate_shown(
         session.guest.runner.wait_for_all()?;
         let records = wait::block_on(&session.gpu, session.compiled.read::<f32>(&session.model.records))?;
         let used = group.len().div_ceil(batch);
-        sum += records[STEP_RECORDS * 2..].chunks(2).take(used).map(|record| f64::from(record[0])).sum::<f64>();
+        sum += records[STEP_RECORDS * RECORD..].chunks(RECORD).take(used).map(|record| f64::from(record[0])).sum::<f64>();
     }
     Ok(Some(Evaluation { loss: sum / tokens.max(1) as f64, tokens }))
 }

@@ -18,9 +18,12 @@ pub struct Record {
     /// Learning rate of this step, from the schedule.
     #[serde(default, deserialize_with = "number")]
     pub lr: f64,
-    /// Euclidean norm of the whole gradient, before clipping.
+    /// Euclidean norm of the whole gradient, before clipping; `null` if the step was skipped because gradients overflowed.
     #[serde(default, deserialize_with = "number")]
     pub grad_norm: f64,
+    /// Factor on the loss while gradients are computed; present if activations are stored in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
     /// Tokens of one step per second of `ms`.
     #[serde(default, deserialize_with = "number")]
     pub tokens_per_second: f64,
@@ -34,7 +37,7 @@ impl Record {
     pub fn of(report: &StepReport, tokens: u64, ms: f64) -> Record {
         let (loss, grad_norm) = (Some(f64::from(report.loss)), f64::from(report.grad_norm));
         let tokens_per_second = tokens as f64 * 1e3 / ms.max(1e-6);
-        Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, tokens_per_second, ms }
+        Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, loss_scale: None, tokens_per_second, ms }
     }
 }
 
@@ -252,12 +255,13 @@ mod tests {
 
     fn record(step: u64) -> Record {
         let val_loss = step.is_multiple_of(2).then_some(2.5);
-        Record { step, loss: Some(1.0 / (step as f64 + 3.0)), val_loss, lr: 1e-3, grad_norm: 0.7, tokens_per_second: 1e6, ms: 12.5 }
+        let (loss, loss_scale) = (Some(1.0 / (step as f64 + 3.0)), step.is_multiple_of(3).then_some(2048.0));
+        Record { step, loss, val_loss, lr: 1e-3, grad_norm: 0.7, loss_scale, tokens_per_second: 1e6, ms: 12.5 }
     }
 
     #[test]
     fn a_record_of_a_report_has_no_validation() {
-        let report = StepReport { step: 13, loss: 0.5, grad_norm: 2.0, learning_rate: 1e-3, missed: 0 };
+        let report = StepReport { step: 13, loss: 0.5, grad_norm: 2.0, loss_scale: 1.0, learning_rate: 1e-3, missed: 0 };
         let record = Record::of(&report, 64, 1000.0);
         assert_eq!((record.step, record.loss, record.val_loss, record.lr, record.tokens_per_second), (13, Some(0.5), None, 1e-3, 64.0));
     }

@@ -37,7 +37,11 @@ fn configs() -> Vec<(String, RunConfig)> {
         config.model.bias = on(0);
         config.model.tied_head = on(1);
         config.model.dropout = if on(2) { 0.1 } else { 0.0 };
-        config.train.storage = if on(3) { StorageDtype::Bf16 } else { StorageDtype::F32 };
+        config.train.storage = match (on(3), on(0)) {
+            (false, _) => StorageDtype::F32,
+            (true, false) => StorageDtype::Bf16,
+            (true, true) => StorageDtype::F16,
+        };
         // Positions and norms change no binding and no storage: each of their values is used in half of the combinations.
         config.model.position = if on(0) != on(3) { PositionEncoding::Learned } else { PositionEncoding::Sinusoidal };
         config.model.norm = if on(1) != on(3) { Norm::Pre } else { Norm::Post };
@@ -82,18 +86,24 @@ fn no_dispatch_of_any_plan_binds_what_a_browser_refuses() {
 /// Sums are f32 whatever the element type of activations; activations, which are multiplied, have that type.
 #[test]
 fn types_follow_from_roles() {
+    for storage in [StorageDtype::Bf16, StorageDtype::F16] {
+        types_follow(storage);
+    }
+}
+
+fn types_follow(storage: StorageDtype) {
     let mut config = small();
-    config.train.storage = StorageDtype::Bf16;
+    config.train.storage = storage;
     let model = record(&config, &large()).unwrap();
     let mut packed = 0;
     for tensor in model.plan.tensors() {
         let class = model.plan.storages()[tensor.storage].class;
         match class {
-            "activations" => assert_eq!(tensor.dtype, Dtype::Bf16, "{tensor:?}"),
+            "activations" => assert_eq!(tensor.dtype, storage.into(), "{tensor:?}"),
             "statistics" | "gradients" | "optimizer" => assert_eq!(tensor.dtype, Dtype::F32, "{tensor:?}"),
             _ => {}
         }
-        packed += usize::from(tensor.dtype == Dtype::Bf16);
+        packed += usize::from(tensor.dtype.is_packed());
     }
     assert!(packed > 0 && model.plan.tensors().any(|tensor| &*tensor.name == "norm_partials"));
 }

@@ -6,6 +6,7 @@ use super::config::TrainConfig;
 use super::schedule::learning_rate;
 use crate::error::{Error, Result};
 use crate::model::STEP_RECORDS;
+use crate::ops::loss::RECORD;
 
 /// The device's report of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,13 +15,22 @@ pub struct StepReport {
     pub step: u64,
     /// Mean over the step's real targets, nats.
     pub loss: f32,
-    /// Euclidean norm of the whole gradient, before clipping.
+    /// Euclidean norm of the whole gradient, before clipping; not finite if the step was skipped.
     pub grad_norm: f32,
+    /// Factor on the loss, and so on the gradients while they are computed: 1 unless activations are stored in f16.
+    pub loss_scale: f32,
     /// Learning rate of this step, from the schedule.
     pub learning_rate: f64,
     /// Number of steps directly before this one whose reports were lost: the device keeps the latest [`STEP_RECORDS`], and older ones were
     /// not read back in time.
     pub missed: u64,
+}
+
+impl StepReport {
+    /// Whether gradients overflowed at this loss scale: the update was not applied, and the next step has half the scale.
+    pub fn skipped(&self) -> bool {
+        !self.grad_norm.is_finite()
+    }
 }
 
 /// Learning rates of the most recently begun steps.
@@ -110,11 +120,12 @@ impl Reports {
 /// Builds a step's report from the records.
 ///
 /// # Errors
-/// [`Error::Diverged`] when its loss or gradient is not finite.
+/// [`Error::Diverged`] when its loss or gradient is not finite, and a smaller loss scale cannot help.
 fn report(step: u64, records: &[f32], learning_rate: f64, missed: u64) -> Result<StepReport> {
-    let row = (step % STEP_RECORDS as u64) as usize * 2;
-    let (loss, grad_norm) = (records[row], records[row + 1]);
-    if !(loss.is_finite() && grad_norm.is_finite()) {
+    let row = (step % STEP_RECORDS as u64) as usize * RECORD;
+    let (loss, grad_norm, loss_scale) = (records[row], records[row + 1], records[row + 2]);
+    let may_overflow = loss_scale > 1.0;
+    if !loss.is_finite() || !(grad_norm.is_finite() || may_overflow) {
         let what = if loss.is_finite() { format!("gradient norm is {grad_norm}") } else { format!("loss is {loss}") };
         return Err(Error::Diverged(format!(
             "step {}: the {what} at learning rate {learning_rate:.3e}; its update was not applied: \
@@ -122,5 +133,5 @@ fn report(step: u64, records: &[f32], learning_rate: f64, missed: u64) -> Result
             step + 1
         )));
     }
-    Ok(StepReport { step: step + 1, loss, grad_norm, learning_rate, missed })
+    Ok(StepReport { step: step + 1, loss, grad_norm, loss_scale, learning_rate, missed })
 }

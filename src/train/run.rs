@@ -8,7 +8,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::checkpoint::{self, Meta, Naming, OpenCheckpoint};
-use super::config::RunConfig;
+use super::config::{RunConfig, StorageDtype};
 use super::evaluate::evaluate_shown;
 use super::folder::RunFolder;
 use super::metrics::{self, METRICS, MetricsFile, Record};
@@ -302,11 +302,12 @@ impl Run {
         self.clock.tick(last, ended.map_or_else(Instant::now, |(_, when)| when));
         let ms = self.clock.ms();
         for report in reports {
-            let row = Record::of(&report, self.trainer.tokens_per_step(), ms);
+            let mut row = Record::of(&report, self.trainer.tokens_per_step(), ms);
+            row.loss_scale = (self.setup.config.train.storage == StorageDtype::F16).then_some(f64::from(report.loss_scale));
             let tokens_per_second = row.tokens_per_second;
             if self.validates(report.step) {
                 self.held = Some(row);
-            } else if self.setup.config.train.logs(report.step) {
+            } else if self.setup.config.train.logs(report.step) || report.skipped() {
                 self.record(&row, observe)?;
             }
             observe(Event::Step { report, tokens_per_second, ms });

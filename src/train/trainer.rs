@@ -2,7 +2,7 @@
 
 use web_time::Instant;
 
-use super::config::{Optimizer, RunConfig};
+use super::config::{Optimizer, RunConfig, StorageDtype};
 use super::reports::{Rates, Reports, StepReport};
 use super::steps::{Batch, Frame, Steps, is_updating, samples_per_step, tokens_per_step};
 use super::taps::Taps;
@@ -17,6 +17,7 @@ use crate::model::session::{Memory, Session, TrainProgress};
 use crate::model::shared::SharedWeights;
 use crate::model::{Model, NORM, UPDATE, params};
 use crate::ops::adamw::Constants;
+use crate::ops::gradient_norm::Rules;
 use crate::ops::step::State;
 use crate::text::TokenStore;
 
@@ -44,7 +45,7 @@ pub struct Trainer {
 pub struct Snapshot {
     /// Completed steps.
     pub step: u64,
-    /// The device's counts of applied and skipped updates, and its last clipping factor.
+    /// The device's counts of applied and skipped updates, its last clipping factor, and its loss scale.
     pub state: State,
     /// In the table's order: weights, then each moment.
     pub weights: Vec<Vec<f32>>,
@@ -67,7 +68,8 @@ pub fn record(config: &RunConfig, limits: &wgpu::Limits) -> Result<Model> {
     let Model { plan, pools, ops, inputs, records, state, .. } = &mut model;
     plan.begin(NORM);
     let grads: Vec<_> = pools.segments.iter().map(|segment| segment.grads.clone()).collect();
-    ops.gradient_norm.forward(plan, &inputs.step, &grads, train.grad_clip as f32, records, state);
+    let rules = Rules { max_norm: train.grad_clip as f32, dynamic_scale: train.storage == StorageDtype::F16 };
+    ops.gradient_norm.forward(plan, &inputs.step, &grads, rules, records, state);
     plan.begin(UPDATE);
     let constants =
         Constants { beta1: train.beta1 as f32, beta2: train.beta2 as f32, eps: train.eps as f32, weight_decay: train.weight_decay as f32 };
@@ -107,18 +109,20 @@ impl Trainer {
         };
         let seed = config.train.seed;
         trainer.session.write_weights(|_, param| Ok(param.initial(seed))).await?;
-        trainer.zero_moments().await?;
+        trainer.reset_moments_and_state().await?;
         Ok(trainer)
     }
 
-    async fn zero_moments(&self) -> Result<()> {
+    async fn reset_moments_and_state(&self) -> Result<()> {
         let pools = &self.session.model.pools;
         for moment in 0..pools.moments() {
             for param in &pools.table {
                 self.session.write(&pools.moment(moment, &param.name), &vec![0.0; param.len()]).await?;
             }
         }
-        self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[State::default()])).await
+        let loss_scale = self.config.train.first_loss_scale(self.config.model.seq_len);
+        let state = State { loss_scale, ..State::default() };
+        self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[state])).await
     }
 
     /// The weights in their buffers, for [`crate::generate::Generator::sharing`].
@@ -194,8 +198,9 @@ impl Trainer {
     /// device no longer had the records of some steps, the next report counts these ([`StepReport::missed`]).
     ///
     /// # Errors
-    /// [`Error::Diverged`] names the first step with a loss or gradient that is not finite; the device has not applied it. The reports of
-    /// the steps before it are returned first, the error by the next call.
+    /// [`Error::Diverged`] names the first step with a loss or gradient that is not finite, unless its loss scale was too large
+    /// ([`StepReport::skipped`]); the device has not applied it. The reports of the steps before it are returned first, the error by the
+    /// next call.
     pub fn reports(&mut self) -> Result<Vec<StepReport>> {
         self.collect()?;
         self.reports.good()

@@ -20,14 +20,21 @@ fn what_an_adapter_does() {
     let results = found["results"].as_array().unwrap();
     let named: Vec<String> =
         results.iter().map(|row| format!("{} {}", row["test"].as_str().unwrap(), row["of"].as_str().unwrap())).collect();
-    let expected =
-        ["multiply-adds in registers ", "copying memory ", "training toy f32", "training toy bf16", "prompt toy f32", "decoding toy f32"];
+    let expected = [
+        "multiply-adds in registers ",
+        "copying memory ",
+        "training toy f32",
+        "training toy bf16",
+        "training toy f16",
+        "prompt toy f32",
+        "decoding toy f32",
+    ];
     assert_eq!(named, expected);
     for row in results {
         assert!(row["rate"]["per_second"].as_f64().unwrap() > 0.0 && row["problem"].is_null(), "{row}");
     }
     let shares: Vec<&Value> = results.iter().map(|row| &row["roof"]).filter(|share| !share.is_null()).collect();
-    assert!(shares.len() == 2 && shares.iter().all(|share| (0.0..=1.5).contains(&share.as_f64().unwrap())), "{shares:?}");
+    assert!(shares.len() == 3 && shares.iter().all(|share| (0.0..=1.5).contains(&share.as_f64().unwrap())), "{shares:?}");
 
     fs::write(folder.path("before.json"), found.to_string()).unwrap();
     let table = folder.ok(&small(&["--test=train", "--compare=before.json"]));

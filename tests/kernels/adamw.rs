@@ -25,7 +25,7 @@ fn trial(len: usize, decay: usize, updates: u32, clip: f32) {
         let grads = noise(len, 3 + k);
         let tgrads = t.input(&format!("grads {k}"), &[len], &grads);
         let tstep = t.step(&format!("step {k}"), Step { learning_rate: LEARNING_RATE, ..Step::default() });
-        let tstate = t.state(&format!("state {k}"), State { updates: updates + k, skipped: 5, apply: 1, clip });
+        let tstate = t.state(&format!("state {k}"), State { updates: updates + k, skipped: 5, apply: 1, clip, ..State::default() });
         let segment = Segment { params: tparams.clone(), grads: tgrads, m: tm.clone(), v: Some(tv.clone()), decay };
         adamw.apply(&mut t.plan, &tstep, &tstate, CONSTANTS, &segment);
         let (beta1, beta2, eps) = (f64::from(CONSTANTS.beta1), f64::from(CONSTANTS.beta2), f64::from(CONSTANTS.eps));
@@ -71,7 +71,7 @@ fn nothing_is_touched_when_state_does_not_apply() {
     let tv = t.input("v", &[len], &v);
     let tgrads = t.input("grads", &[len], &vec![f64::INFINITY; len]);
     let tstep = t.step("step", Step { learning_rate: LEARNING_RATE, ..Step::default() });
-    let tstate = t.state("state", State { updates: 3, skipped: 1, apply: 0, clip: 1.0 });
+    let tstate = t.state("state", State { updates: 3, skipped: 1, apply: 0, clip: 1.0, ..State::default() });
     let segment = Segment { params: tparams.clone(), grads: tgrads, m: tm.clone(), v: Some(tv.clone()), decay: 400 };
     AdamW::new().apply(&mut t.plan, &tstep, &tstate, CONSTANTS, &segment);
     t.expect_words(&tparams, 0, &bits(&params));

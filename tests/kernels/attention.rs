@@ -21,6 +21,8 @@ pub const USUAL: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 2e-5], rel: 2e-5 }
 const SHARP: Range = Range { size: 16.0, abs: [2e-3, 2e-4, 2e-2], rel: 2e-5 };
 /// Results have 8 bits, a relative error of at most 2⁻⁹ each; delta, a sum of D products of dy and such a y, enters every gradient.
 const BF16: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 3e-2], rel: 4e-3 };
+/// The same of f16, whose numbers have three bits more.
+const F16: Range = Range { size: 2.0, abs: [1e-5, 1e-5, 4e-3], rel: 1e-3 };
 
 pub fn trial(attention: &Attention, head_size: usize, shape: Shape, dtype: Dtype, range: &Range) {
     trial_from(5, attention, head_size, shape, dtype, range);
@@ -60,10 +62,10 @@ fn trial_from(first_sample: u32, attention: &Attention, head_size: usize, shape:
     t.run();
 }
 
-/// Both element types where software drivers compile the kernels in time; an odd number of quads and the largest head in f32 only.
+/// All element types where software drivers compile the kernels in time; an odd number of quads and the largest head in f32 only.
 fn all_ways(head_size: usize, shapes: &[(usize, usize, usize)]) {
-    let both = [(Dtype::F32, &USUAL), (Dtype::Bf16, &BF16)];
-    for (dtype, range) in if [4, 32].contains(&head_size) { &both[..] } else { &both[..1] } {
+    let all = [(Dtype::F32, &USUAL), (Dtype::Bf16, &BF16), (Dtype::F16, &F16)];
+    for (dtype, range) in if [4, 32].contains(&head_size) { &all[..] } else { &all[..1] } {
         let attention = Attention::new(head_size, *dtype);
         for &(batch, time, heads) in shapes {
             for dropout in [None, Some(STREAM)] {

@@ -1,12 +1,13 @@
 //! attention_map.forward
 
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::attention::{Attention, Shape};
 use wgpt::low_level::ops::attention_map::AttentionMap;
 use wgpt::low_level::ops::step::Step;
 use wgpt::low_level::reference::{attention, attention_map as twin};
 
-use crate::harness::{STORAGES, Trial, noise, stored};
+use crate::harness::{Trial, noise, stored};
 
 /// The bound of |q| and |k|, and the relative tolerance of probabilities: the error of the scores. It does not depend on the element type
 /// of activations, as the map is f32.

@@ -1,12 +1,15 @@
 //! cross_entropy.forward, .forward_backward
 
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::cross_entropy::{Chunk, CrossEntropy};
-use wgpt::low_level::ops::step::Step;
+use wgpt::low_level::ops::step::{State, Step};
 use wgpt::low_level::reference::cross_entropy as twin;
 use wgpt::low_level::reference::dropout::random_u32;
 
-use crate::harness::{POISON, STORAGES, Trial, noise, relative, stored};
+use crate::harness::{POISON, Trial, noise, relative, stored};
+
+const LOSS_SCALE: f32 = 16.0;
 
 /// Rows `first..first + rows` of `all`, in tensors with one row more.
 fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
@@ -20,7 +23,8 @@ fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f6
     let step = Step { target_scale: 1.0 / 37.0, ..Step::default() };
     let chunk_targets = &targets[first..first + rows];
     let (losses, lse) = twin::forward(&logits[..rows * cols], chunk_targets, cols);
-    let dlogits = twin::backward(&logits[..rows * cols], &lse, chunk_targets, cols, f64::from(step.target_scale));
+    let scale = f64::from(step.target_scale * LOSS_SCALE);
+    let dlogits = twin::backward(&logits[..rows * cols], &lse, chunk_targets, cols, scale);
 
     // The padding of a row is finite, here larger than any logit, and its gradient is 0.
     let wide = cols.next_multiple_of(4);
@@ -29,13 +33,14 @@ fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f6
     let padded = stored(&pad(logits, (top + 1.0).ceil()), dtype);
 
     let tstep = t.step("step", step);
+    let tstate = t.state("state", State { loss_scale: LOSS_SCALE, ..State::default() });
     let ttargets = t.words("targets", &[all], &targets);
     let tlogits = t.activation("logits", &[rows + 1, wide], dtype, &padded);
     let tdlogits = t.activation("dlogits", &[rows + 1, wide], dtype, &padded);
     let [tlosses, tlosses_too] = ["losses", "losses of both"].map(|name| t.output(name, &[all]));
     let chunk = Chunk { rows, first, vocab: cols, logits: &tlogits };
     cross_entropy.forward(&mut t.plan, chunk, &ttargets, &tlosses);
-    cross_entropy.forward_backward(&mut t.plan, Chunk { logits: &tdlogits, ..chunk }, &tstep, &ttargets, &tlosses_too);
+    cross_entropy.forward_backward(&mut t.plan, Chunk { logits: &tdlogits, ..chunk }, (&tstep, &tstate), &ttargets, &tlosses_too);
 
     // The errors of lse and of the target's logit scale with the largest logit; the sum of V exponentials rounds like a random walk of V
     // steps.
@@ -45,7 +50,7 @@ fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f6
         t.expect_words(losses_of, 0, &vec![POISON; first]);
         t.expect_words(losses_of, first + rows, &vec![POISON; all - first - rows]);
     }
-    t.expect_part(&tdlogits, 0, &pad(&dlogits, 0.0), abs / 37.0, relative(dtype, 2e-6));
+    t.expect_part(&tdlogits, 0, &pad(&dlogits, 0.0), abs * scale, relative(dtype, 2e-6));
     t.expect_part(&tdlogits, rows * wide, &padded[rows * wide..], 0.0, 0.0);
     t.run();
 }

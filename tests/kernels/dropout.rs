@@ -1,11 +1,12 @@
 //! dropout.forward, which is its own backward
 
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::dropout::Dropout;
 use wgpt::low_level::ops::step::Step;
 use wgpt::low_level::reference::dropout as twin;
 
-use crate::harness::{STORAGES, Trial, noise, relative, stored};
+use crate::harness::{Trial, noise, relative, stored};
 
 fn trial(samples: usize, per_sample: usize, p: f64, first_sample: u32) {
     STORAGES.into_iter().for_each(|dtype| stored_trial(samples, per_sample, p, first_sample, dtype));

@@ -1,11 +1,12 @@
 //! embedding.forward, .backward
 
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::embedding::Embedding;
 use wgpt::low_level::reference::dropout::random_u32;
 use wgpt::low_level::reference::embedding as twin;
 
-use crate::harness::{STORAGES, Trial, dyadic, plus, stored};
+use crate::harness::{Trial, dyadic, plus, stored};
 
 /// Exact in f32, like all products and sums of a trial.
 const SCALE: f64 = 1.5;

@@ -12,7 +12,7 @@ use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::ops;
 use wgpt::low_level::ops::cursor::Cursor;
 use wgpt::low_level::ops::step::{State, Step};
-use wgpt::low_level::ops::{SOURCES, gradient_norm, layer_norm, sample, storage};
+use wgpt::low_level::ops::{SOURCES, STORAGES, gradient_norm, layer_norm, sample, storage};
 
 /// All variants of a file, with f32 activations; naga parses and validates each.
 fn load(source: &'static KernelSource) -> KernelFile {
@@ -22,7 +22,7 @@ fn load(source: &'static KernelSource) -> KernelFile {
 /// All variants of all files, for both element types of activations.
 pub fn modules() -> impl Iterator<Item = Arc<Module>> {
     let of = |source: &&'static KernelSource| {
-        let both = [Dtype::F32, Dtype::Bf16].map(|activations| ops::load(source, 32, activations));
+        let both = STORAGES.map(|activations| ops::load(source, 32, activations));
         both.into_iter().flat_map(|file| file.modules().to_vec()).collect::<Vec<_>>()
     };
     SOURCES.iter().flat_map(of)
@@ -141,7 +141,7 @@ fn host_structs_are_the_shaders_structs() {
         fresh: u32
     });
     same_struct("Step", size_of::<Step>(), &step);
-    let state = fields!(State { updates: u32, skipped: u32, apply: u32, clip: f32 });
+    let state = fields!(State { updates: u32, skipped: u32, apply: u32, clip: f32, loss_scale: f32, good: u32 });
     same_struct("State", size_of::<State>(), &state);
     let cursor = fields!(Cursor {
         position: u32,
@@ -182,16 +182,19 @@ fn host_constants_are_the_shaders_constants() {
         (&layer_norm::SOURCE, "CHUNK", layer_norm::CHUNK),
         (&layer_norm::SOURCE, "WEIGHT_QUADS", layer_norm::WEIGHT_QUADS),
         (&gradient_norm::SOURCE, "ROWS_PER_GROUP", gradient_norm::TILE),
+        (&gradient_norm::SOURCE, "HIGHEST_SCALE", gradient_norm::HIGHEST_LOSS_SCALE as usize),
         (&sample::SOURCE, "RING", sample::RING),
     ] {
         for module in load(source).modules() {
             let naga = module.parse().naga;
             let found = naga.constants.iter().find(|(_, c)| c.name.as_deref() == Some(constant));
             let (_, found) = found.unwrap_or_else(|| panic!("{} has no {constant}", module.label));
-            let naga::Expression::Literal(naga::Literal::U32(literal)) = naga.global_expressions[found.init] else {
-                panic!("{constant} of {} is not a number", module.label)
+            let literal = match naga.global_expressions[found.init] {
+                naga::Expression::Literal(naga::Literal::U32(literal)) => literal as usize,
+                naga::Expression::Literal(naga::Literal::F32(literal)) => literal as usize,
+                _ => panic!("{constant} of {} is not a number", module.label),
             };
-            assert_eq!(literal as usize, value, "{constant} of {}", module.label);
+            assert_eq!(literal, value, "{constant} of {}", module.label);
         }
     }
 }
@@ -204,7 +207,7 @@ fn every_shader_is_in_the_list() {
         assert!(source.text == text, "ops/{file}.rs includes another file than shaders/{file}.wgsl");
     }
     for (file, text) in folder("shaders/shared") {
-        let stores = [Dtype::F32, Dtype::Bf16].map(storage);
+        let stores = STORAGES.map(storage);
         let appended = |source: &KernelSource| {
             source.shared.iter().copied().chain(source.variants.iter().map(|v| v.text)).chain(stores).any(|t| t.contains(&text))
         };

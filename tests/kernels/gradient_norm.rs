@@ -3,46 +3,55 @@
 use wgpt::low_level::gpu::extent::Extent;
 use wgpt::low_level::gpu::kernel::KernelFile;
 use wgpt::low_level::gpu::tensor::Tensor;
-use wgpt::low_level::ops::gradient_norm::{GradientNorm, SOURCE, TILE};
+use wgpt::low_level::ops::gradient_norm::{GradientNorm, HIGHEST_LOSS_SCALE, Rules, SOURCE, TILE};
+use wgpt::low_level::ops::loss;
 use wgpt::low_level::ops::step::{State, Step};
 use wgpt::low_level::reference::gradient_norm as twin;
 
 use crate::harness::{POISON, Trial, bits, dyadic};
 
-const BEFORE: State = State { updates: 6, skipped: 2, apply: 0, clip: 0.125 };
+const BEFORE: State = State { updates: 6, skipped: 2, apply: 0, clip: 0.125, loss_scale: 8.0, good: 41 };
 const RECORD: usize = 2;
 const RECORDS: usize = 4;
+const WIDTH: usize = loss::RECORD;
 
 /// Step, records and state of a trial: the step's loss is already recorded, all other records are poison.
-fn blocks(t: &mut Trial, loss: f64) -> [Tensor; 3] {
+fn blocks(t: &mut Trial, loss: f64, before: State) -> [Tensor; 3] {
     let step = t.step("step", Step { record: RECORD as u32, ..Step::default() });
-    let mut records = vec![POISON; RECORDS * 2];
-    records[RECORD * 2] = bits(&[loss])[0];
-    let records = t.numbers("records", &[RECORDS, 2], &records);
-    let state = t.state("state", BEFORE);
-    t.expect_words(&records, 0, &[POISON; RECORD * 2]);
-    t.expect_words(&records, RECORD * 2, &bits(&[loss]));
-    t.expect_words(&records, RECORD * 2 + 2, &[POISON; (RECORDS - RECORD - 1) * 2]);
+    let mut records = vec![POISON; RECORDS * WIDTH];
+    records[RECORD * WIDTH] = bits(&[loss])[0];
+    let records = t.numbers("records", &[RECORDS, WIDTH], &records);
+    let state = t.state("state", before);
+    t.expect_words(&records, 0, &[POISON; RECORD * WIDTH]);
+    t.expect_words(&records, RECORD * WIDTH, &bits(&[loss]));
+    t.expect_words(&records, (RECORD + 1) * WIDTH, &[POISON; (RECORDS - RECORD - 1) * WIDTH]);
     [step, records, state]
 }
 
-fn expect_applied(t: &mut Trial, [_, records, state]: &[Tensor; 3], norm: f64, max_norm: f64) {
-    t.expect_part(records, RECORD * 2 + 1, &[norm], 0.0, 1e-6);
+/// `scaled` is the norm of the scaled gradients.
+fn expect_applied(t: &mut Trial, [_, records, state]: &[Tensor; 3], scaled: f64, max_norm: f64) {
+    let scale = f64::from(BEFORE.loss_scale);
+    t.expect_part(records, RECORD * WIDTH + 1, &[scaled / scale, scale, 0.0], 0.0, 1e-6);
     t.expect_words(state, 0, &[BEFORE.updates + 1, BEFORE.skipped, 1]);
-    t.expect_part(state, 3, &[twin::clip_factor(norm, max_norm)], 0.0, 1e-6);
+    t.expect_part(state, 3, &[twin::clip_factor(scaled / scale, max_norm) / scale], 0.0, 1e-6);
+    t.expect_words(state, 4, &[BEFORE.loss_scale.to_bits(), BEFORE.good]);
+}
+
+fn fixed(max_norm: f32) -> Rules {
+    Rules { max_norm, dynamic_scale: false }
 }
 
 /// Segments as the pools have them, in whole vec4; every sum of squares is exact in f32.
 fn trial(lens: &[usize], max_norm: f32) {
     let mut t = Trial::new(format!("gradient_norm {lens:?} max_norm {max_norm}"));
-    let blocks = blocks(&mut t, 3.25);
+    let blocks = blocks(&mut t, 3.25, BEFORE);
     let (mut segments, mut squares) = (vec![], 0.0);
     for (i, &len) in lens.iter().enumerate() {
         let grads = dyadic(len, i as u32 + 1, 16.0);
         squares += twin::sum_of_squares(&grads);
         segments.push(t.input(&format!("grads {i}"), &[len], &grads));
     }
-    GradientNorm::new().forward(&mut t.plan, &blocks[0], &segments, max_norm, &blocks[1], &blocks[2]);
+    GradientNorm::new().forward(&mut t.plan, &blocks[0], &segments, fixed(max_norm), &blocks[1], &blocks[2]);
     expect_applied(&mut t, &blocks, squares.sqrt(), f64::from(max_norm));
     t.run();
 }
@@ -67,10 +76,11 @@ fn sums_of_more_than_65_536() {
 fn more_than_65_536_partials() {
     for partials in [1, 63, 65, 65_543, 131_101] {
         let mut t = Trial::new(format!("gradient_norm.finish of {partials}"));
-        let blocks = blocks(&mut t, 3.25);
+        let blocks = blocks(&mut t, 3.25, BEFORE);
         let sums: Vec<f64> = dyadic(partials, 1, 16.0).iter().map(|x| x.abs()).collect();
         let tsums = t.input("sums", &[partials], &sums);
         let dims = [("quads", 0usize.into()), ("first", 0usize.into()), ("partials", partials.into()), ("max_norm", 1.0f32.into())];
+        let dims = [&dims[..], &[("dynamic", false.into())]].concat();
         let bindings = [("step", &blocks[0]), ("sums", &tsums), ("records", &blocks[1]), ("state", &blocks[2])];
         t.plan.push(&KernelFile::load(&SOURCE).kernel("finish"), Extent::groups(1), 0, &dims, &bindings);
         expect_applied(&mut t, &blocks, sums.iter().sum::<f64>().sqrt(), 1.0);
@@ -92,13 +102,39 @@ fn what_is_not_finite_is_skipped() {
     ] {
         for at in [0, 777, 20_003] {
             let mut t = Trial::new(format!("gradient_norm with loss {loss} and {bad} at {at}"));
-            let blocks = blocks(&mut t, loss);
+            let blocks = blocks(&mut t, loss, BEFORE);
             let mut grads = dyadic(20_004, 1, 16.0);
             grads[at] = bad;
             let tgrads = t.input("grads", &[20_004], &grads);
-            GradientNorm::new().forward(&mut t.plan, &blocks[0], &[tgrads], 1.0, &blocks[1], &blocks[2]);
+            GradientNorm::new().forward(&mut t.plan, &blocks[0], &[tgrads], fixed(1.0), &blocks[1], &blocks[2]);
             t.expect_words(&blocks[2], 0, &[BEFORE.updates, BEFORE.skipped + 1, 0]);
+            t.expect_words(&blocks[2], 4, &[BEFORE.loss_scale.to_bits(), BEFORE.good]);
             t.run();
         }
+    }
+}
+
+/// The loss scale after a step, and the good updates since it changed.
+#[test]
+fn the_loss_scale_follows_the_gradients() {
+    let highest = HIGHEST_LOSS_SCALE as f32;
+    for (what, scale, good, loss, grad, next) in [
+        ("a good update counts", 64.0, 7, 3.25, 0.5, (64.0, 8)),
+        ("the 2,000th doubles", 64.0, 1999, 3.25, 0.5, (128.0, 0)),
+        ("an overflow halves", 64.0, 1999, 3.25, f64::INFINITY, (32.0, 0)),
+        ("a NaN halves", 64.0, 7, 3.25, f64::NAN, (32.0, 0)),
+        ("1 is the lowest", 1.0, 7, 3.25, f64::NAN, (1.0, 0)),
+        ("there is a highest", highest, 1999, 3.25, 0.5, (highest, 0)),
+        ("a loss that is not finite is not the scale's fault", 64.0, 7, f64::NAN, 0.5, (64.0, 0)),
+    ] {
+        let mut t = Trial::new(format!("gradient_norm with loss scale {scale}: {what}"));
+        let blocks = blocks(&mut t, loss, State { loss_scale: scale, good, ..BEFORE });
+        let mut grads = dyadic(260, 1, 16.0);
+        grads[99] = grad;
+        let tgrads = t.input("grads", &[260], &grads);
+        let rules = Rules { max_norm: 1.0, dynamic_scale: true };
+        GradientNorm::new().forward(&mut t.plan, &blocks[0], &[tgrads], rules, &blocks[1], &blocks[2]);
+        t.expect_words(&blocks[2], 4, &[f32::to_bits(next.0), next.1]);
+        t.run();
     }
 }

@@ -5,7 +5,7 @@
 //! agree with the twin; sliced runs must be bit-identical to the unsliced run; guard zones must be untouched; elements that a kernel does
 //! not write must still be poison.
 
-use half::bf16;
+use half::{bf16, f16};
 use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::gpu::compile::Compiled;
 use wgpt::low_level::gpu::extent::Extent;
@@ -49,16 +49,24 @@ pub fn bits(data: &[f64]) -> Vec<u32> {
 
 /// The same numbers rounded to an element type: to the nearest, ties to even.
 pub fn stored(data: &[f64], dtype: Dtype) -> Vec<f64> {
-    let nearest = |x: f64| f64::from(bf16::from_f32(x as f32).to_f32());
-    data.iter().map(|&x| if dtype == Dtype::Bf16 { nearest(x) } else { x }).collect()
+    let nearest = |x: f64| match dtype {
+        Dtype::Bf16 => bf16::from_f32(x as f32).to_f64(),
+        Dtype::F16 => f16::from_f32(x as f32).to_f64(),
+        Dtype::F32 | Dtype::U32 => x,
+    };
+    data.iter().copied().map(nearest).collect()
 }
 
 /// The words of a tensor of these numbers, which the element type holds exactly.
-fn words_of(data: &[f64], dtype: Dtype) -> Vec<u32> {
-    if dtype != Dtype::Bf16 {
+pub fn words_of(data: &[f64], dtype: Dtype) -> Vec<u32> {
+    let half = |&x: &f64| match dtype {
+        Dtype::F16 => f16::from_f32(x as f32).to_bits(),
+        _ => bf16::from_f32(x as f32).to_bits(),
+    };
+    if !dtype.is_packed() {
         return bits(data);
     }
-    let halves: Vec<u32> = bits(data).iter().map(|word| word >> 16).collect();
+    let halves: Vec<u32> = data.iter().map(|x| u32::from(half(x))).collect();
     halves.chunks(2).map(|pair| pair[0] | pair.get(1).unwrap_or(&0) << 16).collect()
 }
 
@@ -70,19 +78,23 @@ fn words_in(tensor: &Tensor) -> usize {
 fn numbers(words: &[u32], tensor: &Tensor) -> Vec<f64> {
     let number = |bits: u32| f64::from(f32::from_bits(bits));
     let both = |&word: &u32| [number(word << 16), number(word & 0xffff_0000)];
+    let halves = |&word: &u32| [word as u16, (word >> 16) as u16].map(|bits| f16::from_bits(bits).to_f64());
     match tensor.dtype {
+        Dtype::F16 => words.iter().flat_map(halves).take(tensor.len()).collect(),
         Dtype::Bf16 => words.iter().flat_map(both).take(tensor.len()).collect(),
         Dtype::F32 | Dtype::U32 => words.iter().copied().map(number).collect(),
     }
 }
 
-/// The relative tolerance of a result: `f32` of the computation, plus 2⁻⁸ if the result is rounded to 8 significant bits.
+/// The relative tolerance of a result: `f32` of the computation, plus 2⁻⁸ if the result is rounded to 8 significant bits, 2⁻¹⁰ if it is
+/// rounded to 11, which WGSL allows in either direction.
 pub fn relative(dtype: Dtype, f32: f64) -> f64 {
-    if dtype == Dtype::Bf16 { f32 + 2f64.powi(-8) } else { f32 }
+    match dtype {
+        Dtype::Bf16 => f32 + 2f64.powi(-8),
+        Dtype::F16 => f32 + 2f64.powi(-10),
+        Dtype::F32 | Dtype::U32 => f32,
+    }
 }
-
-/// Both element types of activations.
-pub const STORAGES: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
 /// Whether only tuning selects this variant: it is not the default of any kind of adapter, for one row or many.
 fn only_tuned(choice: &Choice) -> bool {
@@ -188,6 +200,8 @@ impl Trial {
 
     /// The same for `want.len()` elements from `first` on.
     pub fn expect_part(&mut self, tensor: &Tensor, first: usize, want: &[f64], abs: f64, rel: f64) {
+        // The smallest number of f16.
+        let abs = if tensor.dtype == Dtype::F16 { abs + 2f64.powi(-24) } else { abs };
         self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Close { want: want.to_vec(), abs, rel } });
     }
 

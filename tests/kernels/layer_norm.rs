@@ -1,10 +1,11 @@
 //! layer_norm.forward, .backward, .backward_add, .backward_weight, .finish, .finish_bias
 
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::layer_norm::LayerNorm;
 use wgpt::low_level::reference::layer_norm as twin;
 
-use crate::harness::{STORAGES, Trial, noise, plus, relative, stored};
+use crate::harness::{Trial, noise, plus, relative, stored};
 
 const EPS: f64 = 1e-5;
 

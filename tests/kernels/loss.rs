@@ -1,29 +1,30 @@
 //! loss.sum
 
-use wgpt::low_level::ops::loss::Loss;
+use wgpt::low_level::ops::loss::{self, Loss};
 use wgpt::low_level::ops::step::Step;
 
 use crate::harness::{POISON, Trial, bits, dyadic};
 
 const RECORD: usize = 1;
+const WIDTH: usize = loss::RECORD;
 
 /// The twin is scale · Σ losses, plus `before` if there is one; the sum itself is exact in f32.
 fn trial(rows: usize, before: Option<f64>) {
     let mut t = Trial::new(format!("loss {rows} rows after {before:?}"));
     let losses = dyadic(rows, 1, 64.0);
     let step = Step { target_scale: 1.0 / rows as f32, record: RECORD as u32, fresh: u32::from(before.is_none()), ..Step::default() };
-    let mut records = vec![POISON; 6];
+    let mut records = vec![POISON; 3 * WIDTH];
     if let Some(before) = before {
-        records[RECORD * 2] = bits(&[before])[0];
+        records[RECORD * WIDTH] = bits(&[before])[0];
     }
     let tstep = t.step("step", step);
     let tlosses = t.input("losses", &[rows], &losses);
-    let trecords = t.numbers("records", &[3, 2], &records);
+    let trecords = t.numbers("records", &[3, WIDTH], &records);
     Loss::new().sum(&mut t.plan, &tstep, &tlosses, &trecords);
     let want = before.unwrap_or(0.0) + losses.iter().sum::<f64>() * f64::from(step.target_scale);
-    t.expect_part(&trecords, RECORD * 2, &[want], 1e-7, 2e-7);
-    t.expect_words(&trecords, 0, &[POISON; RECORD * 2]);
-    t.expect_words(&trecords, RECORD * 2 + 1, &[POISON; 3]);
+    t.expect_part(&trecords, RECORD * WIDTH, &[want], 1e-7, 2e-7);
+    t.expect_words(&trecords, 0, &[POISON; RECORD * WIDTH]);
+    t.expect_words(&trecords, RECORD * WIDTH + 1, &[POISON; 2 * WIDTH - 1]);
     t.run();
 }
 

@@ -2,12 +2,13 @@
 //! .backward_weight, .backward_weight_bias
 
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::matmul::{Activation, Block, Drop, Matmul};
 use wgpt::low_level::ops::step::Step;
 use wgpt::low_level::reference::{dropout, matmul as twin};
 
 use crate::common::gpu;
-use crate::harness::{STORAGES, Trial, dyadic, noise, plus, relative, stored};
+use crate::harness::{Trial, dyadic, noise, plus, relative, stored};
 
 /// The rounding error of a sum of n products with random signs grows with √n.
 fn tolerance(n: usize) -> f64 {

@@ -1,10 +1,11 @@
 //! position.sinusoidal, .learned, .learned_backward
 
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::position::{MAX_POSITIONS, Position, frequencies};
 use wgpt::low_level::reference::position as twin;
 
-use crate::harness::{STORAGES, Trial, dyadic, noise, plus, relative, stored};
+use crate::harness::{Trial, dyadic, noise, plus, relative, stored};
 
 fn sinusoidal(batch: usize, time: usize, cols: usize, dtype: Dtype) {
     let mut t = Trial::new(format!("position.sinusoidal {batch}x{time}x{cols} {dtype:?}"));

@@ -5,10 +5,10 @@ use proptest::collection::vec;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use wgpt::low_level::gpu::tensor::Dtype;
+use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::attention::{Attention, Shape};
 use wgpt::low_level::ops::matmul::Activation;
 
-use crate::harness::STORAGES;
 use crate::{attention, cross_entropy, embedding, layer_norm, matmul};
 
 /// Shapes of a trial unless `PROPTEST_CASES` says how many.

@@ -21,7 +21,7 @@ fn trial(len: usize, decay: usize, momentum: f32, clip: f32) {
         let grads = noise(len, 2 + k);
         let tgrads = t.input(&format!("grads {k}"), &[len], &grads);
         let tstep = t.step(&format!("step {k}"), Step { learning_rate: LEARNING_RATE, ..Step::default() });
-        let tstate = t.state(&format!("state {k}"), State { updates: k, skipped: 5, apply: 1, clip });
+        let tstate = t.state(&format!("state {k}"), State { updates: k, skipped: 5, apply: 1, clip, ..State::default() });
         let segment = Segment { params: tparams.clone(), grads: tgrads, m: tm.clone(), v: None, decay };
         sgd.apply(&mut t.plan, &tstep, &tstate, momentum, WEIGHT_DECAY, &segment);
         let (lr, weight_decay) = (f64::from(LEARNING_RATE), f64::from(WEIGHT_DECAY));
@@ -59,7 +59,7 @@ fn nothing_is_touched_when_state_does_not_apply() {
     let tm = t.input("m", &[len], &m);
     let tgrads = t.input("grads", &[len], &vec![f64::INFINITY; len]);
     let tstep = t.step("step", Step { learning_rate: LEARNING_RATE, ..Step::default() });
-    let tstate = t.state("state", State { updates: 3, skipped: 1, apply: 0, clip: 1.0 });
+    let tstate = t.state("state", State { updates: 3, skipped: 1, apply: 0, clip: 1.0, ..State::default() });
     let segment = Segment { params: tparams.clone(), grads: tgrads, m: tm.clone(), v: None, decay: 400 };
     Sgd::new().apply(&mut t.plan, &tstep, &tstate, 0.9, WEIGHT_DECAY, &segment);
     t.expect_words(&tparams, 0, &bits(&params));

@@ -28,7 +28,7 @@ use wgpt::low_level::gpu::extent::Extent;
 use wgpt::low_level::gpu::kernel::{Kernel, KernelSource, Module, Parsed};
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::ops;
-use wgpt::low_level::ops::SOURCES;
+use wgpt::low_level::ops::{SOURCES, STORAGES};
 
 /// Head sizes to compile attention for: those of the presets, and the widest.
 const HEAD_SIZES: [usize; 3] = [32, 64, 128];
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let mut rows = vec![];
     for source in SOURCES {
         for head_size in if source.text.contains("HEAD_SIZE") { &HEAD_SIZES[..] } else { &HEAD_SIZES[..1] } {
-            for dtype in if source.text.contains("Quad") { &[Dtype::F32, Dtype::Bf16][..] } else { &[Dtype::F32][..] } {
+            for dtype in if source.text.contains("Quad") { &STORAGES[..] } else { &[Dtype::F32][..] } {
                 let wanted = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
                 compile_file(&compiler, source, *head_size, *dtype, &wanted, has("--dump"), &mut rows);
             }

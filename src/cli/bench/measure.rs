@@ -90,10 +90,10 @@ impl<'a> Measurer<'a> {
         Ok(())
     }
 
-    /// Whole training steps, with activations in f32 and in bf16.
+    /// Whole training steps, with activations in f32, in bf16 and in f16.
     pub fn training(&mut self, name: &str, config: &RunConfig) -> Result<()> {
         let test = format!("training {name}");
-        for (storage, of) in [(StorageDtype::F32, "f32"), (StorageDtype::Bf16, "bf16")] {
+        for (storage, of) in [(StorageDtype::F32, "f32"), (StorageDtype::Bf16, "bf16"), (StorageDtype::F16, "f16")] {
             (self.announce)(&format!("{test} in {of}"));
             let mut config = config.clone();
             config.train.storage = storage;

@@ -31,7 +31,7 @@ fn sample(step: u64) -> TestRun {
         let tensor = |p: &Param| (0..p.shape.iter().product()).map(|i: usize| (start + i) as f32 / 7.0 + step as f32).collect();
         table.iter().map(tensor).collect()
     };
-    let state = State { updates: step as u32, skipped: 0, apply: 1, clip: 1.0 };
+    let state = State { updates: step as u32, skipped: 0, apply: 1, clip: 1.0, loss_scale: 64.0, good: 3 };
     let snapshot = Snapshot { step, state, weights: values(0), moments: vec![values(100), values(1000)] };
     TestRun { config, tokenizer, table, snapshot }
 }

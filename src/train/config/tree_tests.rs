@@ -36,7 +36,7 @@ fn files_are_refused_by_line_and_key() {
         ("[train]\nsteps = -1", "line 2: train.steps = -1: needs a whole number, 0 or more"),
         ("[train]\nsteps = 1.5", "line 2: train.steps = 1.5: needs a whole number, 0 or more"),
         ("[train]\noptimizer = \"adam\"", "line 2: train.optimizer = \"adam\": needs `adamw` or `sgd`"),
-        ("[train]\nstorage = \"f16\"", "line 2: train.storage = \"f16\": needs `f32` or `bf16`"),
+        ("[train]\nstorage = \"fp16\"", "line 2: train.storage = \"fp16\": needs one of `f32`, `bf16`, `f16`"),
         ("[train]\nschedule = \"cos\"", "line 2: train.schedule = \"cos\": needs one of `constant`, `cosine`, `linear`"),
         ("[model]\nbias = 1", "line 2: model.bias = 1: needs true or false"),
         ("[train]\nseed = 99999999999999999999", "line 2: train.seed = 99999999999999999999: needs at most 9223372036854775807"),
