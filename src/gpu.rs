@@ -9,6 +9,7 @@ mod clock;
 pub mod commands;
 pub mod compile;
 pub mod extent;
+mod fault;
 pub mod guest;
 pub mod kernel;
 mod launch;
@@ -61,6 +62,7 @@ struct Inner {
     created: Mutex<Created>,
     pipeline_cache: OnceLock<wgpu::PipelineCache>,
     pipelines: pipelines::Made,
+    faults: fault::DeviceFaults,
 }
 
 /// The result of mapping a buffer.
@@ -103,7 +105,7 @@ impl Gpu {
         }
         let opened = adapter.request_device(&descriptor).await;
         let (device, queue) = opened.map_err(|e| Error::Adapter(format!("the adapter {} could not be opened: {e}", info.name)))?;
-        let gpu = Gpu::new(device, queue, cooperative);
+        let gpu = Gpu::new(device, queue, cooperative, fault::DeviceFaults::of_process());
         gpu.listen();
         Ok(gpu)
     }
@@ -112,16 +114,16 @@ impl Gpu {
     ///
     /// The host keeps its own error handlers: error scopes catch the failures of this crate's calls.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        Gpu::new(device, queue, false)
+        Gpu::new(device, queue, false, fault::DeviceFaults::default())
     }
 
     /// As [`Gpu::from_wgpu`], for a device that was opened with [`adapter::COOPERATIVE`] on an adapter for which
     /// [`adapter::is_cooperative`] is true: a device alone does not report its matrix shapes.
     pub fn from_wgpu_cooperative(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        Gpu::new(device, queue, true)
+        Gpu::new(device, queue, true, fault::DeviceFaults::default())
     }
 
-    fn new(device: wgpu::Device, queue: wgpu::Queue, cooperative: bool) -> Gpu {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, cooperative: bool, faults: fault::DeviceFaults) -> Gpu {
         let info = device.adapter_info();
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let has_subgroups = device.features().contains(wgpu::Features::SUBGROUP);
@@ -133,7 +135,7 @@ impl Gpu {
         };
         let failure = Arc::default();
         let (created, pipeline_cache, pipelines) = (Mutex::default(), OnceLock::new(), pipelines::Made::default());
-        Gpu(Arc::new(Inner { device, queue, info, traits, failure, created, pipeline_cache, pipelines }))
+        Gpu(Arc::new(Inner { device, queue, info, traits, failure, created, pipeline_cache, pipelines, faults }))
     }
 
     /// Installs error handlers on a device of our own, so that errors do not panic; [`Gpu::check`] returns them.
@@ -142,7 +144,10 @@ impl Gpu {
         self.0.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let first_line = error.to_string().lines().next().unwrap_or_default().to_owned();
             let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
-            slot.get_or_insert(Error::Device(format!("the device reported an error: {first_line}")));
+            slot.get_or_insert(match error {
+                wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory(format!("the device is out of memory: {first_line}")),
+                _ => Error::Device(format!("the device reported an error: {first_line}")),
+            });
         }));
         let on_lost = self.on_lost();
         self.0.device.set_device_lost_callback(move |reason, message| {
@@ -154,7 +159,10 @@ impl Gpu {
 
     /// `Err` once the device was lost or reported an error that no error scope caught.
     pub fn check(&self) -> Result<()> {
-        let slot = self.0.failure.lock().unwrap_or_else(|e| e.into_inner());
+        let mut slot = self.0.failure.lock().unwrap_or_else(|e| e.into_inner());
+        if self.0.faults.refused() {
+            slot.get_or_insert_with(|| self.out_of_memory("a buffer"));
+        }
         slot.clone().map_or(Ok(()), Err)
     }
 
@@ -242,7 +250,17 @@ impl Gpu {
         created.buffers += 1;
         created.bytes += size;
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        self.0.faults.allocation();
         self.0.device.create_buffer(&descriptor)
+    }
+
+    /// Submits one encoder; all submits of the engine go through here. If the device is lost, the caller learns that from [`Gpu::check`] or
+    /// from what it waits for.
+    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        if self.0.faults.submit() {
+            self.0.device.destroy();
+        }
+        self.0.queue.submit([encoder.finish()])
     }
 
     /// Buffers created so far.
@@ -283,15 +301,20 @@ impl Gpu {
         let internal = self.0.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let made = make();
         let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
-        let advice = "a smaller model or train.batch_size takes less memory";
-        if memory.await.is_some() {
-            let total = bytes(self.created().bytes);
-            return Err(Error::OutOfMemory(format!("{} is out of memory at {what}, {total} in all: {advice}", self.0.info.name)));
+        let refused = self.0.faults.refused();
+        if memory.await.is_some() || refused {
+            return Err(self.out_of_memory(what));
         }
         match (validation.await, internal.await) {
-            (Some(e), _) | (_, Some(e)) => Err(Error::Device(format!("{what}: {}", e.to_string().replace('\n', " ")))),
+            (Some(e), _) | (_, Some(e)) => Err(self.failed(format!("{what}: {}", e.to_string().replace('\n', " ")))),
             _ => Ok(made),
         }
+    }
+
+    fn out_of_memory(&self, what: &str) -> Error {
+        let (name, total) = (&self.0.info.name, bytes(self.created().bytes));
+        let advice = "a smaller model or train.batch_size takes less memory";
+        Error::OutOfMemory(format!("{name} is out of memory at {what}, {total} in all: {advice}"))
     }
 }
 

@@ -186,7 +186,7 @@ impl Runner {
     pub fn submit(&mut self, encoder: wgpu::CommandEncoder, slice: Slice) -> Result<()> {
         let mut flight = Flight::of(slice);
         encoder.on_submitted_work_done(flight.done());
-        flight.submitted_as(self.gpu.queue().submit([encoder.finish()]));
+        flight.submitted_as(self.gpu.submit(encoder));
         flight.waited = true;
         let submitted = flight.submitted;
         self.took_off(flight, submitted);

@@ -177,7 +177,7 @@ impl Readback {
             self.behind = behind;
             let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read-back") });
             self.request(&mut encoder, source, tag);
-            self.gpu.queue().submit([encoder.finish()]);
+            self.gpu.submit(encoder);
         }
         self.gpu.check()
     }

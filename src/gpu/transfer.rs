@@ -69,7 +69,7 @@ impl Transfer {
             up.unmap();
             let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("upload") });
             encoder.copy_buffer_to_buffer(&self.up.buffer, 0, target, offset + index as u64 * PIECE, piece.len() as u64);
-            gpu.queue().submit([encoder.finish()]);
+            gpu.submit(encoder);
         }
         gpu.check()
     }
@@ -83,7 +83,7 @@ impl Transfer {
             let size = (length - done).min(PIECE);
             let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("download") });
             encoder.copy_buffer_to_buffer(source, offset + done, &self.down.buffer, 0, size);
-            gpu.queue().submit([encoder.finish()]);
+            gpu.submit(encoder);
             down.map(gpu, size).await?;
             data.extend_from_slice(&self.down.buffer.get_mapped_range(..size).map_err(|e| unmapped(gpu, e))?);
             down.unmap();

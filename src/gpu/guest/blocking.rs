@@ -95,7 +95,7 @@ impl<P: Progress> Guest<P> {
             let mut encoder = self.encoder();
             if work.watches(phase) {
                 work.behind(&mut encoder, phase, &at.place);
-                self.gpu.queue().submit([encoder.finish()]);
+                self.gpu.submit(encoder);
             }
         }
         work.end(&mut at.place);
