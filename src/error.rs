@@ -36,7 +36,8 @@ pub enum Error {
     /// No adapter, or none that fits the request.
     #[error("{0}")]
     Adapter(String),
-    /// The device was lost: every later call on it returns this error. Open another device and restore a snapshot or a checkpoint.
+    /// The device was lost: every later call on it returns this error. Open another device; [`Trainer::recover`](crate::Trainer::recover)
+    /// continues there.
     #[error("{0}")]
     DeviceLost(String),
     /// The driver had no memory for an allocation; earlier allocations are intact.

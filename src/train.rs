@@ -9,12 +9,14 @@ pub mod folder;
 #[cfg(feature = "files")]
 mod found;
 pub mod inspect;
+mod keeper;
 pub mod metrics;
 #[cfg(test)]
 mod plan_tests;
 #[cfg(feature = "plot")]
 pub mod plot;
 pub mod presets;
+mod recover;
 mod reports;
 #[cfg(feature = "files")]
 pub mod run;
@@ -29,6 +31,7 @@ pub mod trainer;
 
 pub use config::{RunConfig, TrainConfig};
 pub use evaluate::{Evaluation, evaluate};
+pub use keeper::KeptState;
 pub use reports::StepReport;
 #[cfg(feature = "files")]
 pub use saved::{RunFiles, Trained, save_run};

@@ -14,7 +14,14 @@ use crate::model::session::Memory;
 pub fn check(gpu: &Gpu, memory: &Memory) -> Result<()> {
     use wgpu::DeviceType::{Cpu, IntegratedGpu};
     let shares = matches!(gpu.info().device_type, Cpu | IntegratedGpu);
-    total().filter(|_| shares).map_or(Ok(()), |total| fits(&gpu.info().name, memory, total))?;
+    if let Some(total) = total() {
+        // What the device has of its own does not count.
+        let kept = memory.classes.iter().find(|(class, _)| *class == SNAPSHOTS).map_or(0, |(_, bytes)| *bytes);
+        if shares {
+            fits(&gpu.info().name, memory, total)?;
+        }
+        fits_snapshots(if shares { memory.total } else { kept }, memory.host, total)?;
+    }
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let allowed = if cfg!(target_os = "linux") { read("/proc/sys/vm/max_map_count").trim().parse().ok() } else { None };
     allowed.map_or(Ok(()), |allowed| fits_mappings(&gpu.info().name, memory, &read("/proc/self/maps"), allowed))
@@ -38,6 +45,21 @@ fn fits_mappings(adapter: &str, memory: &Memory, maps: &str, allowed: u64) -> Re
         "the run has {} dispatches a step, and the driver of {adapter} maps memory for each: it needs {needed} mappings, this system allows \
          {allowed} (vm.max_map_count): use a smaller model.n_layer, or raise the limit with: sysctl -w vm.max_map_count={needed}",
         memory.bind_groups
+    )))
+}
+
+/// The class of the buffers of snapshots, which are in host memory on every adapter.
+const SNAPSHOTS: &str = "snapshots";
+
+/// Refuses a plan that fits only without the `host` bytes of its snapshots.
+fn fits_snapshots(needed: u64, host: u64, total: u64) -> Result<()> {
+    if needed + host <= total || host == 0 {
+        return Ok(());
+    }
+    let (needed, host, there) = (bytes(needed + host), bytes(host), bytes(total));
+    Err(Error::usage(format!(
+        "the run needs {needed} of this machine's memory, {host} of it for copies of snapshots, and there are {there}: use a smaller model, \
+         or take no snapshots with --set train.snapshot_every=0"
     )))
 }
 
@@ -69,7 +91,8 @@ mod tests {
 
     #[test]
     fn more_than_the_machine_has_is_refused_by_what_takes_most() {
-        let memory = Memory { classes: vec![("weights", 3 << 30), ("activations", 5 << 30)], total: 8 << 30, buffers: 2, bind_groups: 9 };
+        let memory =
+            Memory { classes: vec![("weights", 3 << 30), ("activations", 5 << 30)], total: 8 << 30, buffers: 2, bind_groups: 9, host: 0 };
         fits("llvmpipe", &memory, 8 << 30).unwrap();
         let refused = fits("llvmpipe", &memory, (8 << 30) - 1).unwrap_err().to_string();
         assert!(
@@ -78,8 +101,17 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_are_refused_where_only_the_rest_fits() {
+        fits_snapshots(6 << 30, 2 << 30, 8 << 30).unwrap();
+        fits_snapshots(9 << 30, 0, 8 << 30).unwrap();
+        let refused = fits_snapshots(7 << 30, 2 << 30, 8 << 30).unwrap_err().to_string();
+        assert!(refused.starts_with("the run needs 9.0 GiB of this machine's memory, 2.0 GiB of it for copies"), "{refused}");
+        assert!(refused.ends_with("--set train.snapshot_every=0"), "{refused}");
+    }
+
+    #[test]
     fn more_dispatches_than_mappings_are_refused_where_the_driver_maps_each() {
-        let memory = Memory { classes: vec![], total: 0, buffers: 2, bind_groups: 30_000 };
+        let memory = Memory { classes: vec![], total: 0, buffers: 2, bind_groups: 30_000, host: 0 };
         let maps = "7f00-7f10 rw-s 00000000 00:01 1024 /memfd:allocation fd (deleted)\n55d0-55d1 r-xp 00000000 00:01 7 /usr/bin/wgpt\n";
         fits_mappings("llvmpipe", &memory, maps, 62_002).unwrap();
         fits_mappings("llvmpipe", &memory, "55d0-55d1 r-xp 00000000 00:01 7 /usr/bin/wgpt\n", 100).unwrap();

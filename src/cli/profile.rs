@@ -137,6 +137,8 @@ pub(super) fn config_of(settings: &Settings) -> Result<RunConfig> {
         tokenizer.max_vocab = GPT2_TOKENS;
     }
     config.validate()?;
+    // Steps are measured, not what a run does between them.
+    config.train.snapshot_every = 0.0;
     if config.model.vocab_size == 0 {
         config.model.vocab_size = match (config.tokenizer.kind.as_str(), config.tokenizer.max_vocab) {
             _ if presets::embedded(&config.data.files).is_none() => open_corpus(&config, None)?.0.vocab_size(),

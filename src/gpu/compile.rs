@@ -31,7 +31,12 @@ pub struct Compiled {
     merges: bool,
     most_groups: u32,
     keep: Vec<String>,
+    /// Without buffers and commands, see [`Plan::hollow`].
+    hollow: bool,
 }
+
+/// Bytes of each buffer of a hollow plan.
+const HOLLOW: u64 = 16;
 
 /// The sizes of everything that compiling a plan will create.
 #[derive(Debug, Clone)]
@@ -108,6 +113,34 @@ impl Plan {
             merges: options.max_groups == 0,
             most_groups,
             keep: options.keep.clone(),
+            hollow: false,
+        })
+    }
+
+    /// Takes the place of a compiled plan whose device was lost, so that everything on that device can be dropped before as much is
+    /// allocated on another one. Its buffers are too small for anything, and it has no commands.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub(crate) async fn hollow(&self, gpu: &Gpu, options: &Options) -> Result<Compiled> {
+        let Needs { layout, .. } = self.needs(gpu, options)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let create = || layout.labels.iter().map(|label| gpu.create_buffer(label, HOLLOW, usage)).collect();
+        let buffers = gpu.guarded("allocating small buffers", create).await?;
+        let transfer = gpu.guarded("allocating staging buffers", || Transfer::new(gpu)).await?;
+        Ok(Compiled {
+            gpu: gpu.clone(),
+            commands: vec![],
+            works: vec![],
+            phases: vec![],
+            buffers,
+            layout,
+            transfer,
+            variants: self.chosen_variants(gpu, options),
+            merges: false,
+            most_groups: 0,
+            keep: options.keep.clone(),
+            hollow: true,
         })
     }
 
@@ -262,6 +295,12 @@ impl Compiled {
         (&self.buffers[self.layout.of_storage[tensor.storage]], tensor.offset)
     }
 
+    /// # Errors
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) for a hollow plan.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        if self.hollow { Err(not_recovered()) } else { Ok(()) }
+    }
+
     /// Whether [`Options::keep`] names this storage.
     pub fn keeps(&self, name: &str) -> bool {
         self.keep.iter().any(|kept| kept == name)
@@ -285,6 +324,7 @@ impl Compiled {
     pub async fn write<T: bytemuck::Pod>(&self, tensor: &Tensor, data: &[T]) -> Result<()> {
         check_words::<T>(tensor);
         assert_eq!(data.len(), tensor.len(), "`{}` has shape {:?}", tensor.name, tensor.shape);
+        self.check_whole()?;
         let (buffer, offset) = self.place(tensor);
         self.transfer.write(&self.gpu, buffer, offset, bytemuck::cast_slice(data)).await
     }
@@ -304,11 +344,17 @@ impl Compiled {
     pub async fn read_part<T: bytemuck::Pod>(&self, tensor: &Tensor, elements: Range<usize>) -> Result<Vec<T>> {
         check_words::<T>(tensor);
         assert!(elements.end <= tensor.len(), "`{}` has shape {:?}, not {elements:?}", tensor.name, tensor.shape);
+        self.check_whole()?;
         let (buffer, offset) = self.place(tensor);
         let [first, length] = [elements.start, elements.len()].map(|n| n as u64 * 4);
         let bytes = self.transfer.read(&self.gpu, buffer, offset + first, length).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
+}
+
+/// The error of an engine whose device was lost, until it was moved to another one.
+pub(super) fn not_recovered() -> Error {
+    Error::DeviceLost("the trainer has no device, because its recovery has not ended: recover it again".into())
 }
 
 /// # Panics

@@ -24,7 +24,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::Gpu;
-use super::compile::Compiled;
+use super::compile::{Compiled, not_recovered};
 use super::passes::{Pass, Passes, Progress};
 use super::plan::Phase;
 use super::run::{Flight, Runner, not_submitted};
@@ -72,6 +72,8 @@ pub struct Guest<P> {
     last: Option<Last<P>>,
     /// Number of slices encoded for a host. Without timestamps every fourth gets half the time, see [`Guest::encode`].
     slices: u64,
+    /// Whether it has no plan to run, see [`Guest::close`].
+    closed: bool,
 }
 
 /// How often [`Guest::check_ran`] waits for the submitted work before it reports a slice as not submitted.
@@ -85,7 +87,7 @@ impl<P: Progress> Guest<P> {
     pub async fn new(gpu: &Gpu, inputs: &Tensor, bytes: u64, place: P) -> Result<Guest<P>> {
         let (slots, runner) = (Slots::new(gpu, bytes).await?, Runner::timed(gpu).await?);
         let at = At { place, rest: VecDeque::new() };
-        Ok(Guest { gpu: gpu.clone(), runner, slots, inputs: inputs.clone(), at, last: None, slices: 0 })
+        Ok(Guest { gpu: gpu.clone(), runner, slots, inputs: inputs.clone(), at, last: None, slices: 0, closed: false })
     }
 
     /// Bytes and number of the buffers that [`Guest::new`] creates.
@@ -117,15 +119,41 @@ impl<P: Progress> Guest<P> {
         Some((*phase, range.start > compiled.phase(*phase).start))
     }
 
+    /// Whether the first `count` submitted slices have ended. If not, although a later copy was read back, that copy ran before a slice that
+    /// the host had reported as submitted.
+    pub fn have_ended(&self, count: u64) -> bool {
+        self.runner.ended(count)
+    }
+
+    /// Number of slices that were submitted so far, for [`Guest::have_ended`].
+    pub fn submitted(&self) -> u64 {
+        self.runner.taken_off()
+    }
+
     /// Whether a pass, or the unit of work that it belongs to, has begun and not ended.
     pub fn under_way(&self) -> bool {
         let at = self.now();
         !at.rest.is_empty() || at.place.under_way()
     }
 
+    /// Refuses all work until the engine is opened: its plan is not compiled yet.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Ends [`Guest::close`].
+    pub(crate) fn open(&mut self) {
+        self.closed = false;
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed { Err(not_recovered()) } else { Ok(()) }
+    }
+
     /// # Errors
     /// [`Error::Usage`] while a host holds a slice that it may still submit.
     pub fn check_settled(&self) -> Result<()> {
+        self.check_open()?;
         let Some(last) = &self.last else { return Ok(()) };
         match last.flight.outcome.fate() {
             Fate::Submitted(_) => Ok(()),
@@ -173,7 +201,7 @@ impl<P: Progress> Guest<P> {
     /// # Errors
     /// [`Error::DeviceLost`] when the device is lost.
     pub fn fetch(&self, readback: &mut Readback, source: &wgpu::Buffer, tag: u64) -> Result<()> {
-        readback.fetch(source, tag, self.runner.taken_off())
+        readback.fetch(source, tag, self.submitted())
     }
 
     /// The result of [`Guest::fetch`], if it has arrived and is current. A copy is discarded if it ran before a slice that the host had
@@ -183,7 +211,7 @@ impl<P: Progress> Guest<P> {
     /// [`Error::DeviceLost`] when the device is lost.
     pub fn fetched(&self, readback: &mut Readback) -> Result<Option<(u64, Vec<u8>)>> {
         let behind = readback.behind();
-        Ok(readback.poll()?.filter(|_| self.runner.ended(behind)))
+        Ok(readback.poll()?.filter(|_| self.have_ended(behind)))
     }
 
     /// Updates the state from the ticket and encoder of the last slice.
@@ -227,6 +255,7 @@ impl<P: Progress> Guest<P> {
     /// [`Error::Usage`] while a host holds a slice that it may still submit, [`Error::DeviceLost`] when the device is lost.
     pub fn settled(&mut self) -> Result<()> {
         self.gpu.check()?;
+        self.check_open()?;
         match self.settle()? {
             Settled::Yes => Ok(()),
             Settled::Open | Settled::Dropped => self.check_settled(),
@@ -239,6 +268,7 @@ impl<P: Progress> Guest<P> {
     /// [`Error::DeviceLost`] when the device is lost, [`Error::Usage`] when the host's submits do not match its tickets.
     pub fn poll(&mut self) -> Result<()> {
         wait::look(&self.gpu)?;
+        self.check_open()?;
         self.settle()?;
         self.runner.poll();
         self.runner.check()
@@ -313,7 +343,7 @@ impl<P: Progress> Guest<P> {
         let mut encoder = self.encoder();
         let ticket = self.encode(compiled, &mut encoder, work, budget)?;
         if let Some(last) = &mut self.last {
-            last.flight.submitted_as(self.gpu.queue().submit([encoder.finish()]));
+            last.flight.submitted_as(self.gpu.submit(encoder));
         }
         ticket.submitted();
         self.settled()

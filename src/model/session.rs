@@ -68,7 +68,8 @@ impl Passes for Once<'_> {
 /// What a session will allocate, exact to the byte.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging, and saving, which allocates nothing more.
+    /// Bytes by class: weights, gradients, optimizer, activations, inputs, results, staging, snapshots, and saving, which allocates nothing
+    /// more.
     pub classes: Vec<(&'static str, u64)>,
     /// Bytes of all classes together.
     pub total: u64,
@@ -76,6 +77,8 @@ pub struct Memory {
     pub buffers: u64,
     /// Number of bind groups, one per dispatch.
     pub bind_groups: u64,
+    /// Bytes of host memory, beside the device's, that snapshots take once two were taken.
+    pub host: u64,
 }
 
 impl Session {
@@ -91,7 +94,7 @@ impl Session {
         let mut classes = layout.classes;
         classes.push(("staging", staging));
         classes.push(("saving", transfer_bytes));
-        Ok(Memory { classes, total, buffers: buffers + guest_buffers + 1, bind_groups })
+        Ok(Memory { classes, total, buffers: buffers + guest_buffers + 1, bind_groups, host: 0 })
     }
 
     /// Allocates and compiles; weights are undefined until they are written.
@@ -100,12 +103,44 @@ impl Session {
     /// As [`Session::memory`], and [`Error::Device`] if the driver reports an error.
     pub async fn new(gpu: &Gpu, model: Model, options: &Options) -> Result<Session> {
         let compiled = model.plan.compile(gpu, options).await?;
+        let session = Session::with(gpu, model, compiled).await?;
+        session.write_constants().await?;
+        Ok(session)
+    }
+
+    async fn with(gpu: &Gpu, model: Model, compiled: Compiled) -> Result<Session> {
         let guest = Guest::new(gpu, &model.inputs.step, model.inputs.bytes, TrainProgress::default()).await?;
         let readback = Readback::new(gpu, model.records.bytes()).await?;
-        if let Some((tensor, words)) = model.inputs.constants(&model.config) {
-            compiled.write(tensor, &words).await?;
-        }
         Ok(Session { gpu: gpu.clone(), model, compiled, guest, readback, profiler: None })
+    }
+
+    async fn write_constants(&self) -> Result<()> {
+        let Model { inputs, config, .. } = &self.model;
+        match inputs.constants(config) {
+            Some((tensor, words)) => self.compiled.write(tensor, &words).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The first half of a recovery: a session on another device that holds next to nothing, and refuses all work until
+    /// [`Session::fill`]. The old one can then be dropped before as much memory is allocated again.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub(crate) async fn hollow(gpu: &Gpu, model: Model, options: &Options) -> Result<Session> {
+        let compiled = model.plan.hollow(gpu, options).await?;
+        let mut session = Session::with(gpu, model, compiled).await?;
+        session.guest.close();
+        Ok(session)
+    }
+
+    /// The second half: allocates and compiles as [`Session::new`] does. It still refuses work, until its guest is opened.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; the session is hollow then.
+    pub(crate) async fn fill(&mut self, options: &Options) -> Result<()> {
+        self.compiled = self.model.plan.compile(&self.gpu, options).await?;
+        self.write_constants().await
     }
 
     /// Writes the values of a parameter to its tensors (a table may be split by rows).

@@ -78,6 +78,7 @@ impl Session {
 
     /// The tensors of this name.
     fn tensors(&self, name: &str) -> Result<Vec<Tensor>> {
+        self.compiled.check_whole()?;
         let pools = &self.model.pools;
         let is_param = |name: &str| pools.table.iter().any(|param| param.name == name);
         if is_param(name) {

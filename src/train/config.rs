@@ -108,6 +108,10 @@ pub struct TrainConfig {
     pub keep_checkpoints: u64,
     /// Steps between records of metrics.
     pub log_every: u64,
+    /// Seconds between snapshots in host memory, from which a trainer recovers; 0 takes none.
+    pub snapshot_every: f64,
+    /// How often one call of `Run::train` opens a device again after it was lost or out of memory.
+    pub recoveries: u64,
 }
 
 impl Default for TrainConfig {
@@ -135,6 +139,8 @@ impl Default for TrainConfig {
             checkpoint_every: 250,
             keep_checkpoints: 2,
             log_every: 10,
+            snapshot_every: 30.0,
+            recoveries: 3,
         }
     }
 }
@@ -167,6 +173,7 @@ impl TrainConfig {
             ("eps", self.eps, Number::Positive),
             ("weight_decay", self.weight_decay, Number::NotNegative),
             ("grad_clip", self.grad_clip, Number::NotNegative),
+            ("snapshot_every", self.snapshot_every, Number::NotNegative),
         ];
         for (key, value, number) in numbers {
             number.check(&format!("train.{key}"), value)?;
@@ -268,7 +275,7 @@ impl RunConfig {
 /// Whether `--resume` may change `key` (`section.key`): it may if the steps already made would be the same. `train.steps` changes only the
 /// learning rate of later steps. `data.files` may name other locations, because the contents of the files are compared.
 pub fn may_change_on_resume(key: &str) -> bool {
-    const KEYS: [&str; 7] = [
+    const KEYS: [&str; 9] = [
         "data.files",
         "train.steps",
         "train.eval_every",
@@ -276,6 +283,8 @@ pub fn may_change_on_resume(key: &str) -> bool {
         "train.checkpoint_every",
         "train.keep_checkpoints",
         "train.log_every",
+        "train.snapshot_every",
+        "train.recoveries",
     ];
     KEYS.contains(&key)
 }

@@ -33,36 +33,68 @@ impl StepReport {
     }
 }
 
-/// Learning rates of the most recently begun steps.
+/// Learning rates of the most recently begun steps: their reports need them, and steps that run again after a recovery.
 #[derive(Default)]
-pub(super) struct Rates(VecDeque<(u64, f64)>);
+pub(super) struct Rates {
+    /// The step and its rate, without gaps.
+    begun: VecDeque<(u64, f64)>,
+    /// The rates from this step on are kept: a recovery would run them again.
+    kept_from: u64,
+    /// Steps before this one had begun on a lost device: they run again with the rates that they had.
+    again: u64,
+}
 
 impl Rates {
     /// Returns the learning rate of a step that begins, and keeps it for the step's report.
     pub fn begin(&mut self, train: &TrainConfig, step: u64) -> f64 {
+        if let Some(rate) = self.find(step).filter(|_| step < self.again) {
+            return rate;
+        }
         let rate = learning_rate(train, step);
         // A discarded slice had begun this step before.
-        while self.0.back().is_some_and(|(last, _)| *last >= step) {
-            self.0.pop_back();
+        while self.begun.back().is_some_and(|(last, _)| *last >= step) {
+            self.begun.pop_back();
         }
         // Twice as many rates as the device keeps records.
-        if self.0.len() > 2 * STEP_RECORDS {
-            self.0.pop_front();
+        if self.begun.len() > 2 * STEP_RECORDS {
+            self.drop_before(step.saturating_sub(2 * STEP_RECORDS as u64));
         }
-        self.0.push_back((step, rate));
+        self.begun.push_back((step, rate));
         rate
     }
 
     /// Returns the rate of a step that has begun, and drops those of the steps before it.
     fn of(&mut self, step: u64) -> f64 {
-        while self.0.front().is_some_and(|(first, _)| *first < step) {
-            self.0.pop_front();
-        }
-        self.0.front().map_or(f64::NAN, |(_, rate)| *rate)
+        self.drop_before(step);
+        self.find(step).unwrap_or(f64::NAN)
     }
 
+    fn find(&self, step: u64) -> Option<f64> {
+        let (first, _) = self.begun.front()?;
+        let index = usize::try_from(step.checked_sub(*first)?).ok()?;
+        self.begun.get(index).map(|(_, rate)| *rate)
+    }
+
+    fn drop_before(&mut self, step: u64) {
+        let from = self.kept_from.min(step);
+        while self.begun.front().is_some_and(|(first, _)| *first < from) {
+            self.begun.pop_front();
+        }
+    }
+
+    /// Keeps the rates from `step` on, the step of a snapshot, and not those before it any longer.
+    pub fn keep_from(&mut self, step: u64) {
+        self.kept_from = step;
+    }
+
+    /// Steps before `step` run again with the rates that they had.
+    pub fn run_again(&mut self, step: u64) {
+        self.again = self.again.max(step);
+    }
+
+    /// Forgets all rates.
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Rates { kept_from: self.kept_from, ..Rates::default() };
     }
 }
 

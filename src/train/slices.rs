@@ -28,6 +28,9 @@ use crate::gpu::slice::{Budget, Ticket};
 use crate::model::NORM;
 use crate::model::session::Session;
 
+/// Bytes of a snapshot that a call in a host's frame copies to host memory, in less than a millisecond.
+const KEPT_BY_A_SLICE: usize = 4 << 20;
+
 impl Trainer {
     /// Encodes the next commands that fit the budget into a host's encoder: the rest of the current step, then the next steps. `batch` is
     /// read where a step begins. Never blocks: while two slices are still running, it encodes nothing.
@@ -59,7 +62,11 @@ impl Trainer {
         if let Batch::Given { ids, targets } = batch {
             check_batch(&self.config, ids, targets)?;
         }
-        Ok((batch, self.step_count().saturating_add(budget.steps)))
+        let last = self.step_count().saturating_add(budget.steps);
+        self.keep_some(KEPT_BY_A_SLICE)?;
+        // A snapshot is due: this slice ends where it can be taken.
+        let last = if self.keeper.is_due() { last.min(self.step_count() + 1) } else { last };
+        Ok((batch, last))
     }
 
     /// Returns the next report that was read back, one for each step in order. Never blocks; call it once a frame.

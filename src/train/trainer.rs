@@ -3,6 +3,7 @@
 use web_time::Instant;
 
 use super::config::{Optimizer, RunConfig, StorageDtype};
+use super::keeper::{Keeper, KeptState};
 use super::reports::{Rates, Reports, StepReport};
 use super::steps::{Batch, Frame, Steps, is_updating, samples_per_step, tokens_per_step};
 use super::taps::Taps;
@@ -35,10 +36,13 @@ pub struct Trainer {
     pub(super) config: RunConfig,
     pub(super) reports: Reports,
     /// The last step whose report was read back, and when that step had ended.
-    ended: Option<(u64, Instant)>,
+    pub(super) ended: Option<(u64, Instant)>,
     pub(super) rates: Rates,
     pub(super) taps: Taps,
     frame: Frame,
+    /// What it was created with, for another device.
+    pub(super) options: Options,
+    pub(super) keeper: Keeper,
 }
 
 /// Everything that a run needs to continue exactly: weights and moments by parameter, and the device's state.
@@ -52,6 +56,9 @@ pub struct Snapshot {
     /// One list per optimizer moment: two of AdamW, one of SGD.
     pub moments: Vec<Vec<Vec<f32>>>,
 }
+
+/// Bytes of a snapshot that a blocking step copies to host memory, in some 10 ms: less than the steps in flight take.
+const KEPT_BY_A_STEP: usize = 64 << 20;
 
 /// Records a training model with its optimizer.
 ///
@@ -89,7 +96,14 @@ impl Trainer {
     /// # Errors
     /// As [`record`].
     pub fn memory(gpu: &Gpu, config: &RunConfig, options: &Options) -> Result<Memory> {
-        Session::memory(gpu, &record(config, gpu.limits())?, options)
+        let model = record(config, gpu.limits())?;
+        let mut memory = Session::memory(gpu, &model, options)?;
+        let (bytes, buffers) = Keeper::needs(config.train.snapshot_every, &model);
+        if buffers > 0 {
+            memory.classes.push(("snapshots", bytes));
+            (memory.total, memory.buffers, memory.host) = (memory.total + bytes, memory.buffers + buffers, 2 * bytes);
+        }
+        Ok(memory)
     }
 
     /// A trainer with newly initialized weights; `config.model.vocab_size` must be set.
@@ -98,8 +112,11 @@ impl Trainer {
     /// As [`record`], and [`Error::Device`] when the driver refuses an allocation or a shader.
     pub async fn new(gpu: &Gpu, config: &RunConfig, options: &Options) -> Result<Trainer> {
         let session = Session::new(gpu, record(config, gpu.limits())?, options).await?;
-        let trainer = Trainer {
+        let keeper = Keeper::new(config.train.snapshot_every, &session).await?;
+        let mut trainer = Trainer {
             session,
+            options: options.clone(),
+            keeper,
             config: config.clone(),
             reports: Reports::default(),
             rates: Rates::default(),
@@ -107,10 +124,16 @@ impl Trainer {
             taps: Taps::default(),
             frame: Frame::default(),
         };
-        let seed = config.train.seed;
-        trainer.session.write_weights(|_, param| Ok(param.initial(seed))).await?;
-        trainer.reset_moments_and_state().await?;
+        trainer.rates.keep_from(0);
+        trainer.write_initial().await?;
         Ok(trainer)
+    }
+
+    /// Writes the state before the first step.
+    pub(super) async fn write_initial(&self) -> Result<()> {
+        let seed = self.config.train.seed;
+        self.session.write_weights(|_, param| Ok(param.initial(seed))).await?;
+        self.reset_moments_and_state().await
     }
 
     async fn reset_moments_and_state(&self) -> Result<()> {
@@ -160,6 +183,7 @@ impl Trainer {
         self.end_slices(data.into())?;
         // Taking a readback that has arrived makes room for the next request.
         self.collect()?;
+        self.keep_some(KEPT_BY_A_STEP)?;
         self.blocking(data.into(), report, stop)
     }
 
@@ -170,6 +194,7 @@ impl Trainer {
     pub fn step_on(&mut self, ids: &[u32], targets: &[u32]) -> Result<()> {
         let batch = Batch::Given { ids, targets };
         self.end_slices(batch)?;
+        self.keep_some(KEPT_BY_A_STEP)?;
         self.blocking(batch, false, &|| false).map(drop)
     }
 
@@ -287,16 +312,12 @@ impl Trainer {
             params::check(&pools.table, &format!("moment {}", index + 1), moment)?;
         }
         self.session.guest.give_up()?;
-        let pools = &self.session.model.pools;
-        self.session.write_weights(|index, _| Ok(snapshot.weights[index].clone())).await?;
-        for (index, moment) in snapshot.moments.iter().enumerate() {
-            for (param, values) in pools.table.iter().zip(moment) {
-                self.session.write(&pools.moment(index, &param.name), values).await?;
-            }
-        }
-        self.session.compiled.write(&self.session.model.state, bytemuck::cast_slice::<State, u32>(&[snapshot.state])).await?;
+        let state = KeptState::of(snapshot, &self.session.model);
+        self.write_state(&state).await?;
         self.session.guest.begin_at(TrainProgress { step: snapshot.step, ..TrainProgress::default() });
         self.session.readback.forget();
+        self.keeper.replace(state);
+        self.rates.keep_from(snapshot.step);
         self.rates.clear();
         self.reports = Reports::behind(snapshot.step);
         self.ended = None;

@@ -4,6 +4,7 @@ mod generator;
 #[path = "../host/mod.rs"]
 mod host;
 mod misuse;
+mod recover;
 mod reports;
 
 use std::sync::OnceLock;

@@ -346,6 +346,8 @@ fn what_is_made_or_awaited_is_send() {
     send(&trainer.show_attention(None));
     let snapshot = block_on(gpu(), trainer.snapshot()).unwrap();
     send(&trainer.restore(&snapshot));
+    send(&trainer.recover(gpu()));
+    send(&trainer.keep());
 }
 
 /// Timing slices on the device needs buffers: they are counted in the memory plan, and allocated with the engine.

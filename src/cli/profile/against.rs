@@ -55,7 +55,7 @@ pub fn compare(gpu: &Gpu, config: &RunConfig, options: [&Options; 2], wanted: &W
 fn both(one: Memory, other: &Memory) -> Memory {
     let (total, bind_groups) = (one.total + other.total, one.bind_groups + other.bind_groups);
     let classes = one.classes.iter().zip(&other.classes).map(|((class, a), (_, b))| (*class, a + b)).collect();
-    Memory { classes, total, buffers: one.buffers + other.buffers, bind_groups }
+    Memory { classes, total, buffers: one.buffers + other.buffers, bind_groups, host: one.host + other.host }
 }
 
 /// The share of the roof is not shown, so any roof will do.

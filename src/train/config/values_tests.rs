@@ -15,6 +15,7 @@ const FLOATS: &[(&str, &[&str], &[&str])] = &[
     ("train.learning_rate", &["1e-3", "1e38"], &["0", "1e-46", "1e-40", "1e39", "1e300", "-1", "nan", "inf"]),
     ("train.min_learning_rate", &["0", "1e-37"], &["1e-46", "1e-40", "1e39", "-1", "nan", "inf"]),
     ("train.momentum", &["0", "0.9", "1e-37"], &["1e-46", "1e-40", "0.99999999", "1", "-0.1", "nan", "inf"]),
+    ("train.snapshot_every", &["0", "1e-9", "1e38"], &["1e-46", "1e39", "-1", "nan", "inf"]),
     ("train.weight_decay", &["0", "1e-37", "1e38"], &["1e-46", "1e-40", "1e39", "1e300", "-1", "nan", "inf"]),
 ];
 
