@@ -29,7 +29,7 @@ mod train_report;
 mod tune;
 mod variants;
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -124,7 +124,8 @@ enum CliCommand {
 struct Context {
     request: Request,
     out: Output,
-    pipelines: OnceCell<PipelineCache>,
+    /// Of the device that was opened last.
+    pipelines: RefCell<Option<PipelineCache>>,
     /// Whether checkpoints are verified against their checksums.
     verify: bool,
 }
@@ -146,7 +147,7 @@ impl Context {
         });
         let baseline = matches!(global.limits, Some(LimitsArg::Baseline));
         let request = Request { adapter: global.adapter, backend, baseline, timestamps: false, experimental: false };
-        Context { request, out: Output::new(global.json, global.quiet), pipelines: OnceCell::new(), verify: !global.no_verify }
+        Context { request, out: Output::new(global.json, global.quiet), pipelines: RefCell::default(), verify: !global.no_verify }
     }
 
     /// Opens the adapter that the user requested, or the best one, with the pipelines that earlier commands compiled on it.
@@ -161,13 +162,19 @@ impl Context {
             self.out.notice(&format!("{found}; a driver that keeps its memory in a file may crash the program without a message"));
         }
         let gpu = pollster::block_on(Gpu::request(request))?;
-        self.pipelines.get_or_init(|| PipelineCache::open(&gpu));
+        self.pipelines.borrow_mut().get_or_insert_with(|| PipelineCache::open(&gpu));
         Ok(gpu)
+    }
+
+    /// As [`Context::gpu`], after the device opened last was lost; nothing keeps that one.
+    fn gpu_again(&self) -> Result<Gpu> {
+        self.pipelines.take();
+        self.gpu()
     }
 
     /// Saves the pipelines compiled so far for the next command.
     fn save_pipelines(&self) {
-        if let Some(cache) = self.pipelines.get() {
+        if let Some(cache) = self.pipelines.borrow().as_ref() {
             cache.save();
         }
     }

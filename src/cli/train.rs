@@ -11,7 +11,7 @@ use crate::error::{Error, Result, shell_path};
 use crate::gpu::options::Options;
 use crate::train::folder::{RunFolder, Start};
 use crate::train::presets;
-use crate::train::run::{Origin, Outcome, Run, Setup};
+use crate::train::run::{Event, Origin, Outcome, Reopening, Run, Setup};
 use crate::train::trainer::Trainer;
 
 pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
@@ -52,11 +52,19 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     before.show(&context.out);
     notes.iter().for_each(|note| context.out.notice(&format!("note: {note}")));
 
-    let mut run = Run::new(&gpu, Setup { config, tokenizer, corpus, folder, origin }, &options)?;
+    let (recoveries, mut open) = (config.train.recoveries, || context.gpu_again());
+    let mut again = Reopening::new(&mut open, recoveries);
+    let mut warn = |event| {
+        if let Event::Trouble { problem } = event {
+            context.out.notice(&format!("WARNING   {problem}"));
+        }
+    };
+    // The run has the only handle of its device, so that it can close a lost one.
+    let mut run = Run::start(gpu, Setup { config, tokenizer, corpus, folder, origin }, &options, &mut again, &mut warn)?;
     context.save_pipelines();
     let first = run.trainer.step_count();
     if let Some(saved) = run.setup.origin.resumed() {
-        context.out.notice(&report::resumed(saved, &run.setup.config.train, &gpu));
+        context.out.notice(&report::resumed(saved, &run.setup.config.train, &run.trainer.session.gpu));
         if args.init.is_some() {
             context.out.notice("note      --init is ignored: it took effect when the run began");
         }
@@ -66,18 +74,18 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     }
     interrupt::listen(context.out.quiet(), interrupt::SAVING)?;
     let mut progress = ProgressLine::new(&context.out, &run);
-    let outcome = run.train(&mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
+    let outcome = run.train_on(&mut again, &mut |event| progress.show(event), &|| interrupt::requested() || context.out.ended());
     let trained = progress.finish();
     // The curve is of interest even if the run failed; the error to show is the run's.
     let folder = &run.setup.folder;
     let curve = if folder.is_there() { report::draw(folder.path(), &run.setup.config, bigram) } else { Ok(None) };
-    let outcome = outcome.map_err(|e| after_divergence(e, run.setup.folder.path(), args.resume))?;
+    let outcome = outcome.map_err(|e| with_advice(e, run.setup.folder.path(), args.resume))?;
     let best_val_loss = run.best_val_loss();
     let curve = curve.unwrap_or_else(|e| {
         context.out.notice(&format!("WARNING   no loss curve: {e}"));
         None
     });
-    let step = run.trainer.step_count();
+    let (step, gpu) = (run.reached(), run.trainer.session.gpu.clone());
     // Frees the device's memory for the predictions below.
     let Run { setup, .. } = run;
     let after =
@@ -94,14 +102,15 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     }
 }
 
-/// Adds how to start again when the run's own folder is in the way.
-fn after_divergence(error: Error, out: &Path, resumed: bool) -> Error {
+/// Adds how to start again when the run's own folder is in the way, and how to continue a run whose adapter has too little memory now.
+fn with_advice(error: Error, out: &Path, resumed: bool) -> Error {
     match (error, resumed) {
         (Error::Diverged(problem), true) => {
             let out = shell_path(out);
             Error::Diverged(format!("{problem}; a resumed run keeps its settings: start a new run in another --out, with --init {out}"))
         }
         (Error::Diverged(problem), false) => Error::Diverged(format!("{problem}; --overwrite replaces this run by another attempt")),
+        (Error::OutOfMemory(problem), _) => Error::OutOfMemory(format!("{problem}; --resume continues it")),
         (other, _) => other,
     }
 }

@@ -1,27 +1,27 @@
 //! A run in a folder: steps, validations, checkpoints and metrics, from its start or from where it stopped.
 
+mod recovery;
 mod saving;
+mod start;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use web_time::Instant;
 
-use super::checkpoint::{self, Meta, Naming, OpenCheckpoint};
+use super::checkpoint::OpenCheckpoint;
 use super::config::{RunConfig, StorageDtype};
 use super::evaluate::evaluate_shown;
 use super::folder::RunFolder;
-use super::metrics::{self, METRICS, MetricsFile, Record};
+use super::metrics::{METRICS, MetricsFile, Record};
 use super::reports::StepReport;
 use super::step_clock::StepClock;
-use super::trainer::{Snapshot, Trainer};
+use super::trainer::Trainer;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::gpu::options::Options;
-use crate::gpu::wait::block_on;
 use crate::model::STEP_RECORDS;
 use crate::text::{Corpus, Tokenizer};
-use saving::{Trouble, content, write_config};
+pub use recovery::Reopening;
+use saving::Trouble;
 
 /// The inputs of a run, prepared before the device is opened.
 pub struct Setup {
@@ -80,8 +80,18 @@ pub struct Run {
     owed: bool,
     /// The step of the newest checkpoint.
     saved: u64,
+    /// The last step that was submitted; the trainer's own count is lower after a recovery.
+    at: u64,
+    due: Due,
     trouble: Trouble,
     clock: StepClock,
+}
+
+/// What is still to be done after the last step.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    validation: bool,
+    save: bool,
 }
 
 /// The lowest validation loss, and the lowest one that has a checkpoint.
@@ -157,79 +167,30 @@ pub enum Outcome {
 }
 
 impl Run {
-    /// Creates the trainer, then the run's first checkpoint. So saving is known to work before the first step, and files of an earlier run
-    /// in the folder are only removed after that.
-    ///
-    /// # Errors
-    /// Errors of the data, the device and the files; the folder is then left as it was.
-    pub fn new(gpu: &Gpu, setup: Setup, options: &Options) -> Result<Run> {
-        setup.corpus.check_windows(setup.config.model.seq_len)?;
-        let mut trainer = block_on(gpu, Trainer::new(gpu, &setup.config, options))?;
-        match &setup.origin {
-            Origin::Random => Run::begin(trainer, setup),
-            Origin::Weights(from) => {
-                let weights = checkpoint::read_weights(&from.files, &trainer.session.model.pools.table)?;
-                block_on(gpu, trainer.session.write_weights(|index, _| Ok(weights[index].clone())))?;
-                Run::begin(trainer, setup)
-            }
-            Origin::Resumed(from) => {
-                restore(gpu, from, &setup.corpus, &mut trainer)?;
-                let meta = from.meta.clone();
-                Run::go_on(trainer, setup, &meta)
-            }
-        }
-    }
-
-    fn begin(trainer: Trainer, mut setup: Setup) -> Result<Run> {
-        let owner = setup.folder.mark()?;
-        let content = content(&trainer, &setup, None, None)?;
-        content.save(&trainer, &setup, setup.folder.path(), &owner, Naming::First)?;
-        setup.folder.settle();
-        setup.folder.remove_left()?;
-        let metrics = open_files(&setup)?;
-        Ok(Run::with(trainer, setup, owner, metrics))
-    }
-
-    fn go_on(trainer: Trainer, mut setup: Setup, meta: &Meta) -> Result<Run> {
-        let path = setup.folder.path().join(METRICS);
-        metrics::cut_back(&path, meta.step)?;
-        let held = if path.exists() { metrics::read(&path)?.into_iter().next_back().filter(|row| row.step == meta.step) } else { None };
-        let owner = setup.folder.mark()?;
-        setup.folder.settle();
-        let metrics = open_files(&setup)?;
-        let mut run = Run::with(trainer, setup, owner, metrics);
-        // The step does not matter: it was an earlier one, or it has a checkpoint.
-        let best = meta.best_val_loss.map(|loss| Validated { step: 0, loss });
-        run.best = Best { found: best, saved: best };
-        run.saved = meta.step;
-        run.owed = meta.step > 0 && meta.val_loss.is_none() && run.validates(meta.step);
-        run.held = held.filter(|_| run.owed);
-        Ok(run)
-    }
-
-    fn with(trainer: Trainer, setup: Setup, owner: String, metrics: MetricsFile) -> Run {
-        let clock = StepClock::new(trainer.step_count());
-        Run {
-            trainer,
-            setup,
-            owner,
-            metrics,
-            best: Best::default(),
-            validated: None,
-            held: None,
-            owed: false,
-            saved: 0,
-            trouble: Trouble::default(),
-            clock,
-        }
-    }
-
     /// Trains until the config's last step, or until `stop` returns true.
     ///
     /// # Errors
     /// [`Error::Diverged`] and errors of the device. A file that cannot be written causes an [`Event::Trouble`], and an error at the end if
     /// the run had to be saved in another folder.
     pub fn train(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
+        self.train_on(&mut Reopening::never(), observe, stop)
+    }
+
+    /// As [`Run::train`]; if the device is lost or has no memory, it continues on another one from its last snapshot. Records and
+    /// checkpoints are those of an undisturbed run.
+    ///
+    /// # Errors
+    /// As [`Run::train`]; an error of the device says which step is saved, and where.
+    pub fn train_on(&mut self, again: &mut Reopening, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
+        loop {
+            match self.attempt(observe, stop) {
+                Err(error) if recovery::is_of_device(&error) => self.recover(error, again, observe)?,
+                ended => return ended,
+            }
+        }
+    }
+
+    fn attempt(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let ended = self.steps(observe, stop);
         if ended.is_err()
             && let Err(why) = self.metrics.flush().or_else(|why| self.rescue_metrics(why))
@@ -238,48 +199,64 @@ impl Run {
             observe(Event::Trouble { problem: why.to_string() });
         }
         let outcome = ended?;
-        let unsaved = self.saved != self.trainer.step_count() || self.trouble.checkpoint.is_some();
+        let unsaved = self.saved < self.trainer.step_count() || self.trouble.checkpoint.is_some();
         if outcome == Outcome::Interrupted && unsaved {
             self.save(observe)?;
         }
         if let Some((_, why)) = self.trouble.checkpoint.take() {
-            return Err(self.rescue(why));
+            return Err(self.rescue(why, false));
         }
         self.metrics.flush().or_else(|why| self.rescue_metrics(why))?;
         Ok(outcome)
     }
 
     fn steps(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<Outcome> {
-        let train = self.setup.config.train.clone();
-        if self.owed {
-            if self.validate(observe, stop)?.is_none() {
-                return Ok(Outcome::Interrupted);
-            }
-            self.save(observe)?;
+        if !self.catch_up(observe, stop)? {
+            return Ok(Outcome::Interrupted);
         }
+        let train = self.setup.config.train.clone();
         self.clock.rest();
-        while self.trainer.step_count() < train.steps {
-            let next = self.trainer.step_count() + 1;
+        loop {
+            if self.due.validation {
+                let Some(best) = self.validate(observe, stop)? else { return Ok(Outcome::Interrupted) };
+                self.due = Due { validation: false, save: self.due.save || best };
+            }
+            if self.due.save || self.retries() {
+                self.save(observe)?;
+                self.due.save = false;
+            }
+            if self.at >= train.steps {
+                break;
+            }
+            let next = self.at + 1;
             let save_due = next == train.steps || (train.checkpoint_every > 0 && next.is_multiple_of(train.checkpoint_every));
-            let report = reported(next, train.log_every, self.clock.elapsed());
-            if !self.trainer.step(&self.setup.corpus.train, report, stop)? {
+            if !self.step(next, stop)? {
                 return Ok(Outcome::Interrupted);
             }
+            (self.at, self.due) = (next, Due { validation: self.validates(next), save: save_due });
             let reports = self.trainer.reports()?;
             self.take(reports, observe)?;
-            let mut best = false;
-            if self.validates(next) {
-                match self.validate(observe, stop)? {
-                    Some(is_best) => best = is_best,
-                    None => return Ok(Outcome::Interrupted),
-                }
-            }
-            if save_due || best || self.retries() {
-                self.save(observe)?;
-            }
         }
         self.finish(observe)?;
         Ok(Outcome::Finished)
+    }
+
+    /// Submits a step; false if `stop` returned true.
+    fn step(&mut self, next: u64, stop: &dyn Fn() -> bool) -> Result<bool> {
+        let report = reported(next, self.setup.config.train.log_every, self.clock.elapsed());
+        self.trainer.step(&self.setup.corpus.train, report, stop)
+    }
+
+    /// Runs the steps again that a lost device had run since the snapshot. Only those have reports that had none before.
+    fn catch_up(&mut self, observe: &mut dyn FnMut(Event), stop: &dyn Fn() -> bool) -> Result<bool> {
+        while self.trainer.step_count() < self.at {
+            if !self.step(self.trainer.step_count() + 1, stop)? {
+                return Ok(false);
+            }
+            let reports = self.trainer.reports()?;
+            self.take(reports, observe)?;
+        }
+        Ok(true)
     }
 
     /// Waits for all steps and takes their reports; if a step diverged, the reports of the steps before it.
@@ -389,6 +366,11 @@ impl Run {
         Ok(Some(best))
     }
 
+    /// The step that the run has reached: of the trainer, or of a checkpoint that is newer after a recovery.
+    pub fn reached(&self) -> u64 {
+        self.trainer.step_count().max(self.saved)
+    }
+
     /// The lowest validation loss so far.
     pub fn best_val_loss(&self) -> Option<f64> {
         self.best.found.map(|best| best.loss)
@@ -399,23 +381,6 @@ impl Run {
 /// the device's ring of records requires. A record that is overwritten is lost, and with it the step at which a run diverged.
 fn reported(step: u64, log_every: u64, since: Duration) -> bool {
     step.is_multiple_of(log_every) || step.is_multiple_of(STEP_RECORDS as u64 / 4) || since >= Duration::from_secs(1)
-}
-
-/// Restores a checkpoint, after checking that the data is what the run was trained on.
-fn restore(gpu: &Gpu, from: &OpenCheckpoint, corpus: &Corpus, trainer: &mut Trainer) -> Result<()> {
-    let OpenCheckpoint { files, meta, .. } = from;
-    checkpoint::check_data(files, meta, corpus)?;
-    let pools = &trainer.session.model.pools;
-    let weights = checkpoint::read_weights(files, &pools.table)?;
-    let moments = checkpoint::read_moments(files, &pools.table, pools.moments())?;
-    let snapshot = Snapshot { step: meta.step, state: meta.device_state, weights, moments };
-    block_on(gpu, trainer.restore(&snapshot))
-}
-
-/// Writes the config beside the checkpoints, and opens the metrics file.
-fn open_files(setup: &Setup) -> Result<MetricsFile> {
-    write_config(&setup.folder, &setup.config)?;
-    MetricsFile::open(&setup.folder.path().join(METRICS))
 }
 
 #[cfg(test)]

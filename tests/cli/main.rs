@@ -13,6 +13,8 @@ mod folders;
 mod no_files;
 mod paths;
 mod profile;
+#[cfg(debug_assertions)]
+mod recovery;
 mod runs;
 mod shaders;
 mod start;

@@ -1,7 +1,13 @@
-//! The same seed gives bit-identical weights: in two runs, and when the run is killed, stopped or loses its folder, and is resumed.
+//! The same seed gives bit-identical weights: in two runs, and when the run is killed, stopped, loses its folder or its device,
+//! and is resumed or recovers.
 
 #![cfg(feature = "cli")]
 
+#[cfg(debug_assertions)]
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(debug_assertions)]
+mod recovery;
 mod small_run;
 mod stopped;
 #[path = "../cli/support.rs"]

@@ -36,6 +36,10 @@ pub fn gpu() -> &'static Gpu {
 
 /// A run in `out`, created as `wgpt train` does.
 pub fn run(config: &RunConfig, out: &Path, start: Start) -> Result<Run> {
+    Run::new(gpu(), setup(config, out, start)?, &Options::default())
+}
+
+pub fn setup(config: &RunConfig, out: &Path, start: Start) -> Result<Setup> {
     let mut config = config.clone();
     let (tokenizer, corpus) = Corpus::build(&config.data, &[text()], &config.tokenizer, None)?;
     config.model = config.model.with_vocab(tokenizer.vocab_size())?;
@@ -44,7 +48,7 @@ pub fn run(config: &RunConfig, out: &Path, start: Start) -> Result<Run> {
         Start::Resume => Origin::Resumed(checkpoint::find(out, Which::Latest)?.open()?.into()),
         Start::Fresh | Start::Overwrite => Origin::Random,
     };
-    Run::new(gpu(), Setup { config, tokenizer, corpus, folder, origin }, &Options::default())
+    Ok(Setup { config, tokenizer, corpus, folder, origin })
 }
 
 /// What a run leaves, apart from timings: every bit of the checkpoints that `latest` and `best` name, and the records.

@@ -10,9 +10,11 @@ use super::{Best, Event, Run, Setup, Validated};
 use crate::error::{Error, Result, shell_path};
 use crate::files;
 use crate::gpu::wait::block_on;
+use crate::model::params::Param;
 use crate::train::checkpoint::{self, CheckpointContent, Meta, Naming, Tensors};
 use crate::train::config::RunConfig;
 use crate::train::folder::{RunFolder, Start};
+use crate::train::keeper::KeptState;
 use crate::train::metrics::METRICS;
 use crate::train::saved;
 use crate::train::trainer::Trainer;
@@ -71,13 +73,13 @@ impl Run {
     pub(super) fn save(&mut self, observe: &mut dyn FnMut(Event)) -> Result<()> {
         self.finish(observe)?;
         self.stand(observe);
-        let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
+        let content = content(&self.trainer, None, &self.setup, self.validated, self.best.found)?;
         let is_best = self.best.found.is_some_and(|best| best.step == content.meta.step);
         let naming = if is_best { Naming::Best } else { Naming::Latest };
         // Another process may have claimed the folder meanwhile: do not write to it.
         let saved = match &self.trouble.checkpoint {
             Some((_, why)) if !self.setup.folder.is_there() => Err(why.clone()),
-            _ => content.save(&self.trainer, &self.setup, self.setup.folder.path(), &self.owner, naming),
+            _ => content.save(&self.trainer, None, &self.setup, self.setup.folder.path(), &self.owner, naming),
         };
         self.clock.rest();
         let step = content.meta.step;
@@ -104,15 +106,15 @@ impl Run {
         }
     }
 
-    /// Saves the run in another folder. Returns the error to end the run with.
-    pub(super) fn rescue(&mut self, why: Error) -> Error {
-        let step = self.trainer.step_count();
+    /// Saves the run in another folder: its current step, or `kept`, its snapshot. Returns the error to end the run with.
+    pub(super) fn rescue(&mut self, why: Error, kept: bool) -> Error {
+        let step = self.trainer.kept().filter(|_| kept).map_or(self.trainer.step_count(), |state| state.step);
         let out = self.setup.folder.path().to_path_buf();
         let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let places = [out.with_file_name(format!("{name}-rescued")), std::env::temp_dir().join(format!("wgpt-{name}-rescued"))];
         let mut failed = vec![];
         for place in places {
-            match self.save_at(&place) {
+            match self.save_at(&place, kept) {
                 Ok(place) => {
                     let place = shell_path(&place);
                     return Error::file(
@@ -130,18 +132,44 @@ impl Run {
     }
 
     /// Saves the run in the first free folder of this name.
-    fn save_at(&mut self, place: &Path) -> Result<PathBuf> {
+    fn save_at(&mut self, place: &Path, kept: bool) -> Result<PathBuf> {
         let mut folder = RunFolder::claim_next(place)?;
         let owner = folder.mark()?;
+        let kept = self.trainer.kept().filter(|_| kept);
+        let step = kept.map_or(self.trainer.step_count(), |state| state.step);
         // The new folder's only checkpoint is its best, if it was validated.
-        self.best.found = self.validated_now();
+        self.best.found = self.validated.filter(|validated| validated.step == step);
         let naming = if self.best.found.is_some() { Naming::Best } else { Naming::Latest };
-        let content = content(&self.trainer, &self.setup, self.validated, self.best.found)?;
-        content.save(&self.trainer, &self.setup, folder.path(), &owner, naming)?;
+        let content = content(&self.trainer, kept, &self.setup, self.validated, self.best.found)?;
+        content.save(&self.trainer, kept, &self.setup, folder.path(), &owner, naming)?;
         folder.settle();
         write_config(&folder, &self.setup.config)?;
         self.metrics.move_to(&folder.path().join(METRICS))?;
         Ok(folder.path().to_path_buf())
+    }
+
+    /// Saves the snapshot as a checkpoint of the run, unless there is a newer one. Returns what the run's last message says about it.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the folder that it was saved in instead, if any.
+    pub(super) fn save_kept(&mut self) -> Result<String> {
+        let folder = self.setup.folder.path();
+        let Some(kept) = self.trainer.kept().filter(|state| state.step > self.saved) else {
+            return Ok(format!("step {} is saved in {}", self.saved, folder.display()));
+        };
+        let step = kept.step;
+        // What was validated after the snapshot belongs to steps that the checkpoint does not have.
+        let best = self.best.found.filter(|best| best.step <= step).or(self.best.saved);
+        let naming = if best.is_some_and(|best| best.step == step) { Naming::Best } else { Naming::Latest };
+        let content = content(&self.trainer, Some(kept), &self.setup, self.validated, best)?;
+        match content.save(&self.trainer, Some(kept), &self.setup, folder, &self.owner, naming) {
+            Ok(path) => {
+                self.saved = step;
+                Ok(format!("step {step} is saved in {}", path.display()))
+            }
+            Err(why @ Error::File { .. }) => Err(self.rescue(why, true)),
+            Err(why) => Err(why),
+        }
     }
 
     /// Moves the records that the run's folder cannot hold to a temporary folder. Returns the error to end the run with.
@@ -180,10 +208,31 @@ impl Tensors for OnDevice<'_> {
     }
 }
 
-/// The contents of a checkpoint of the current step.
-pub(super) fn content(trainer: &Trainer, setup: &Setup, validated: Option<Validated>, best: Option<Validated>) -> Result<CheckpointState> {
-    let gpu = trainer.session.gpu.clone();
-    let (step, device_state) = block_on(&gpu, trainer.progress())?;
+/// The tensors of a snapshot.
+struct OnHost<'a>(&'a KeptState, &'a [Param]);
+
+impl Tensors for OnHost<'_> {
+    fn moments(&self) -> usize {
+        self.0.moments()
+    }
+
+    fn read(&self, param: usize, moment: Option<usize>, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        each(&self.0.values(&self.1[param].name, moment))
+    }
+}
+
+/// The contents of a checkpoint of the current step, or of a snapshot.
+pub(super) fn content(
+    trainer: &Trainer,
+    kept: Option<&KeptState>,
+    setup: &Setup,
+    validated: Option<Validated>,
+    best: Option<Validated>,
+) -> Result<CheckpointState> {
+    let (step, device_state) = match kept {
+        Some(state) => (state.step, state.state()),
+        None => block_on(&trainer.session.gpu, trainer.progress())?,
+    };
     let val_loss = validated.filter(|validated| validated.step == step).map(|validated| validated.loss);
     let meta = saved::meta(trainer, step, device_state, &setup.corpus)?;
     let meta = Meta { val_loss, best_val_loss: best.map(|best| best.loss), ..meta };
@@ -191,9 +240,20 @@ pub(super) fn content(trainer: &Trainer, setup: &Setup, validated: Option<Valida
 }
 
 impl CheckpointState {
-    pub(super) fn save(&self, trainer: &Trainer, setup: &Setup, out: &Path, owner: &str, naming: Naming) -> Result<PathBuf> {
+    /// Writes the checkpoint, with the tensors of the trainer or of the snapshot.
+    pub(super) fn save(
+        &self,
+        trainer: &Trainer,
+        kept: Option<&KeptState>,
+        setup: &Setup,
+        out: &Path,
+        owner: &str,
+        naming: Naming,
+    ) -> Result<PathBuf> {
         let (CheckpointState { meta, tokenizer }, table) = (self, &trainer.session.model.pools.table);
-        let content = CheckpointContent { config: &setup.config, tokenizer, table, tensors: &OnDevice(trainer), meta };
+        let (device, host) = (OnDevice(trainer), kept.map(|state| OnHost(state, table)));
+        let tensors: &dyn Tensors = host.as_ref().map_or(&device, |host| host);
+        let content = CheckpointContent { config: &setup.config, tokenizer, table, tensors, meta };
         checkpoint::save(out, owner, &content, naming, setup.config.train.keep_checkpoints)
     }
 }
