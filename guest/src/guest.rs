@@ -27,6 +27,8 @@ pub struct Guest {
     trainer: Trainer,
     data: TokenStore,
     budget: Budget,
+    /// The tokens that the scene shows.
+    shown: Vec<u32>,
     scene: Scene,
     canvas: Canvas,
     window: Arc<Window>,
@@ -63,30 +65,14 @@ impl Progress {
 
 impl Guest {
     pub fn open(window: Arc<Window>, display: OwnedDisplayHandle, budget: Duration) -> Result<Guest> {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_with_display_handle(Box::new(display)).with_env());
-        let surface = instance.create_surface(window.clone())?;
-        let wanted = wgpu::RequestAdapterOptions {
-            power_preference: wgpu::PowerPreference::HighPerformance,
-            compatible_surface: Some(&surface),
-            ..wgpu::RequestAdapterOptions::default()
-        };
-        let adapter = pollster::block_on(instance.request_adapter(&wanted))?;
-        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
-            required_limits: wgpu::Limits::default(),
-            ..wgpu::DeviceDescriptor::default()
-        }))?;
-        let gpu = Arc::new(Gpu::from_wgpu(device, queue));
-        let uncaught = listen(&gpu);
-        say(&format!("{}, {}", gpu.info().name, gpu.info().driver_info));
+        let (gpu, uncaught, canvas) = connect(&window, display)?;
 
         let (config, tokenizer, data) = lesson()?;
         let options = Options { fine: true, ..Options::default() };
         let trainer = block_on(&gpu, Trainer::new(&gpu, &config, &options))?;
 
-        let canvas = Canvas::new(instance, surface, &adapter, gpu.device(), window.clone())?;
-        let table = trainer.view("wte")?.swap_remove(0);
-        let scene = Scene::new(&gpu, canvas.format(), &table, &commonest(&tokenizer, &data)?);
+        let shown = commonest(&tokenizer, &data)?;
+        let scene = scene(&gpu, &canvas, &trainer, &shown)?;
         let refresh = window.current_monitor().and_then(|monitor| monitor.refresh_rate_millihertz());
         let refresh = refresh.filter(|&rate| rate > 0).map(|rate| Duration::from_secs_f64(1e3 / f64::from(rate)));
         let budget = if budget.is_zero() { Budget::dispatches(0) } else { Budget::time(budget) };
@@ -94,6 +80,7 @@ impl Guest {
             trainer,
             data,
             budget,
+            shown,
             scene,
             canvas,
             window,
@@ -106,6 +93,28 @@ impl Guest {
             progress: Progress { since: Instant::now(), losses: vec![], step: 0, loss: None },
             waits: wait::waits(),
         })
+    }
+
+    /// Continues on another device, after an error for which [`is_of_device`] is true.
+    pub fn recover(self, display: OwnedDisplayHandle) -> Result<Guest> {
+        let Guest { mut trainer, data, budget, shown, scene: old, canvas, window, gpu, mut times, frames, begun, progress, waits, .. } =
+            self;
+        // A window has one surface, and only the trainer still holds the old device, which it drops.
+        drop((old, canvas, gpu));
+        let (before, (gpu, uncaught, canvas)) = (wait::waits(), connect(&window, display)?);
+        block_on(&gpu, trainer.recover(&gpu))?;
+        say(&format!("the device was lost: training continues from step {}", trainer.step_count()));
+        let scene = scene(&gpu, &canvas, &trainer, &shown)?;
+        times.interrupted();
+        // Recovering may wait, drawing may not.
+        let waits = waits + wait::waits() - before;
+        let skipped = false;
+        Ok(Guest { trainer, data, budget, shown, scene, canvas, window, gpu, uncaught, skipped, times, frames, begun, progress, waits })
+    }
+
+    /// Destroys the device, as a driver that is reset would.
+    pub fn lose(&self) {
+        self.gpu.device().destroy();
     }
 
     /// One frame: encodes a slice of training and the scene into one encoder and submits it.
@@ -195,6 +204,41 @@ impl Guest {
     pub fn frames(&self) -> u64 {
         self.frames
     }
+}
+
+/// Whether an error says that another device is needed.
+pub fn is_of_device(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(wgpt::Error::DeviceLost(_) | wgpt::Error::OutOfMemory(_)))
+}
+
+type Connected = (Arc<Gpu>, Arc<Mutex<Option<String>>>, Canvas);
+
+/// Opens a device that can present to the window.
+fn connect(window: &Arc<Window>, display: OwnedDisplayHandle) -> Result<Connected> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_with_display_handle(Box::new(display)).with_env());
+    let surface = instance.create_surface(window.clone())?;
+    let wanted = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        compatible_surface: Some(&surface),
+        ..wgpu::RequestAdapterOptions::default()
+    };
+    let adapter = pollster::block_on(instance.request_adapter(&wanted))?;
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+        required_limits: wgpu::Limits::default(),
+        ..wgpu::DeviceDescriptor::default()
+    }))?;
+    let gpu = Arc::new(Gpu::from_wgpu(device, queue));
+    let uncaught = listen(&gpu);
+    say(&format!("{}, {}", gpu.info().name, gpu.info().driver_info));
+    let canvas = Canvas::new(instance, surface, &adapter, gpu.device(), window.clone())?;
+    Ok((gpu, uncaught, canvas))
+}
+
+/// The scene of a trainer's embedding table.
+fn scene(gpu: &Gpu, canvas: &Canvas, trainer: &Trainer, shown: &[u32]) -> Result<Scene> {
+    let table = trainer.view("wte")?.swap_remove(0);
+    Ok(Scene::new(gpu, canvas.format(), &table, shown))
 }
 
 /// Installs the host's own handlers: a lost device is reported to the engine, any other error is kept for the end of the frame.

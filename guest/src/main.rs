@@ -23,7 +23,7 @@ use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop};
 use winit::keyboard::{Key, NamedKey};
 use winit::window::{Window, WindowId};
 
-use guest::Guest;
+use guest::{Guest, is_of_device};
 
 pub type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -40,6 +40,9 @@ struct Args {
     /// Milliseconds of training in each frame; 0 only draws
     #[arg(long, value_name = "MS", default_value = "4", value_parser = milliseconds)]
     budget: Duration,
+    /// Lose the device after this many frames, to see how training recovers
+    #[arg(long, value_name = "N")]
+    lose: Option<u64>,
     /// Save the last frame as PNG
     #[arg(long, value_name = "FILE.png")]
     screenshot: Option<PathBuf>,
@@ -81,9 +84,27 @@ impl App {
         Ok(())
     }
 
+    /// Replaces the device if it was lost; returns every other error.
+    fn recover_if_lost(&mut self, event_loop: &ActiveEventLoop, result: Result<()>) -> Result<()> {
+        match (result, self.guest.take()) {
+            (Err(error), Some(guest)) if is_of_device(&*error) => self.guest = Some(guest.recover(event_loop.owned_display_handle())?),
+            (result, guest) => {
+                self.guest = guest;
+                return result;
+            }
+        }
+        Ok(())
+    }
+
     fn redraw(&mut self, event_loop: &ActiveEventLoop) -> Result<()> {
         let Some(guest) = &mut self.guest else { return Ok(()) };
-        guest.frame()?;
+        if self.args.lose.is_some_and(|frames| guest.frames() >= frames) {
+            self.args.lose = None;
+            guest.lose();
+        }
+        let drawn = guest.frame();
+        self.recover_if_lost(event_loop, drawn)?;
+        let Some(guest) = &self.guest else { return Ok(()) };
         if self.args.frames.is_some_and(|frames| guest.frames() >= frames) {
             event_loop.exit();
         }
@@ -124,6 +145,7 @@ impl ApplicationHandler for App {
         let Some(guest) = &mut self.guest else { return };
         if self.occluded || guest.is_unseen() {
             let trained = guest.train_unseen();
+            let trained = self.recover_if_lost(event_loop, trained);
             event_loop.set_control_flow(ControlFlow::WaitUntil(Instant::now() + UNSEEN));
             self.end_if_failed(event_loop, trained);
         } else {
