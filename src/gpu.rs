@@ -5,6 +5,7 @@
 //! allocated, compiled, and replayed ([`run`]).
 
 pub mod adapter;
+mod broken;
 mod clock;
 pub mod commands;
 pub mod compile;

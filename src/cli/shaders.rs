@@ -198,7 +198,8 @@ fn access(access: Access) -> &'static str {
 fn variant(kernel: &Kernel, index: usize, traits: Option<&Traits>) -> VariantRow {
     let interface: &Interface = &kernel.interfaces()[index];
     // A training step has thousands of rows, a step of decoding has one.
-    let [many, one] = [1024, 1].map(|rows| traits.is_some_and(|traits| kernel.choose(traits, &Extent::matrix(rows, 1024), None) == index));
+    let [many, one] =
+        [1024, 1].map(|rows| traits.is_some_and(|traits| kernel.choose(traits, &Extent::matrix(rows, 1024), None, &[]) == index));
     VariantRow {
         variant: interface.module.variant.name,
         workgroup_size: interface.workgroup_size,

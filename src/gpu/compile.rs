@@ -62,9 +62,10 @@ impl Plan {
     /// The exact sizes that [`Plan::compile`] will allocate. Allocates nothing.
     ///
     /// # Errors
-    /// [`Error::Limit`] when something is larger than the adapter allows; [`Error::Usage`] for a chosen variant that does not run there.
+    /// [`Error::Limit`] when something is larger than the adapter allows; [`Error::Usage`] for a chosen variant that does not run
+    /// there, and for a kernel of which no variant is left.
     pub fn needs(&self, gpu: &Gpu, options: &Options) -> Result<Needs> {
-        variants::check(self.dispatches(), gpu.traits(), &options.variants)?;
+        variants::check(self.dispatches(), gpu.traits(), &options.variants, &options.avoid)?;
         let mut layout = memory::layout(self, gpu.limits(), &options.keep)?;
         let mut buffers = layout.buffers.len() as u64 + 1 + Transfer::BUFFERS;
         for (label, size) in layout.labels.iter().zip(layout.buffers.iter_mut()) {

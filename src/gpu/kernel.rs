@@ -10,6 +10,7 @@ use naga::common::wgsl::TypeContext;
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 use super::Traits;
+use super::broken;
 use super::extent::Extent;
 use super::tensor::Dtype;
 
@@ -248,12 +249,14 @@ impl Kernel {
         })
     }
 
-    /// The index of the variant for a dispatch: the one named `wanted` if it runs, else the first that runs and suits.
-    pub fn choose(&self, traits: &Traits, extent: &Extent, wanted: Option<&str>) -> usize {
-        let able = |i: &usize| (self.0.interfaces[*i].module.variant.runs)(traits);
+    /// The index of the variant for a dispatch: the one named `wanted` if it runs, else the first that runs and suits, else the last that
+    /// runs; none of those named in `avoid`, unless nothing else runs.
+    pub fn choose(&self, traits: &Traits, extent: &Extent, wanted: Option<&str>, avoid: &[&str]) -> usize {
+        let variant = |i: usize| self.0.interfaces[i].module.variant;
+        let able = |i: &usize| (variant(*i).runs)(traits) && !avoid.contains(&variant(*i).name);
         let all = 0..self.0.interfaces.len();
-        let named = all.clone().find(|i| able(i) && wanted == Some(self.0.interfaces[*i].module.variant.name));
-        let suited = all.clone().find(|i| able(i) && (self.0.interfaces[*i].module.variant.suits)(traits, extent));
+        let named = all.clone().find(|i| able(i) && wanted == Some(variant(*i).name));
+        let suited = all.clone().find(|i| able(i) && (variant(*i).suits)(traits, extent));
         named.or(suited).or_else(|| all.clone().rev().find(able)).unwrap_or(self.0.interfaces.len() - 1)
     }
 }
@@ -266,7 +269,7 @@ impl Module {
             text.push_str(appended);
         }
         let label = format!("{}[{}]", source.file, variant.name);
-        let text = enables_first(&text);
+        let text = broken::text(source.file, variant.name, enables_first(&text));
         let cooperative = text.contains(COOPERATIVE);
         Module { label, text, variant, cooperative }
     }

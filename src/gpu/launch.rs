@@ -21,7 +21,8 @@ pub(crate) struct Grid {
 /// The interface of the variant that a dispatch uses.
 pub(crate) fn interface<'d>(dispatch: &'d Dispatch, gpu: &Gpu, options: &Options) -> &'d Interface {
     let wanted = variants::wanted(&options.variants, dispatch);
-    &dispatch.kernel.interfaces()[dispatch.kernel.choose(gpu.traits(), &dispatch.extent, wanted)]
+    let avoid = variants::avoided(&options.avoid, dispatch);
+    &dispatch.kernel.interfaces()[dispatch.kernel.choose(gpu.traits(), &dispatch.extent, wanted, &avoid)]
 }
 
 impl Grid {

@@ -9,6 +9,8 @@ pub struct Options {
     pub checked: bool,
     /// Variants by kernel and shape class; a dispatch that matches no choice uses its default.
     pub variants: Vec<Choice>,
+    /// Variants that no dispatch may use, although `variants` or a default selects them: those that a self-test found wrong on this adapter.
+    pub avoid: Vec<Choice>,
     /// Cut every dispatch into launches of at most this many workgroups; 0 cuts by predicted cost.
     pub max_groups: u32,
     /// Cut dispatches so small that a slice of a few milliseconds can end inside one. A cut costs only the 256 bytes of its `Dims` block:

@@ -132,7 +132,7 @@ impl ShapeGroup<'_> {
     /// The variants that run on the adapter, the default first; of variants with equal code for this kernel only the first.
     fn candidates(&self, gpu: &Gpu) -> Vec<&'static str> {
         let Dispatch { kernel, extent, .. } = self.dispatch;
-        let default = kernel.choose(gpu.traits(), extent, None);
+        let default = kernel.choose(gpu.traits(), extent, None, &[]);
         let module = |index: usize| &kernel.interfaces()[index].module;
         let able = |index: &usize| *index != default && (module(*index).variant.runs)(gpu.traits());
         let others = (0..kernel.interfaces().len()).filter(able);

@@ -197,23 +197,35 @@ pub fn wanted<'c>(choices: &'c [Choice], dispatch: &Dispatch) -> Option<&'c str>
     fitting.max_by_key(|choice| choice.specificity()).map(|choice| choice.variant.as_str())
 }
 
+/// The variants that a dispatch must not use.
+pub fn avoided<'c>(avoid: &'c [Choice], dispatch: &Dispatch) -> Vec<&'c str> {
+    avoid.iter().filter(|choice| choice.fits(dispatch)).map(|choice| choice.variant.as_str()).collect()
+}
+
 /// `base` overridden by `over`: drops the choices of `base` that one in `over` covers, however specific they are.
 pub fn layered(base: &[Choice], over: &[Choice]) -> Vec<Choice> {
     let kept = base.iter().filter(|choice| !over.iter().any(|other| other.covers(choice)));
     kept.chain(over).cloned().collect()
 }
 
-/// Refuses choices of a variant that their kernel does not have or this adapter cannot run.
+/// Refuses choices of a variant that their kernel does not have or this adapter cannot run, and a kernel of which every variant that runs
+/// is to be avoided.
 ///
 /// # Errors
-/// As [`Choice::check`].
-pub fn check<'d>(dispatches: impl Iterator<Item = &'d Dispatch>, traits: &Traits, choices: &[Choice]) -> Result<()> {
-    if choices.is_empty() {
+/// As [`Choice::check`]; [`Error::Usage`] for a kernel without a variant.
+pub fn check<'d>(dispatches: impl Iterator<Item = &'d Dispatch>, traits: &Traits, choices: &[Choice], avoid: &[Choice]) -> Result<()> {
+    if choices.is_empty() && avoid.is_empty() {
         return Ok(());
     }
     for dispatch in dispatches {
         let kernel = &dispatch.kernel;
         let variants: Vec<&Variant> = kernel.interfaces().iter().map(|interface| interface.module.variant).collect();
+        let avoided = avoided(avoid, dispatch);
+        let mut able = variants.iter().filter(|variant| (variant.runs)(traits));
+        if !avoided.is_empty() && able.all(|variant| avoided.contains(&variant.name)) {
+            let (name, avoided) = (kernel.name(), avoided.join(", "));
+            return Err(Error::usage(format!("`{name}` has no variant left: every one that runs on this adapter is avoided ({avoided})")));
+        }
         for choice in choices.iter().filter(|choice| choice.names(kernel.file(), kernel.name())) {
             choice.check(&variants, traits)?;
         }
@@ -317,6 +329,33 @@ mod tests {
         assert_eq!(refused("broadcast"), "the variant `broadcast` of `k` does not run on this adapter; here it can be able");
         let traits = Traits { subgroup: Some(8), ..Traits::default() };
         "k=broadcast".parse::<Choice>().unwrap().check(&[&able, &broadcast], &traits).unwrap();
+    }
+
+    #[test]
+    fn what_is_avoided_is_not_chosen() {
+        const TWO: KernelSource = KernelSource {
+            variants: &[
+                Variant { name: "first", text: "", runs: |_| true, suits: |_, _| true },
+                Variant { name: "elsewhere", text: "", runs: |_| false, suits: |_, _| true },
+                Variant { name: "last", text: "", runs: |_| true, suits: |_, _| false },
+            ],
+            ..SCALE
+        };
+        let mut dispatch = dispatch(Extent::rows(100), 0, Dtype::F32);
+        dispatch.kernel = KernelFile::load(&TWO).kernel("forward");
+        let traits = Traits::default();
+        let chosen = |wanted: Option<&str>, avoid: &[&str]| {
+            let avoid: Vec<Choice> = avoid.iter().map(|text| text.parse().unwrap()).collect();
+            check([&dispatch].into_iter(), &traits, &[], &avoid)?;
+            let index = dispatch.kernel.choose(&traits, &dispatch.extent, wanted, &avoided(&avoid, &dispatch));
+            Ok::<_, Error>(dispatch.kernel.interfaces()[index].module.variant.name)
+        };
+        assert_eq!(chosen(None, &[]).unwrap(), "first");
+        assert_eq!(chosen(None, &["scale=first"]).unwrap(), "last", "a variant that does not suit is better than a wrong one");
+        assert_eq!(chosen(Some("first"), &["scale.forward@128x1x1=first"]).unwrap(), "last", "whoever asks for it");
+        assert_eq!(chosen(None, &["scale.backward=first", "scale@1x1x1=first", "other=first"]).unwrap(), "first");
+        let refused = chosen(None, &["scale=first", "scale.forward=last"]).unwrap_err().to_string();
+        assert_eq!(refused, "`scale.forward` has no variant left: every one that runs on this adapter is avoided (first, last)");
     }
 
     #[test]

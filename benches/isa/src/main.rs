@@ -113,7 +113,7 @@ fn compile_file(
 fn taken(kernel: &Kernel, cooperative: bool) -> BTreeSet<usize> {
     let traits = Traits::default();
     let extents = [(1, 512), (16, 16), (1024, 128), (4096, 4096)].map(|(rows, cols)| Extent::matrix(rows, cols));
-    let by_default = extents.iter().map(|extent| kernel.choose(&traits, extent, None));
+    let by_default = extents.iter().map(|extent| kernel.choose(&traits, extent, None, &[]));
     let all = kernel.interfaces().iter().enumerate();
     by_default.chain(all.filter(|(_, i)| cooperative && i.module.cooperative).map(|(index, _)| index)).collect()
 }
