@@ -55,6 +55,9 @@ mod model;
 mod ops;
 mod random;
 mod reference;
+#[cfg(feature = "cli")]
+#[doc(hidden)] // cases of tests, each named by what it checks
+mod selftest;
 mod text;
 mod train;
 
@@ -106,6 +109,12 @@ pub mod low_level {
     /// The f64 reference implementations that tests compare with.
     pub mod reference {
         pub use crate::reference::*;
+    }
+    /// The cases that kernels are checked with, by `wgpt selftest` and by the kernel tests.
+    #[cfg(feature = "cli")]
+    #[doc(hidden)]
+    pub mod selftest {
+        pub use crate::selftest::*;
     }
     /// Tokenizers, corpora, batches.
     pub mod text {

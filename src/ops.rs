@@ -2,7 +2,7 @@
 //!
 //! An operation is `shaders/<op>.wgsl` with the math in its header, `ops/<op>.rs`, and `reference/<op>.rs`, its f64 reference
 //! implementation or "twin". A new one adds those three files, a line to [`SOURCES`], to [`crate::reference`] and to the cases of
-//! tests/kernels.
+//! src/selftest.
 
 #![allow(clippy::new_without_default)] // `new` parses shaders, which `Default` should not do implicitly
 
@@ -159,20 +159,29 @@ pub fn load(source: &'static KernelSource, head_size: usize, activations: Dtype)
 /// # Errors
 /// [`Error::Usage`] that names it and lists the valid ones.
 pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
-    let source = SOURCES.iter().find(|source| source.file == choice.file());
+    let source = check_kernel(&choice.kernel)?;
+    choice.check(&source.variants.iter().collect::<Vec<_>>(), traits)
+}
+
+/// The file of a kernel, which is named by it or by file and entry point.
+///
+/// # Errors
+/// [`Error::Usage`] for an unknown one.
+pub fn check_kernel(name: &str) -> Result<&'static KernelSource> {
+    let file = name.split('.').next().unwrap_or_default();
+    let source = SOURCES.iter().find(|source| source.file == file);
     let files: Vec<&str> = SOURCES.iter().map(|source| source.file).collect();
-    let source =
-        source.ok_or_else(|| Error::usage(format!("there is no kernel `{}`; there are {}", excerpt(&choice.kernel), files.join(", "))))?;
+    let source = source.ok_or_else(|| Error::usage(format!("there is no kernel `{}`; there are {}", excerpt(name), files.join(", "))))?;
     let missing = |(_, entry): &(&str, &str)| !texts(source).any(|text| text.contains(&format!("\nfn {entry}(")));
-    if let Some((_, entry)) = choice.kernel.split_once('.').filter(missing) {
+    if let Some((_, entry)) = name.split_once('.').filter(missing) {
         return Err(Error::usage(format!(
             "there is no kernel `{}`: {}.wgsl has no entry point `{}`",
-            excerpt(&choice.kernel),
+            excerpt(name),
             source.file,
             excerpt(entry)
         )));
     }
-    choice.check(&source.variants.iter().collect::<Vec<_>>(), traits)
+    Ok(source)
 }
 
 /// A hash (FNV-1a) of the WGSL text of all kernels in all variants: timings are valid for this text only.

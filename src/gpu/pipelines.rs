@@ -168,7 +168,7 @@ fn shader_module(gpu: &Gpu, interface: &Interface, checked: bool) -> wgpu::Shade
     if checked {
         return gpu.device().create_shader_module(descriptor);
     }
-    // SAFETY: the text is this crate's own. Every kernel bounds its indices by `Dims` and its loops by 65,536; tests/kernels runs each of
+    // SAFETY: the text is this crate's own. Every kernel bounds its indices by `Dims` and its loops by 65,536; src/selftest runs each of
     // them unchecked between poisoned guard zones, at odd sizes, and compares with a checked run.
     unsafe { gpu.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

@@ -171,6 +171,14 @@ impl Plan {
         self.works.push(Work { phase, scope: self.scope.join(".").into(), action });
     }
 
+    /// Whether the work of this index writes a tensor's storage.
+    #[cfg(feature = "cli")]
+    pub(crate) fn writes(&self, work: usize, tensor: &Tensor) -> bool {
+        let Action::Dispatch(dispatch) = &self.works[work].action else { return false };
+        let bound = dispatch.kernel.interfaces()[0].bindings.iter().zip(&dispatch.tensors);
+        bound.into_iter().any(|(b, t)| t.storage == tensor.storage && matches!(b.access, Access::Write | Access::ReadWrite))
+    }
+
     /// The dispatches and clears of all phases, in the order of recording.
     pub fn works(&self) -> &[Work] {
         &self.works

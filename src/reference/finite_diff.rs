@@ -35,16 +35,21 @@ pub fn gradient(f: impl Fn(&[f64]) -> f64, x: &[f64]) -> Vec<f64> {
 #[track_caller]
 pub fn assert_close(name: &str, got: &[f64], want: &[f64], abs: f64, rel: f64) {
     assert_eq!(got.len(), want.len(), "{name}: got {} elements, want {}", got.len(), want.len());
+    if let Some((i, what)) = difference(got, want, abs, rel) {
+        panic!("{name}[{i}]: {what}");
+    }
+}
+
+/// The first element with `|got − want| > abs + rel · |want|`, and what is wrong with it; a NaN or infinity on either side comes first.
+pub fn difference(got: &[f64], want: &[f64], abs: f64, rel: f64) -> Option<(usize, String)> {
     let len = got.len();
-    for i in 0..len {
-        let finite = got[i].is_finite() && want[i].is_finite();
-        assert!(finite, "{name}[{i}] of {len} is not finite: got {:e}, want {:e}", got[i], want[i]);
+    if let Some(i) = (0..len).find(|&i| !(got[i].is_finite() && want[i].is_finite())) {
+        return Some((i, format!("got {:e}, want {:e}, which is not finite", got[i], want[i])));
     }
     let wrong = |i: &usize| (got[*i] - want[*i]).abs() > abs + rel * want[*i].abs();
-    if let Some(i) = (0..len).find(wrong) {
-        let (count, off) = ((0..len).filter(wrong).count(), (got[i] - want[i]).abs());
-        panic!("{name}[{i}]: got {:e}, want {:e}, off by {off:e} (abs {abs:e}, rel {rel:e}); {count} of {len} are wrong", got[i], want[i]);
-    }
+    let i = (0..len).find(wrong)?;
+    let (count, off) = ((0..len).filter(wrong).count(), (got[i] - want[i]).abs());
+    Some((i, format!("got {:e}, want {:e}, off by {off:e} (abs {abs:e}, rel {rel:e}); {count} of {len} are wrong", got[i], want[i])))
 }
 
 /// `len` pseudo-random numbers in [-1, 1), the same for the same `seed` on every machine.
@@ -82,13 +87,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "dx[2] of 3 is not finite: got NaN")]
+    #[should_panic(expected = "dx[2]: got NaN, want NaN, which is not finite")]
     fn nan_fails_before_a_plain_difference() {
         assert_close("dx", &[1.0, 2.0, f64::NAN], &[9.0, 9.0, f64::NAN], 1e-3, 1e-3);
     }
 
     #[test]
-    #[should_panic(expected = "dx[0] of 1 is not finite")]
+    #[should_panic(expected = "dx[0]: got 1e0, want inf, which is not finite")]
     fn an_infinite_truth_forgives_nothing() {
         assert_close("dx", &[1.0], &[f64::INFINITY], 1e-3, 1e-3);
     }

@@ -19,7 +19,7 @@ fn load(source: &'static KernelSource) -> KernelFile {
     ops::load(source, 32, Dtype::F32)
 }
 
-/// All variants of all files, for both element types of activations.
+/// All variants of all files, for all element types of activations.
 pub fn modules() -> impl Iterator<Item = Arc<Module>> {
     let of = |source: &&'static KernelSource| {
         let both = STORAGES.map(|activations| ops::load(source, 32, activations));
@@ -224,13 +224,12 @@ fn every_kernel_has_a_reference_and_a_trial() {
         // loss.wgsl sums the losses of cross_entropy; its trials add them up.
         let reference = root.join(format!("src/reference/{file}.rs"));
         assert!(reference.exists() || file == "loss", "there is no src/reference/{file}.rs");
-        assert!(include_str!("main.rs").contains(&format!("\nmod {file};")), "tests/kernels/main.rs has no module {file}");
-        let trials = root.join(format!("tests/kernels/{file}.rs"));
+        let trials = root.join(format!("src/selftest/{file}.rs"));
         let text = std::fs::read_to_string(trials).unwrap();
         let header: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
         let named: Vec<&str> = header.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for entry in load(source).entries() {
-            assert!(named.contains(&entry.as_str()), "the first line of tests/kernels/{file}.rs, `//! {file}.…`, does not name {entry}");
+            assert!(named.contains(&entry.as_str()), "the first line of src/selftest/{file}.rs, `//! {file}.…`, does not name {entry}");
         }
     }
 }

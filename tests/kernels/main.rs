@@ -1,28 +1,14 @@
-//! Tests every entry point of every WGSL file against its twin, the f64 reference implementation, at odd sizes: as shipped between poisoned
-//! guard zones, with wgpu's checks, in every variant, and in slices (see `harness`).
+//! Tests every entry point of every WGSL file against its twin, the f64 reference implementation (`cases`), checks the files (`every_kernel`,
+//! `names`) and tests tuning.
+
+#![cfg(feature = "cli")]
 
 #[path = "../common/mod.rs"]
 mod common;
-mod harness;
 
-mod adamw;
-mod attention;
-mod attention_map;
-mod cached_attention;
-mod cast;
-mod cross_entropy;
-mod dropout;
-mod embedding;
+mod cases;
+mod draws;
 mod every_kernel;
-mod gradient_norm;
-mod layer_norm;
-mod loss;
-mod matmul;
 mod names;
-mod position;
-mod probe;
 mod random_shapes;
-mod sample;
-mod sgd;
-mod token_embedding;
 mod tune;

@@ -8,8 +8,10 @@ use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::ops::STORAGES;
 use wgpt::low_level::ops::attention::{Attention, Shape};
 use wgpt::low_level::ops::matmul::Activation;
+use wgpt::low_level::selftest::{attention, cross_entropy, embedding, layer_norm, matmul};
 
-use crate::{attention, cross_entropy, embedding, layer_norm, matmul};
+use crate::cases::{check, run};
+use crate::common::gpu;
 
 /// Shapes of a trial unless `PROPTEST_CASES` says how many.
 const CASES: u32 = 6;
@@ -36,7 +38,9 @@ fn storages() -> impl Strategy<Value = Dtype> {
 
 #[test]
 fn linear_layers() {
-    each((1usize..150, quads(150), 1usize..150, storages()), |(rows, inner, cols, dtype)| matmul::linear(rows, inner, cols, dtype));
+    each((1usize..150, quads(150), 1usize..150, storages()), |(rows, inner, cols, dtype)| {
+        check(&matmul::linear(gpu(), rows, inner, cols, dtype))
+    });
 }
 
 #[test]
@@ -46,7 +50,7 @@ fn fused_linear_layers() {
     each(
         (1usize..100, quads(100), quads(100), kinds, proptest::bool::ANY, drops, storages()),
         |(rows, inner, cols, kind, bias, p, dtype)| {
-            matmul::fused(rows, inner, cols, kind, bias, p, dtype);
+            check(&matmul::fused(gpu(), rows, inner, cols, kind, bias, p, dtype));
         },
     );
 }
@@ -54,7 +58,7 @@ fn fused_linear_layers() {
 #[test]
 fn layer_norms() {
     each((1usize..200, quads(600), proptest::bool::ANY, storages()), |(rows, cols, bias, dtype)| {
-        layer_norm::trial(rows, cols, bias, dtype)
+        check(&layer_norm::trial(rows, cols, bias, dtype))
     });
 }
 
@@ -63,20 +67,20 @@ fn attention_of_small_heads() {
     let kernels = [4, 12].map(|size| Attention::new(size, Dtype::F32));
     each((0usize..2, 1usize..4, 1usize..90, 1usize..4, proptest::bool::ANY), |(index, batch, time, heads, drops)| {
         let shape = Shape { batch, time, heads, dropout: drops.then_some(attention::STREAM) };
-        attention::trial(&kernels[index], [4, 12][index], shape, Dtype::F32, &attention::USUAL);
+        check(&attention::trial(&kernels[index], [4, 12][index], shape, Dtype::F32, &attention::USUAL));
     });
 }
 
 #[test]
 fn losses() {
     let rows = (1usize..70, 0usize..5, 0usize..5).prop_map(|(rows, first, behind)| (first + rows + behind, first, rows));
-    each((rows, 1usize..600), |((all, first, rows), cols)| cross_entropy::odd(all, first, rows, cols));
+    each((rows, 1usize..600), |((all, first, rows), cols)| run(|c| cross_entropy::odd(c, all, first, rows, cols)));
 }
 
 #[test]
 fn embeddings_of_tables_in_parts() {
     each((1usize..200, vec(1usize..60, 1..4), quads(140)), |(rows, parts, cols)| {
         let ids = embedding::ids(rows, parts.iter().sum::<usize>() as u32);
-        embedding::trial(&format!("parts {parts:?}"), &ids, &parts, cols);
+        run(|c| embedding::trial(c, &format!("parts {parts:?}"), &ids, &parts, cols));
     });
 }

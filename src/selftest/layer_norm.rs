@@ -1,15 +1,15 @@
 //! layer_norm.forward, .backward, .backward_add, .backward_weight, .finish, .finish_bias
 
-use wgpt::low_level::gpu::tensor::Dtype;
-use wgpt::low_level::ops::STORAGES;
-use wgpt::low_level::ops::layer_norm::LayerNorm;
-use wgpt::low_level::reference::layer_norm as twin;
+use crate::gpu::tensor::Dtype;
+use crate::ops::STORAGES;
+use crate::ops::layer_norm::LayerNorm;
+use crate::reference::layer_norm as twin;
 
-use crate::harness::{Trial, noise, plus, relative, stored};
+use super::trial::{Checked, Checker, Trial, noise, plus, relative, stored};
 
 const EPS: f64 = 1e-5;
 
-pub fn trial(rows: usize, cols: usize, with_bias: bool, dtype: Dtype) {
+pub fn trial(rows: usize, cols: usize, with_bias: bool, dtype: Dtype) -> Trial {
     let layer_norm = LayerNorm::new(dtype);
     let mut t = Trial::new(format!("layer_norm {rows}x{cols} bias {with_bias} {dtype:?}"));
     let (x, weight, bias, dy) = (noise(rows * cols, 1), noise(cols, 2), noise(cols, 3), noise(rows * cols, 4));
@@ -41,25 +41,33 @@ pub fn trial(rows: usize, cols: usize, with_bias: bool, dtype: Dtype) {
     t.expect(&tdweight, &plus(&dweight_start, &dweight), 2e-5 * wide, 2e-5);
     let want_dbias = if with_bias { plus(&dbias_start, &dbias) } else { dbias_start };
     t.expect(&tdbias, &want_dbias, 2e-5 * wide, 2e-5);
-    t.run();
+    t
 }
 
-#[test]
-fn odd_sizes() {
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    c.check(trial(65, 68, true, Dtype::F32))?;
+    c.check(trial(130, 260, false, Dtype::F32))?;
+    for dtype in STORAGES.into_iter().filter(|dtype| *dtype != Dtype::F32) {
+        c.check_defaults(trial(65, 68, true, dtype))?;
+    }
+    Ok(())
+}
+
+pub fn odd_sizes(c: &mut Checker) -> Checked {
     for (rows, cols) in [(1, 4), (1, 60), (63, 68), (65, 8), (199, 64), (130, 260)] {
         for dtype in STORAGES {
-            trial(rows, cols, true, dtype);
-            trial(rows, cols, false, dtype);
+            c.check(trial(rows, cols, true, dtype))?;
+            c.check(trial(rows, cols, false, dtype))?;
         }
     }
+    Ok(())
 }
 
-#[test]
-fn more_rows_than_one_grid_has() {
-    trial(65_537, 4, true, Dtype::F32);
+pub fn more_rows_than_one_grid_has(c: &mut Checker) -> Checked {
+    c.check(trial(65_537, 4, true, Dtype::F32))
 }
 
-#[test]
-fn a_sum_of_more_than_65_536() {
-    trial(2, 65_544, true, Dtype::F32);
+pub fn a_sum_of_more_than_65_536(c: &mut Checker) -> Checked {
+    c.check(trial(2, 65_544, true, Dtype::F32))
 }

@@ -1,14 +1,14 @@
 //! gradient_norm.partial, .finish
 
-use wgpt::low_level::gpu::extent::Extent;
-use wgpt::low_level::gpu::kernel::KernelFile;
-use wgpt::low_level::gpu::tensor::Tensor;
-use wgpt::low_level::ops::gradient_norm::{GradientNorm, HIGHEST_LOSS_SCALE, Rules, SOURCE, TILE};
-use wgpt::low_level::ops::loss;
-use wgpt::low_level::ops::step::{State, Step};
-use wgpt::low_level::reference::gradient_norm as twin;
+use crate::gpu::extent::Extent;
+use crate::gpu::kernel::KernelFile;
+use crate::gpu::tensor::Tensor;
+use crate::ops::gradient_norm::{GradientNorm, HIGHEST_LOSS_SCALE, Rules, SOURCE, TILE};
+use crate::ops::loss;
+use crate::ops::step::{State, Step};
+use crate::reference::gradient_norm as twin;
 
-use crate::harness::{POISON, Trial, bits, dyadic};
+use super::trial::{Checked, Checker, POISON, Trial, bits, dyadic};
 
 const BEFORE: State = State { updates: 6, skipped: 2, apply: 0, clip: 0.125, loss_scale: 8.0, good: 41 };
 const RECORD: usize = 2;
@@ -42,7 +42,7 @@ fn fixed(max_norm: f32) -> Rules {
 }
 
 /// Segments as the pools have them, in whole vec4; every sum of squares is exact in f32.
-fn trial(lens: &[usize], max_norm: f32) {
+fn trial(lens: &[usize], max_norm: f32) -> Trial {
     let mut t = Trial::new(format!("gradient_norm {lens:?} max_norm {max_norm}"));
     let blocks = blocks(&mut t, 3.25, BEFORE);
     let (mut segments, mut squares) = (vec![], 0.0);
@@ -53,27 +53,46 @@ fn trial(lens: &[usize], max_norm: f32) {
     }
     GradientNorm::new().forward(&mut t.plan, &blocks[0], &segments, fixed(max_norm), &blocks[1], &blocks[2]);
     expect_applied(&mut t, &blocks, squares.sqrt(), f64::from(max_norm));
-    t.run();
+    t
 }
 
-#[test]
-fn odd_sizes_with_and_without_clipping() {
+/// A step with this loss, and this number in its gradient.
+fn not_finite(loss: f64, bad: f64, at: usize) -> Trial {
+    let mut t = Trial::new(format!("gradient_norm with loss {loss} and {bad} at {at}"));
+    let blocks = blocks(&mut t, loss, BEFORE);
+    let mut grads = dyadic(20_004, 1, 16.0);
+    grads[at] = bad;
+    let tgrads = t.input("grads", &[20_004], &grads);
+    GradientNorm::new().forward(&mut t.plan, &blocks[0], &[tgrads], fixed(1.0), &blocks[1], &blocks[2]);
+    t.expect_words(&blocks[2], 0, &[BEFORE.updates, BEFORE.skipped + 1, 0]);
+    t.expect_words(&blocks[2], 4, &[BEFORE.loss_scale.to_bits(), BEFORE.good]);
+    t
+}
+
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    c.check(trial(&[260, 4, 1036], 1.0))?;
+    c.check(trial(&[260, 4, 1036], 1e6))?;
+    c.check(not_finite(3.25, f64::NAN, 777))?;
+    the_loss_scale_follows_the_gradients(c)
+}
+
+pub fn odd_sizes_with_and_without_clipping(c: &mut Checker) -> Checked {
     for lens in [&[4][..], &[252], &[260, 4, 1036], &[TILE - 4, TILE, TILE + 4], &[4, 3 * TILE + 28, 796]] {
-        trial(lens, 0.0);
-        trial(lens, 1.0);
+        c.check(trial(lens, 0.0))?;
+        c.check(trial(lens, 1.0))?;
         // Larger than the norm: the gradients stay as they are.
-        trial(lens, 1e6);
+        c.check(trial(lens, 1e6))?;
     }
+    Ok(())
 }
 
-#[test]
-fn sums_of_more_than_65_536() {
-    trial(&[131_104, 65_540], 1.0);
+pub fn sums_of_more_than_65_536(c: &mut Checker) -> Checked {
+    c.check(trial(&[131_104, 65_540], 1.0))
 }
 
 /// No gradients of a testable size have so many partials.
-#[test]
-fn more_than_65_536_partials() {
+pub fn more_than_65_536_partials(c: &mut Checker) -> Checked {
     for partials in [1, 63, 65, 65_543, 131_101] {
         let mut t = Trial::new(format!("gradient_norm.finish of {partials}"));
         let blocks = blocks(&mut t, 3.25, BEFORE);
@@ -84,13 +103,13 @@ fn more_than_65_536_partials() {
         let bindings = [("step", &blocks[0]), ("sums", &tsums), ("records", &blocks[1]), ("state", &blocks[2])];
         t.plan.push(&KernelFile::load(&SOURCE).kernel("finish"), Extent::groups(1), 0, &dims, &bindings);
         expect_applied(&mut t, &blocks, sums.iter().sum::<f64>().sqrt(), 1.0);
-        t.run();
+        c.check(t)?;
     }
+    Ok(())
 }
 
 /// A step whose loss or gradient is not finite, or whose norm overflows, is counted as skipped and not applied.
-#[test]
-fn what_is_not_finite_is_skipped() {
+pub fn what_is_not_finite_is_skipped(c: &mut Checker) -> Checked {
     for (loss, bad) in [
         (3.25, f64::NAN),
         (3.25, f64::INFINITY),
@@ -101,22 +120,14 @@ fn what_is_not_finite_is_skipped() {
         (f64::NAN, 0.5),
     ] {
         for at in [0, 777, 20_003] {
-            let mut t = Trial::new(format!("gradient_norm with loss {loss} and {bad} at {at}"));
-            let blocks = blocks(&mut t, loss, BEFORE);
-            let mut grads = dyadic(20_004, 1, 16.0);
-            grads[at] = bad;
-            let tgrads = t.input("grads", &[20_004], &grads);
-            GradientNorm::new().forward(&mut t.plan, &blocks[0], &[tgrads], fixed(1.0), &blocks[1], &blocks[2]);
-            t.expect_words(&blocks[2], 0, &[BEFORE.updates, BEFORE.skipped + 1, 0]);
-            t.expect_words(&blocks[2], 4, &[BEFORE.loss_scale.to_bits(), BEFORE.good]);
-            t.run();
+            c.check(not_finite(loss, bad, at))?;
         }
     }
+    Ok(())
 }
 
 /// The loss scale after a step, and the good updates since it changed.
-#[test]
-fn the_loss_scale_follows_the_gradients() {
+pub fn the_loss_scale_follows_the_gradients(c: &mut Checker) -> Checked {
     let highest = HIGHEST_LOSS_SCALE as f32;
     for (what, scale, good, loss, grad, next) in [
         ("a good update counts", 64.0, 7, 3.25, 0.5, (64.0, 8)),
@@ -135,6 +146,7 @@ fn the_loss_scale_follows_the_gradients() {
         let rules = Rules { max_norm: 1.0, dynamic_scale: true };
         GradientNorm::new().forward(&mut t.plan, &blocks[0], &[tgrads], rules, &blocks[1], &blocks[2]);
         t.expect_words(&blocks[2], 4, &[f32::to_bits(next.0), next.1]);
-        t.run();
+        c.check(t)?;
     }
+    Ok(())
 }

@@ -1,13 +1,13 @@
 //! position.sinusoidal, .learned, .learned_backward
 
-use wgpt::low_level::gpu::tensor::Dtype;
-use wgpt::low_level::ops::STORAGES;
-use wgpt::low_level::ops::position::{MAX_POSITIONS, Position, frequencies};
-use wgpt::low_level::reference::position as twin;
+use crate::gpu::tensor::Dtype;
+use crate::ops::STORAGES;
+use crate::ops::position::{MAX_POSITIONS, Position, frequencies};
+use crate::reference::position as twin;
 
-use crate::harness::{Trial, dyadic, noise, plus, relative, stored};
+use super::trial::{Checked, Checker, Trial, dyadic, noise, plus, relative, stored};
 
-fn sinusoidal(batch: usize, time: usize, cols: usize, dtype: Dtype) {
+fn sinusoidal(batch: usize, time: usize, cols: usize, dtype: Dtype) -> Trial {
     let mut t = Trial::new(format!("position.sinusoidal {batch}x{time}x{cols} {dtype:?}"));
     let x = stored(&noise(batch * time * cols, 1), dtype);
     let tx = t.activation("x", &[batch, time, cols], dtype, &x);
@@ -15,11 +15,11 @@ fn sinusoidal(batch: usize, time: usize, cols: usize, dtype: Dtype) {
     Position::new(dtype).sinusoidal(&mut t.plan, &tx, &tfrequencies);
     // The range reduction is exact, so the last position has the same tolerance as the first.
     t.expect(&tx, &twin::sinusoidal(&x, batch, time, cols), 2e-6, relative(dtype, 0.0));
-    t.run();
+    t
 }
 
 /// A table with three positions more than x. All sums are exact in f32.
-fn learned(batch: usize, time: usize, cols: usize, dtype: Dtype) {
+fn learned(batch: usize, time: usize, cols: usize, dtype: Dtype) -> Trial {
     let position = Position::new(dtype);
     let mut t = Trial::new(format!("position.learned {batch}x{time}x{cols} {dtype:?}"));
     let (len, table_len) = (batch * time * cols, (time + 3) * cols);
@@ -32,36 +32,46 @@ fn learned(batch: usize, time: usize, cols: usize, dtype: Dtype) {
     position.learned_backward(&mut t.plan, &tdx, &tdtable);
     t.expect(&tx, &stored(&twin::learned(&x, &table, batch, time, cols), dtype), 0.0, 0.0);
     t.expect(&tdtable, &plus(&start, &twin::learned_backward(&dx, batch, time, cols, time + 3)), 0.0, 0.0);
-    t.run();
+    t
 }
 
 const ODD: [(usize, usize, usize); 5] = [(1, 1, 4), (3, 17, 8), (1, 63, 4), (2, 43, 12), (1, 65, 132)];
 
-#[test]
-fn sinusoidal_at_odd_sizes() {
-    for (batch, time, cols) in ODD {
-        STORAGES.into_iter().for_each(|dtype| sinusoidal(batch, time, cols, dtype));
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    for dtype in STORAGES {
+        c.check(sinusoidal(3, 17, 8, dtype))?;
+        c.check(learned(2, 43, 12, dtype))?;
     }
+    Ok(())
 }
 
-#[test]
-fn sinusoidal_up_to_the_last_position() {
-    sinusoidal(1, MAX_POSITIONS, 8, Dtype::F32);
-}
-
-#[test]
-fn learned_at_odd_sizes() {
+pub fn sinusoidal_at_odd_sizes(c: &mut Checker) -> Checked {
     for (batch, time, cols) in ODD {
-        STORAGES.into_iter().for_each(|dtype| learned(batch, time, cols, dtype));
+        for dtype in STORAGES {
+            c.check(sinusoidal(batch, time, cols, dtype))?;
+        }
     }
+    Ok(())
 }
 
-#[test]
-fn learned_at_more_than_65_535_positions() {
-    learned(2, 65_539, 4, Dtype::F32);
+pub fn sinusoidal_up_to_the_last_position(c: &mut Checker) -> Checked {
+    c.check(sinusoidal(1, MAX_POSITIONS, 8, Dtype::F32))
 }
 
-#[test]
-fn learned_summed_over_more_than_65_536() {
-    learned(65_543, 1, 4, Dtype::F32);
+pub fn learned_at_odd_sizes(c: &mut Checker) -> Checked {
+    for (batch, time, cols) in ODD {
+        for dtype in STORAGES {
+            c.check(learned(batch, time, cols, dtype))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn learned_at_more_than_65_535_positions(c: &mut Checker) -> Checked {
+    c.check(learned(2, 65_539, 4, Dtype::F32))
+}
+
+pub fn learned_summed_over_more_than_65_536(c: &mut Checker) -> Checked {
+    c.check(learned(65_543, 1, 4, Dtype::F32))
 }

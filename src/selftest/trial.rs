@@ -5,21 +5,20 @@
 //! agree with the twin; sliced runs must be bit-identical to the unsliced run; guard zones must be untouched; elements that a kernel does
 //! not write must still be poison.
 
-use half::{bf16, f16};
-use wgpt::low_level::gpu::Traits;
-use wgpt::low_level::gpu::compile::Compiled;
-use wgpt::low_level::gpu::extent::Extent;
-use wgpt::low_level::gpu::plan::{Keep, Phase, Plan};
-use wgpt::low_level::gpu::run::Runner;
-use wgpt::low_level::gpu::tensor::{Dtype, Tensor};
-use wgpt::low_level::gpu::variants::Choice;
-use wgpt::low_level::ops::SOURCES;
-use wgpt::low_level::ops::cursor::Cursor;
-use wgpt::low_level::ops::step::{State, Step};
-use wgpt::low_level::reference::finite_diff;
-use wgpt::{Options, block_on};
+mod run;
 
-use crate::common::gpu;
+pub(super) use run::{is_default, threads, variants_of};
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+use crate::gpu::Gpu;
+use crate::gpu::plan::{Keep, Phase, Plan};
+use crate::gpu::tensor::{Dtype, Tensor};
+use crate::ops::cursor::Cursor;
+use crate::ops::step::{State, Step};
+use crate::reference::finite_diff;
 
 /// The bits of a NaN that no kernel computes, and an id that no table has.
 pub const POISON: u32 = 0x7fc0_dead;
@@ -96,12 +95,59 @@ pub fn relative(dtype: Dtype, f32: f64) -> f64 {
     }
 }
 
-/// Whether only tuning selects this variant: it is not the default of any kind of adapter, for one row or many.
-fn only_tuned(choice: &Choice) -> bool {
-    let source = SOURCES.iter().find(|source| source.file == choice.kernel).expect("a file");
-    let variant = source.variants.iter().find(|variant| variant.name == choice.variant).expect("a variant");
-    let taken = |software: bool, rows: usize| (variant.suits)(&Traits { software, ..Traits::default() }, &Extent::matrix(rows, 4096));
-    ![1, 4096].into_iter().any(|rows| taken(true, rows) || taken(false, rows))
+/// What one kernel did wrong in one variant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The kernel that wrote the tensor last, `matmul.forward`; the file's name if no tensor is to blame.
+    pub kernel: String,
+    /// The variant that it ran in.
+    pub variant: String,
+    /// The trial: operation and sizes.
+    pub case: String,
+    /// How it ran: as shipped, with run-time checks, in slices.
+    pub how: String,
+    /// What is wrong: the element, its value and the value needed; or the driver's error.
+    pub problem: String,
+}
+
+/// The result of a case, and of a trial.
+pub type Checked = Result<(), Box<Failure>>;
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { kernel, variant, case, how, problem } = self;
+        write!(f, "{kernel}[{variant}] is wrong {how}: {problem} ({case})")
+    }
+}
+
+/// Runs the trials of cases on one device.
+pub struct Checker<'a> {
+    /// The device.
+    pub gpu: &'a Gpu,
+    run: &'a mut dyn FnMut(Trial) -> Checked,
+}
+
+impl<'a> Checker<'a> {
+    /// A checker that calls `run` with each trial of a case; an `Err` ends the case.
+    pub fn new(gpu: &'a Gpu, run: &'a mut dyn FnMut(Trial) -> Checked) -> Checker<'a> {
+        Checker { gpu, run }
+    }
+
+    /// Checks one trial.
+    ///
+    /// # Errors
+    /// What is wrong, unless the failures are collected elsewhere.
+    pub fn check(&mut self, trial: Trial) -> Checked {
+        (self.run)(trial)
+    }
+
+    /// As [`Checker::check`], for a trial that software drivers, which take seconds to compile a variant, run in default variants only.
+    ///
+    /// # Errors
+    /// As [`Checker::check`].
+    pub fn check_defaults(&mut self, trial: Trial) -> Checked {
+        (self.run)(Trial { defaults_only: true, ..trial })
+    }
 }
 
 /// What a tensor must contain after the trial, from element `first` on.
@@ -123,6 +169,7 @@ pub struct Trial {
     pub plan: Plan,
     tensors: Vec<(Tensor, Vec<u32>)>,
     expected: Vec<Expected>,
+    pub(super) defaults_only: bool,
 }
 
 impl Trial {
@@ -130,7 +177,7 @@ impl Trial {
     pub fn new(name: impl Into<String>) -> Trial {
         let mut plan = Plan::new();
         plan.begin(PHASE);
-        Trial { name: name.into(), plan, tensors: vec![], expected: vec![] }
+        Trial { name: name.into(), plan, tensors: vec![], expected: vec![], defaults_only: false }
     }
 
     fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, words: Vec<u32>) -> Tensor {
@@ -214,121 +261,5 @@ impl Trial {
     /// Requires exact words from element `first` on: integers, or contents that must be untouched.
     pub fn expect_words(&mut self, tensor: &Tensor, first: usize, want: &[u32]) {
         self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Words(want.to_vec()) });
-    }
-
-    /// Runs the trial in every way and checks all expectations.
-    pub fn run(self) {
-        let mut taken = vec![];
-        for variants in self.variant_choices() {
-            let options = Options { variants: variants.clone(), ..Options::default() };
-            let compiled = self.compile(&options);
-            // Skips the variant that is the default, which has run.
-            if taken.contains(&compiled.variants) {
-                continue;
-            }
-            taken.push(compiled.variants.clone());
-            let shipped = self.once(&compiled);
-            self.compare(&shipped, &variants, "as shipped");
-            // Bounds checks and slicing are tested on the file's default variants, not again on variants that only tuning selects; and
-            // small grids test them as well as those that exceed the device's limit.
-            if variants.iter().any(only_tuned) || self.groups(&options) > 65_535 {
-                continue;
-            }
-            // The checks change the code, which a compiler may contract to other multiply-adds (NVIDIA's and newer Mesa's do): within
-            // tolerance, not bit-equal.
-            let checked = self.once(&self.compile(&Options { checked: true, ..options.clone() }));
-            self.compare(&checked, &variants, "with run-time checks");
-            for max_groups in [1, 3] {
-                // Slicing the largest trials would take too many dispatches.
-                if self.groups(&options) / u64::from(max_groups) < 2000 {
-                    let sliced = self.once(&self.compile(&Options { max_groups, ..options.clone() }));
-                    self.same_bits(&shipped, &sliced, &format!("in slices of {max_groups}"));
-                }
-            }
-        }
-    }
-
-    /// The default choice, and every variant of the plan's files that this adapter can run.
-    fn variant_choices(&self) -> Vec<Vec<Choice>> {
-        let text = self.plan.to_string();
-        let mut choices = vec![vec![]];
-        for source in SOURCES {
-            if source.variants.len() > 1 && text.contains(&format!(" {}.", source.file)) {
-                let able = source.variants.iter().filter(|v| (v.runs)(gpu().traits()));
-                choices.extend(able.map(|v| vec![Choice { kernel: source.file.to_owned(), class: None, variant: v.name.to_owned() }]));
-            }
-        }
-        choices
-    }
-
-    fn groups(&self, options: &Options) -> u64 {
-        let one = Options { max_groups: 1, ..options.clone() };
-        self.plan.needs(gpu(), &one).map_or(u64::MAX, |needs| needs.dims_bytes / 256)
-    }
-
-    fn compile(&self, options: &Options) -> Compiled {
-        block_on(gpu(), self.plan.compile(gpu(), options)).unwrap_or_else(|e| panic!("{}: {e}", self.name))
-    }
-
-    /// Initializes all tensors, runs the plan, and reads the tensors back, checking their guard zones.
-    fn once(&self, compiled: &Compiled) -> Vec<Vec<u32>> {
-        poison(compiled);
-        for (tensor, words) in &self.tensors {
-            let (buffer, offset) = compiled.place(tensor);
-            block_on(gpu(), compiled.transfer.write(gpu(), buffer, offset, bytemuck::cast_slice(words))).unwrap();
-        }
-        let mut runner = Runner::new(gpu());
-        runner.run(compiled, [compiled.phase(PHASE)]).unwrap();
-        runner.wait_for_all().unwrap();
-        let read = |(tensor, _): &(Tensor, Vec<u32>)| {
-            let (buffer, offset) = compiled.place(tensor);
-            let size = buffer.size();
-            let bytes = block_on(gpu(), compiled.transfer.read(gpu(), buffer, 0, size)).unwrap();
-            let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
-            let (first, end) = (offset as usize / 4, (offset + tensor.bytes()) as usize / 4);
-            let guards = words[..first].iter().chain(&words[end..]);
-            assert!(guards.copied().all(|w| w == POISON), "{}: a guard zone of `{}` was written", self.name, tensor.name);
-            words[first..first + words_in(tensor)].to_vec()
-        };
-        self.tensors.iter().map(read).collect()
-    }
-
-    fn compare(&self, results: &[Vec<u32>], variants: &[Choice], how: &str) {
-        let variants: Vec<String> = variants.iter().map(Choice::to_string).collect();
-        for Expected { tensor, first, want } in &self.expected {
-            let index = self.tensors.iter().position(|(t, _)| t.name == tensor.name).expect("an expected tensor of this trial");
-            let name = format!("{} {variants:?} {how} `{}` from {first}", self.name, tensor.name);
-            match want {
-                Want::Close { want, abs, rel } => {
-                    let got = numbers(&results[index], tensor);
-                    finite_diff::assert_close(&name, &got[*first..first + want.len()], want, *abs, *rel);
-                }
-                Want::Sums { want, abs } => {
-                    let sums: Vec<f64> = numbers(&results[index], tensor).chunks(tensor.cols()).map(|row| row.iter().sum()).collect();
-                    finite_diff::assert_close(&format!("{name}, sums of rows"), &sums, want, *abs, 0.0);
-                }
-                Want::Words(want) => {
-                    let got = &results[index][*first..first + want.len()];
-                    if let Some(i) = (0..want.len()).find(|&i| got[i] != want[i]) {
-                        panic!("{name}[{i}]: got word {:#x}, want {:#x}", got[i], want[i]);
-                    }
-                }
-            }
-        }
-    }
-
-    fn same_bits(&self, shipped: &[Vec<u32>], other: &[Vec<u32>], how: &str) {
-        for ((tensor, _), (a, b)) in self.tensors.iter().zip(shipped.iter().zip(other)) {
-            let differs = a.iter().zip(b).position(|(a, b)| a != b);
-            assert!(differs.is_none(), "{}: `{}` differs {how} at element {differs:?}", self.name, tensor.name);
-        }
-    }
-}
-
-/// Fills every buffer of a plan with poison, temporary tensors included.
-fn poison(compiled: &Compiled) {
-    for buffer in compiled.buffers() {
-        let words = vec![POISON; buffer.size() as usize / 4];
-        block_on(gpu(), compiled.transfer.write(gpu(), buffer, 0, bytemuck::cast_slice(&words))).unwrap();
     }
 }

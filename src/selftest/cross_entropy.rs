@@ -1,22 +1,25 @@
 //! cross_entropy.forward, .forward_backward
 
-use wgpt::low_level::gpu::tensor::Dtype;
-use wgpt::low_level::ops::STORAGES;
-use wgpt::low_level::ops::cross_entropy::{Chunk, CrossEntropy};
-use wgpt::low_level::ops::step::{State, Step};
-use wgpt::low_level::reference::cross_entropy as twin;
-use wgpt::low_level::reference::dropout::random_u32;
+use crate::gpu::tensor::Dtype;
+use crate::ops::STORAGES;
+use crate::ops::cross_entropy::{Chunk, CrossEntropy};
+use crate::ops::step::{State, Step};
+use crate::reference::cross_entropy as twin;
+use crate::reference::dropout::random_u32;
 
-use crate::harness::{POISON, Trial, noise, relative, stored};
+use super::trial::{Checked, Checker, POISON, Trial, noise, relative, stored};
 
 const LOSS_SCALE: f32 = 16.0;
 
 /// Rows `first..first + rows` of `all`, in tensors with one row more.
-fn trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) {
-    STORAGES.into_iter().for_each(|dtype| stored_trial(all, first, rows, cols, &stored(logits, dtype), dtype));
+fn trial(c: &mut Checker, all: usize, first: usize, rows: usize, cols: usize, logits: &[f64]) -> Checked {
+    for dtype in STORAGES {
+        c.check(stored_trial(all, first, rows, cols, &stored(logits, dtype), dtype))?;
+    }
+    Ok(())
 }
 
-fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64], dtype: Dtype) {
+fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f64], dtype: Dtype) -> Trial {
     let cross_entropy = CrossEntropy::new(dtype);
     let mut t = Trial::new(format!("cross_entropy {rows} of {all} from {first}, V {cols} {dtype:?}"));
     let targets: Vec<u32> = (0..all as u32).map(|r| target(r, cols as u32)).collect();
@@ -52,7 +55,7 @@ fn stored_trial(all: usize, first: usize, rows: usize, cols: usize, logits: &[f6
     }
     t.expect_part(&tdlogits, 0, &pad(&dlogits, 0.0), abs * scale, relative(dtype, 2e-6));
     t.expect_part(&tdlogits, rows * wide, &padded[rows * wide..], 0.0, 0.0);
-    t.run();
+    t
 }
 
 /// Every fifth row is ignored, and every eleventh has a target just beyond the vocabulary.
@@ -64,44 +67,48 @@ fn target(row: u32, cols: u32) -> u32 {
     }
 }
 
-pub fn odd(all: usize, first: usize, rows: usize, cols: usize) {
+pub fn odd(c: &mut Checker, all: usize, first: usize, rows: usize, cols: usize) -> Checked {
     let logits: Vec<f64> = noise((rows + 1) * cols, 1).iter().map(|x| 4.0 * x).collect();
-    trial(all, first, rows, cols, &logits);
+    trial(c, all, first, rows, cols, &logits)
 }
 
-#[test]
-fn odd_sizes() {
-    odd(1, 0, 1, 1);
-    odd(63, 0, 63, 65);
-    odd(65, 0, 65, 63);
-    odd(199, 0, 199, 77);
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    let logits: Vec<f64> = noise(68 * 77, 1).iter().map(|x| 4.0 * x).collect();
+    c.check(stored_trial(100, 33, 67, 77, &logits, Dtype::F32))?;
+    for dtype in STORAGES.into_iter().filter(|dtype| *dtype != Dtype::F32) {
+        c.check_defaults(stored_trial(100, 33, 67, 77, &stored(&logits, dtype), dtype))?;
+    }
+    Ok(())
 }
 
-#[test]
-fn a_vocabulary_of_one() {
-    odd(67, 0, 67, 1);
+pub fn odd_sizes(c: &mut Checker) -> Checked {
+    odd(c, 1, 0, 1, 1)?;
+    odd(c, 63, 0, 63, 65)?;
+    odd(c, 65, 0, 65, 63)?;
+    odd(c, 199, 0, 199, 77)
 }
 
-#[test]
-fn chunks_of_all_rows() {
-    odd(100, 33, 67, 9);
-    odd(100, 33, 30, 130);
+pub fn a_vocabulary_of_one(c: &mut Checker) -> Checked {
+    odd(c, 67, 0, 67, 1)
 }
 
-#[test]
-fn more_rows_than_65_535() {
-    odd(65_600, 3, 65_539, 3);
+pub fn chunks_of_all_rows(c: &mut Checker) -> Checked {
+    odd(c, 100, 33, 67, 9)?;
+    odd(c, 100, 33, 30, 130)
 }
 
-#[test]
-fn sums_of_more_than_65_536() {
-    odd(4, 1, 2, 65_543);
-    odd(2, 0, 2, 131_101);
+pub fn more_rows_than_65_535(c: &mut Checker) -> Checked {
+    odd(c, 65_600, 3, 65_539, 3)
+}
+
+pub fn sums_of_more_than_65_536(c: &mut Checker) -> Checked {
+    odd(c, 4, 1, 2, 65_543)?;
+    odd(c, 2, 0, 2, 131_101)
 }
 
 /// Logits whose exponentials overflow or vanish unless the largest logit is subtracted first.
-#[test]
-fn extreme_logits() {
+pub fn extreme_logits(c: &mut Checker) -> Checked {
     let (rows, cols) = (12, 65);
     let logit = |i: usize| match (i / cols, i % cols) {
         (row, _) if row % 4 == 0 => 80.0,
@@ -116,5 +123,5 @@ fn extreme_logits() {
         }
     };
     let logits: Vec<f64> = (0..(rows + 1) * cols).map(logit).collect();
-    trial(rows, 0, rows, cols, &logits);
+    trial(c, rows, 0, rows, cols, &logits)
 }

@@ -1,11 +1,11 @@
 //! probe.copy, probe.multiply_add
 
-use wgpt::low_level::gpu::probe::{Chain, Probe};
-use wgpt::low_level::reference::probe as twin;
+use crate::gpu::probe::{Chain, Probe};
+use crate::reference::probe as twin;
 
-use crate::harness::{Trial, bits, noise};
+use super::trial::{Checked, Checker, Trial, bits, noise};
 
-fn trial(len: usize, rounds: usize) {
+fn trial(len: usize, rounds: usize) -> Trial {
     let mut t = Trial::new(format!("probe {len} rounds {rounds}"));
     let x = noise(len, 1);
     let tx = t.input("x", &[len], &x);
@@ -18,22 +18,25 @@ fn trial(len: usize, rounds: usize) {
     // Each step rounds once or twice and reduces the previous error by 1/16, which bounds it by 16 roundings of at most 16 · 2⁻²⁴ per
     // chain.
     t.expect(&tz, &twin::multiply_add(&x, rounds, 0.9375, 0.25), 1e-5, 1e-6);
-    t.run();
+    t
 }
 
-#[test]
-fn odd_sizes() {
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    c.check(trial(260, 3))
+}
+
+pub fn odd_sizes(c: &mut Checker) -> Checked {
     for (len, rounds) in [(4, 0), (4, 1), (252, 1), (256, 2), (260, 3), (772, 9)] {
-        trial(len, rounds);
+        c.check(trial(len, rounds))?;
     }
+    Ok(())
 }
 
-#[test]
-fn more_elements_than_65_535() {
-    trial(65_540, 1);
+pub fn more_elements_than_65_535(c: &mut Checker) -> Checked {
+    c.check(trial(65_540, 1))
 }
 
-#[test]
-fn long_chains() {
-    trial(12, 4000);
+pub fn long_chains(c: &mut Checker) -> Checked {
+    c.check(trial(12, 4000))
 }

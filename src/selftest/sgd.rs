@@ -1,17 +1,17 @@
 //! sgd.apply
 
-use wgpt::low_level::ops::adamw::Segment;
-use wgpt::low_level::ops::sgd::Sgd;
-use wgpt::low_level::ops::step::{State, Step};
-use wgpt::low_level::reference::sgd as twin;
+use crate::ops::adamw::Segment;
+use crate::ops::sgd::Sgd;
+use crate::ops::step::{State, Step};
+use crate::reference::sgd as twin;
 
-use crate::harness::{Trial, bits, noise};
+use super::trial::{Checked, Checker, Trial, bits, noise};
 
 const LEARNING_RATE: f32 = 0.05;
 const WEIGHT_DECAY: f32 = 0.1;
 
 /// Three updates; weight decay applies to elements before `decay`.
-fn trial(len: usize, decay: usize, momentum: f32, clip: f32) {
+fn trial(len: usize, decay: usize, momentum: f32, clip: f32) -> Trial {
     let sgd = Sgd::new();
     let mut t = Trial::new(format!("sgd {len} decay {decay} momentum {momentum} clip {clip}"));
     let (mut params, mut m) = (noise(len, 1), noise(len, 2));
@@ -29,29 +29,32 @@ fn trial(len: usize, decay: usize, momentum: f32, clip: f32) {
     }
     t.expect(&tparams, &params, 5e-7, 5e-7);
     t.expect(&tm, &m, 5e-7, 5e-7);
-    t.run();
+    t
 }
 
-#[test]
-fn odd_sizes() {
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    c.check(trial(257, 128, 0.9, 1.0))?;
+    c.check(trial(199, 100, 0.0, 0.25))
+}
+
+pub fn odd_sizes(c: &mut Checker) -> Checked {
     for (len, decay) in [(1, 0), (1, 4), (63, 60), (65, 64), (255, 0), (257, 128), (775, 776)] {
-        trial(len, decay, 0.9, 1.0);
+        c.check(trial(len, decay, 0.9, 1.0))?;
     }
+    Ok(())
 }
 
-#[test]
-fn without_momentum_clipped() {
-    trial(199, 100, 0.0, 0.25);
+pub fn without_momentum_clipped(c: &mut Checker) -> Checked {
+    c.check(trial(199, 100, 0.0, 0.25))
 }
 
-#[test]
-fn more_elements_than_65_535() {
-    trial(65_539, 40_000, 0.9, 0.5);
+pub fn more_elements_than_65_535(c: &mut Checker) -> Checked {
+    c.check(trial(65_539, 40_000, 0.9, 0.5))
 }
 
 /// A skipped step changes nothing, even if its gradients are not finite.
-#[test]
-fn nothing_is_touched_when_state_does_not_apply() {
+pub fn nothing_is_touched_when_state_does_not_apply(c: &mut Checker) -> Checked {
     let len = 777;
     let mut t = Trial::new("sgd skipped");
     let (params, m) = (noise(len, 1), noise(len, 2));
@@ -64,5 +67,5 @@ fn nothing_is_touched_when_state_does_not_apply() {
     Sgd::new().apply(&mut t.plan, &tstep, &tstate, 0.9, WEIGHT_DECAY, &segment);
     t.expect_words(&tparams, 0, &bits(&params));
     t.expect_words(&tm, 0, &bits(&m));
-    t.run();
+    c.check(t)
 }

@@ -1,18 +1,21 @@
 //! dropout.forward, which is its own backward
 
-use wgpt::low_level::gpu::tensor::Dtype;
-use wgpt::low_level::ops::STORAGES;
-use wgpt::low_level::ops::dropout::Dropout;
-use wgpt::low_level::ops::step::Step;
-use wgpt::low_level::reference::dropout as twin;
+use crate::gpu::tensor::Dtype;
+use crate::ops::STORAGES;
+use crate::ops::dropout::Dropout;
+use crate::ops::step::Step;
+use crate::reference::dropout as twin;
 
-use crate::harness::{Trial, noise, relative, stored};
+use super::trial::{Checked, Checker, Trial, noise, relative, stored};
 
-fn trial(samples: usize, per_sample: usize, p: f64, first_sample: u32) {
-    STORAGES.into_iter().for_each(|dtype| stored_trial(samples, per_sample, p, first_sample, dtype));
+fn trial(c: &mut Checker, samples: usize, per_sample: usize, p: f64, first_sample: u32) -> Checked {
+    for dtype in STORAGES {
+        c.check(stored_trial(samples, per_sample, p, first_sample, dtype))?;
+    }
+    Ok(())
 }
 
-fn stored_trial(samples: usize, per_sample: usize, p: f64, first_sample: u32, dtype: Dtype) {
+fn stored_trial(samples: usize, per_sample: usize, p: f64, first_sample: u32, dtype: Dtype) -> Trial {
     let len = samples * per_sample;
     let mut t = Trial::new(format!("dropout {samples}x{per_sample} p {p} from sample {first_sample} {dtype:?}"));
     let (stream, step) = (11, Step { seed: 77, first_sample, ..Step::default() }.with_dropout(p));
@@ -29,32 +32,35 @@ fn stored_trial(samples: usize, per_sample: usize, p: f64, first_sample: u32, dt
         assert_eq!(y, twin::forward(&x, stream, step.seed, step.drop_below, f64::from(step.keep_scale)));
     }
     t.expect(&ty, &y, 0.0, relative(dtype, 1e-7));
-    t.run();
+    t
 }
 
-#[test]
-fn odd_sizes() {
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    trial(c, 5, 156, 0.1, 3)?;
+    trial(c, 7, 200, 0.25, u32::MAX - 6)
+}
+
+pub fn odd_sizes(c: &mut Checker) -> Checked {
     for (samples, per_sample) in [(1, 4), (3, 20), (1, 252), (65, 4), (5, 156)] {
-        trial(samples, per_sample, 0.5, 0);
-        trial(samples, per_sample, 0.1, 3);
+        trial(c, samples, per_sample, 0.5, 0)?;
+        trial(c, samples, per_sample, 0.1, 3)?;
     }
+    Ok(())
 }
 
 /// p = 0 changes nothing.
-#[test]
-fn nothing_dropped() {
-    trial(3, 68, 0.0, 2);
+pub fn nothing_dropped(c: &mut Checker) -> Checked {
+    trial(c, 3, 68, 0.0, 2)
 }
 
 /// The counter carries within a sample and between samples, and both words matter: the mask never repeats after 2³² elements.
-#[test]
-fn indices_of_more_than_32_bits() {
-    trial(3, 200, 0.25, 21_474_836);
-    trial(2, 256, 0.5, (1 << 24) - 1);
-    trial(7, 200, 0.25, u32::MAX - 6);
+pub fn indices_of_more_than_32_bits(c: &mut Checker) -> Checked {
+    trial(c, 3, 200, 0.25, 21_474_836)?;
+    trial(c, 2, 256, 0.5, (1 << 24) - 1)?;
+    trial(c, 7, 200, 0.25, u32::MAX - 6)
 }
 
-#[test]
-fn more_elements_than_65_535() {
-    trial(3, 21_848, 0.2, 1);
+pub fn more_elements_than_65_535(c: &mut Checker) -> Checked {
+    trial(c, 3, 21_848, 0.2, 1)
 }

@@ -1,17 +1,17 @@
 //! token_embedding.learned, .sinusoidal
 
-use wgpt::low_level::ops::cursor::Cursor;
-use wgpt::low_level::ops::position::{MAX_POSITIONS, frequencies};
-use wgpt::low_level::ops::token_embedding::{Positions, TokenEmbedding};
-use wgpt::low_level::reference::token_embedding as twin;
+use crate::ops::cursor::Cursor;
+use crate::ops::position::{MAX_POSITIONS, frequencies};
+use crate::ops::token_embedding::{Positions, TokenEmbedding};
+use crate::reference::token_embedding as twin;
 
-use crate::harness::{Trial, dyadic};
+use super::trial::{Checked, Checker, Trial, dyadic};
 
 /// Exact in f32, like all products and sums of a trial with learned positions.
 const SCALE: f64 = 1.5;
 
 /// Rows from `position` of a context, with a table split in parts; the second id is out of range.
-fn trial(learned: bool, rows: usize, parts: &[usize], cols: usize, position: usize, context: usize) {
+fn trial(learned: bool, rows: usize, parts: &[usize], cols: usize, position: usize, context: usize) -> Trial {
     let mut t = Trial::new(format!("token_embedding {learned} {rows} rows of {parts:?}x{cols} at {position}"));
     let vocab: usize = parts.iter().sum();
     let ids: Vec<u32> = (0..rows as u32).map(|r| if r == 1 { u32::MAX } else { r.wrapping_mul(2_654_435_761) % vocab as u32 }).collect();
@@ -35,20 +35,24 @@ fn trial(learned: bool, rows: usize, parts: &[usize], cols: usize, position: usi
         embedding.forward(&mut t.plan, &tcursor, &tids, &ttable, SCALE as f32, Positions::Sinusoidal(&tfrequencies, context), &ty);
         t.expect(&ty, &twin::sinusoidal(&ids, &table, position, cols, SCALE), 2e-6, 0.0);
     }
-    t.run();
+    t
 }
 
-#[test]
-fn odd_sizes_and_places() {
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    c.check(trial(true, 65, &[13, 1, 5], 12, 61, 200))?;
+    c.check(trial(false, 65, &[13, 1, 5], 12, 61, 200))
+}
+
+pub fn odd_sizes_and_places(c: &mut Checker) -> Checked {
     for learned in [true, false] {
-        trial(learned, 1, &[1], 4, 0, 1);
-        trial(learned, 5, &[7], 68, 3, 8);
-        trial(learned, 65, &[13, 1, 5], 12, 61, 200);
+        c.check(trial(learned, 1, &[1], 4, 0, 1))?;
+        c.check(trial(learned, 5, &[7], 68, 3, 8))?;
+        c.check(trial(learned, 65, &[13, 1, 5], 12, 61, 200))?;
     }
-    trial(false, 3, &[5], 8, MAX_POSITIONS - 3, MAX_POSITIONS);
+    c.check(trial(false, 3, &[5], 8, MAX_POSITIONS - 3, MAX_POSITIONS))
 }
 
-#[test]
-fn more_rows_than_65_535() {
-    trial(true, 65_540, &[100, 57], 4, 1, 65_541);
+pub fn more_rows_than_65_535(c: &mut Checker) -> Checked {
+    c.check(trial(true, 65_540, &[100, 57], 4, 1, 65_541))
 }

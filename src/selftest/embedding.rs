@@ -1,22 +1,25 @@
 //! embedding.forward, .backward
 
-use wgpt::low_level::gpu::tensor::Dtype;
-use wgpt::low_level::ops::STORAGES;
-use wgpt::low_level::ops::embedding::Embedding;
-use wgpt::low_level::reference::dropout::random_u32;
-use wgpt::low_level::reference::embedding as twin;
+use crate::gpu::tensor::Dtype;
+use crate::ops::STORAGES;
+use crate::ops::embedding::Embedding;
+use crate::reference::dropout::random_u32;
+use crate::reference::embedding as twin;
 
-use crate::harness::{Trial, dyadic, plus, stored};
+use super::trial::{Checked, Checker, Trial, dyadic, plus, stored};
 
 /// Exact in f32, like all products and sums of a trial.
 const SCALE: f64 = 1.5;
 
-pub fn trial(name: &str, ids: &[u32], parts: &[usize], cols: usize) {
-    STORAGES.into_iter().for_each(|dtype| stored_trial(name, ids, parts, cols, dtype));
+pub fn trial(c: &mut Checker, name: &str, ids: &[u32], parts: &[usize], cols: usize) -> Checked {
+    for dtype in STORAGES {
+        c.check(stored_trial(name, ids, parts, cols, dtype))?;
+    }
+    Ok(())
 }
 
 /// A table split in parts with these numbers of rows. All sums are exact in f32.
-fn stored_trial(name: &str, ids: &[u32], parts: &[usize], cols: usize, dtype: Dtype) {
+fn stored_trial(name: &str, ids: &[u32], parts: &[usize], cols: usize, dtype: Dtype) -> Trial {
     let embedding = Embedding::new(dtype);
     let (rows, table_rows) = (ids.len(), parts.iter().sum::<usize>());
     let mut t = Trial::new(format!("embedding {name}: {rows} rows of {table_rows}x{cols} in {} parts {dtype:?}", parts.len()));
@@ -40,7 +43,7 @@ fn stored_trial(name: &str, ids: &[u32], parts: &[usize], cols: usize, dtype: Dt
     embedding.forward(&mut t.plan, &tids, &ttable, SCALE as f32, &ty);
     embedding.backward(&mut t.plan, &tids, &torder, &tdy, SCALE as f32, &tdtable);
     t.expect(&ty, &stored(&twin::forward(ids, &table, cols, SCALE), dtype), 0.0, 0.0);
-    t.run();
+    t
 }
 
 /// Valid ids and, every ninth, one out of range.
@@ -54,35 +57,36 @@ pub fn ids(rows: usize, table_rows: u32) -> Vec<u32> {
     (0..rows as u32).map(id).collect()
 }
 
-#[test]
-fn odd_sizes() {
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    tables_in_parts(c)
+}
+
+pub fn odd_sizes(c: &mut Checker) -> Checked {
     for (rows, table_rows, cols) in [(1, 1, 4), (63, 7, 68), (65, 200, 60), (199, 13, 132)] {
-        trial("odd sizes", &ids(rows, table_rows as u32), &[table_rows], cols);
+        trial(c, "odd sizes", &ids(rows, table_rows as u32), &[table_rows], cols)?;
     }
+    Ok(())
 }
 
-#[test]
-fn tables_in_parts() {
-    trial("parts", &ids(199, 41), &[17, 1, 23], 68);
-    trial("parts", &ids(65, 3), &[1, 1, 1], 4);
+pub fn tables_in_parts(c: &mut Checker) -> Checked {
+    trial(c, "parts", &ids(199, 41), &[17, 1, 23], 68)?;
+    trial(c, "parts", &ids(65, 3), &[1, 1, 1], 4)
 }
 
-#[test]
-fn only_foreign_ids() {
-    trial("foreign", &[9, 10, u32::MAX], &[4, 5], 4);
+pub fn only_foreign_ids(c: &mut Checker) -> Checked {
+    trial(c, "foreign", &[9, 10, u32::MAX], &[4, 5], 4)
 }
 
-#[test]
-fn more_rows_than_65_535() {
-    trial("many rows", &ids(65_543, 1000), &[600, 400], 4);
+pub fn more_rows_than_65_535(c: &mut Checker) -> Checked {
+    trial(c, "many rows", &ids(65_543, 1000), &[600, 400], 4)
 }
 
-#[test]
-fn a_run_of_more_than_65_536() {
+pub fn a_run_of_more_than_65_536(c: &mut Checker) -> Checked {
     let mut long = vec![2; 65_600];
     long[7] = 1;
     long[40_000] = 4;
     long[65_599] = 0;
-    trial("one id", &long, &[3, 2], 4);
-    trial("one id to the end", &vec![0; 131_101], &[1], 4);
+    trial(c, "one id", &long, &[3, 2], 4)?;
+    trial(c, "one id to the end", &vec![0; 131_101], &[1], 4)
 }

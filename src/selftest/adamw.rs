@@ -1,16 +1,16 @@
 //! adamw.apply
 
-use wgpt::low_level::ops::adamw::{AdamW, Constants, Segment};
-use wgpt::low_level::ops::step::{State, Step};
-use wgpt::low_level::reference::adamw as twin;
+use crate::ops::adamw::{AdamW, Constants, Segment};
+use crate::ops::step::{State, Step};
+use crate::reference::adamw as twin;
 
-use crate::harness::{Trial, bits, noise};
+use super::trial::{Checked, Checker, Trial, bits, noise};
 
 const CONSTANTS: Constants = Constants { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1 };
 const LEARNING_RATE: f32 = 2e-3;
 
 /// Three updates after `updates` earlier ones, which left random moments; weight decay applies to elements before `decay`.
-fn trial(len: usize, decay: usize, updates: u32, clip: f32) {
+fn trial(len: usize, decay: usize, updates: u32, clip: f32) -> Trial {
     let adamw = AdamW::new();
     let mut t = Trial::new(format!("adamw {len} decay {decay} updates {updates} clip {clip}"));
     let (mut params, mut m) = (noise(len, 1), noise(len, 2));
@@ -37,32 +37,35 @@ fn trial(len: usize, decay: usize, updates: u32, clip: f32) {
     t.expect(&tparams, &params, 3e-6, 1e-6);
     t.expect(&tm, &m, 1e-6, 1e-6);
     t.expect(&tv, &v, 1e-7, 1e-6);
-    t.run();
+    t
 }
 
-#[test]
-fn odd_sizes_from_the_first_update_on() {
+/// The trials of `wgpt selftest`.
+pub fn quick(c: &mut Checker) -> Checked {
+    c.check(trial(257, 128, 0, 1.0))?;
+    c.check(trial(199, 100, 1000, 0.25))
+}
+
+pub fn odd_sizes_from_the_first_update_on(c: &mut Checker) -> Checked {
     for (len, decay) in [(1, 0), (1, 4), (63, 60), (65, 64), (255, 0), (257, 128), (775, 776)] {
-        trial(len, decay, 0, 1.0);
+        c.check(trial(len, decay, 0, 1.0))?;
     }
+    Ok(())
 }
 
-#[test]
-fn later_updates_clipped() {
-    trial(199, 100, 1, 0.25);
-    trial(199, 100, 1000, 0.25);
+pub fn later_updates_clipped(c: &mut Checker) -> Checked {
+    c.check(trial(199, 100, 1, 0.25))?;
+    c.check(trial(199, 100, 1000, 0.25))?;
     // Far beyond where βᵗ underflows.
-    trial(63, 0, 4_000_000_000, 0.5);
+    c.check(trial(63, 0, 4_000_000_000, 0.5))
 }
 
-#[test]
-fn more_elements_than_65_535() {
-    trial(65_539, 40_000, 9, 0.5);
+pub fn more_elements_than_65_535(c: &mut Checker) -> Checked {
+    c.check(trial(65_539, 40_000, 9, 0.5))
 }
 
 /// A skipped step changes nothing, even if its gradients are not finite.
-#[test]
-fn nothing_is_touched_when_state_does_not_apply() {
+pub fn nothing_is_touched_when_state_does_not_apply(c: &mut Checker) -> Checked {
     let len = 777;
     let mut t = Trial::new("adamw skipped");
     let (params, m, v) = (noise(len, 1), noise(len, 2), vec![0.5; len]);
@@ -77,5 +80,5 @@ fn nothing_is_touched_when_state_does_not_apply() {
     t.expect_words(&tparams, 0, &bits(&params));
     t.expect_words(&tm, 0, &bits(&m));
     t.expect_words(&tv, 0, &bits(&v));
-    t.run();
+    c.check(t)
 }
