@@ -20,6 +20,7 @@ mod predict;
 mod profile;
 mod progress;
 mod run_folder;
+mod selftest;
 mod settings;
 mod shaders;
 mod tokenizer;
@@ -59,6 +60,7 @@ Examples:
   wgpt eval --data other.txt
   wgpt profile                       where the time of a training step goes
   wgpt bench                         what this adapter does, as a table to paste
+  wgpt selftest                      whether this adapter and its driver compute what they should
   wgpt devices                       the adapters, and which one is used
   wgpt tune                          find the fastest kernels for this adapter and save them
 
@@ -115,6 +117,7 @@ enum CliCommand {
     Tokenizer(tokenizer::TokenizerArgs),
     Profile(profile::Profile),
     Bench(bench::BenchArgs),
+    Selftest(selftest::SelftestArgs),
     Devices(devices::Devices),
     Tune(tune::Tune),
     Shaders(shaders::Shaders),
@@ -197,6 +200,7 @@ pub fn main() -> ExitCode {
         CliCommand::Tokenizer(args) => tokenizer::run(args, &context),
         CliCommand::Profile(args) => profile::run(args, &context),
         CliCommand::Bench(args) => bench::run(args, &context),
+        CliCommand::Selftest(args) => selftest::run(args, &context),
         CliCommand::Devices(args) => devices::run(args, &context),
         CliCommand::Tune(args) => tune::run(args, &context),
         CliCommand::Shaders(args) => shaders::run(args, &context),
@@ -341,7 +345,7 @@ mod tests {
 
     #[test]
     fn commands_md_has_every_option_of_every_command_and_no_other() {
-        let shared = flags("--variant --tuning");
+        let shared = flags("--variant --tuning --ignore-selftest");
         let paragraph = COMMANDS.split("\n\n").find(|text| text.contains("All commands take")).unwrap();
         let sentence = paragraph.split_once("take").unwrap().0;
         for (name, options) in commands() {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::corpus::open_corpus;
 use super::output::Output;
 use super::settings::Settings;
-use super::variants::{VariantArgs, choices};
+use super::variants::{VariantArgs, choices, is_named};
 use super::{Context, Ended, place};
 use crate::error::Result;
 use crate::files;
@@ -112,7 +112,9 @@ pub fn run(args: Profile, context: &Context) -> Result<Ended> {
     let wanted = Wanted { steps: args.steps, method, captured: args.capture, roof: args.roof };
     let name = args.settings.name().unwrap_or_else(|| PRESETS[0].0.to_owned());
     if !args.against.is_empty() {
-        let other = Options { variants: layered(&options.variants, &choices("--against", &args.against, &gpu)?), ..options.clone() };
+        let against = choices("--against", &args.against, &gpu)?;
+        let avoid = options.avoid.iter().filter(|choice| !is_named(choice, &against)).cloned().collect();
+        let other = Options { variants: layered(&options.variants, &against), avoid, ..options.clone() };
         let compared = against::compare(&gpu, &config, [&options, &other], &wanted)?;
         context.out.object(&report::with_head(&gpu, &config, &name, against::json(&compared)));
         report::head(&gpu, &config, &name, &context.out);

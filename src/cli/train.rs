@@ -6,7 +6,7 @@ use super::corpus::open_corpus;
 use super::data_report::Unknown;
 use super::train_config::{Train, TrainTask, claim, out, resolve};
 use super::train_report::{self as report, Before};
-use super::{Context, Ended, host_memory, interrupt, progress::ProgressLine, tune};
+use super::{Context, Ended, host_memory, interrupt, progress::ProgressLine, selftest, tune};
 use crate::error::{Error, Result, shell_path};
 use crate::gpu::options::Options;
 use crate::train::folder::{RunFolder, Start};
@@ -34,6 +34,10 @@ pub fn run(mut args: Train, context: &Context) -> Result<Ended> {
     let unknown = Unknown::of(&config, &corpus, &tokenizer, matches!(origin, Origin::Weights(_)))?;
     unknown.check(args.allow_unknown || args.resume)?;
     let gpu = context.gpu()?;
+    if args.selftest {
+        selftest::first(&gpu, &context.out)?;
+    }
+    args.variants.check_selftest(&gpu)?;
     if args.tune {
         host_memory::check(&gpu, &Trainer::memory(&gpu, &config, &Options::default())?)?;
         let file = tune::file(None, &gpu)?;

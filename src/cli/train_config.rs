@@ -46,6 +46,9 @@ pub struct Train {
     /// Time the kernels' variants before the first step, save the fastest in the user's cache folder and use them
     #[arg(long, conflicts_with = "tuning")]
     pub tune: bool,
+    /// Run `wgpt selftest` before the first step, and do not use what fails
+    #[arg(long, conflicts_with = "ignore_selftest")]
+    pub selftest: bool,
     #[command(flatten)]
     pub variants: VariantArgs,
 }

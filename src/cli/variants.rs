@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::output::Output;
+use super::selftest;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::options::Options;
 use crate::gpu::tune::file::{TuneKey, Tuning};
 use crate::gpu::variants::{Choice, layered};
 use crate::ops;
+use crate::selftest::result::SelftestFile;
 
 /// Options of every command that runs a model.
 #[derive(Debug, Default, clap::Args)]
@@ -19,6 +21,9 @@ pub struct VariantArgs {
     /// Use the variants in this file of `wgpt tune`, or `none` [default: what was tuned for this adapter, if anything]
     #[arg(long, value_name = "FILE")]
     tuning: Option<PathBuf>,
+    /// Use every kernel and variant, even those that `wgpt selftest` found wrong on this adapter
+    #[arg(long)]
+    pub ignore_selftest: bool,
 }
 
 impl VariantArgs {
@@ -31,14 +36,59 @@ impl VariantArgs {
             Some(_) => self.tuned(gpu, out)?,
             None => in_cache(gpu, out),
         };
-        Ok(options(layered(&tuned, &self.manual(gpu)?)))
+        let manual = self.manual(gpu)?;
+        Ok(options(layered(&tuned, &manual), self.avoid(&manual, gpu, out)))
     }
 
     /// As [`VariantArgs::options`], for a resumed run: its own choices, if they run here, overridden by those that the user names now.
     pub fn resumed(&self, recorded: &[Choice], gpu: &Gpu, out: &Output) -> Result<Options> {
         let able: Vec<Choice> = recorded.iter().filter(|choice| ops::check(choice, gpu.traits()).is_ok()).cloned().collect();
-        let asked = layered(&self.tuned(gpu, out)?, &self.manual(gpu)?);
-        Ok(options(layered(&able, &asked)))
+        let manual = self.manual(gpu)?;
+        let asked = layered(&self.tuned(gpu, out)?, &manual);
+        Ok(options(layered(&able, &asked), self.avoid(&manual, gpu, out)))
+    }
+
+    /// Refuses to train on an adapter that the self-test found wrong in a way that no choice of variants avoids.
+    ///
+    /// # Errors
+    /// [`Error::Device`] that names the kernels, or what else is wrong.
+    pub fn check_selftest(&self, gpu: &Gpu) -> Result<()> {
+        let Ok(Some(found)) = selftest::stored(gpu) else { return Ok(()) };
+        if self.ignore_selftest {
+            return Ok(());
+        }
+        let Some(wrong) = unavoidable(&found) else { return Ok(()) };
+        let adapter = &gpu.info().name;
+        Err(Error::Device(format!(
+            "{wrong} on {adapter}, driver {}: `wgpt selftest` says how, --ignore-selftest trains anyway",
+            gpu.driver()
+        )))
+    }
+
+    /// The variants that the self-test found wrong here, except those that the user names. Prints a notice of them.
+    fn avoid(&self, manual: &[Choice], gpu: &Gpu, out: &Output) -> Vec<Choice> {
+        if self.ignore_selftest {
+            return vec![];
+        }
+        let found = match selftest::stored(gpu) {
+            Ok(Some(found)) => found,
+            Ok(None) => return vec![],
+            Err(why) => {
+                out.notice(&format!("selftest  {why}"));
+                return vec![];
+            }
+        };
+        if let Some(wrong) = unavoidable(&found) {
+            out.notice(&format!("WARNING   {wrong} on this adapter: `wgpt selftest` says how"));
+        }
+        let (used, avoided): (Vec<Choice>, Vec<Choice>) = found.avoidable().into_iter().partition(|choice| is_named(choice, manual));
+        for (choices, what) in [(&avoided, "not used, as it failed here"), (&used, "used as you wish, although it failed here")] {
+            if !choices.is_empty() {
+                let list: Vec<String> = choices.iter().map(Choice::to_string).collect();
+                out.notice(&format!("selftest  {what}: {} (`wgpt selftest` says how)", list.join(", ")));
+            }
+        }
+        avoided
     }
 
     /// Whether the user names variants, so that a resumed run may not use its own.
@@ -80,10 +130,23 @@ pub fn choices(flag: &str, texts: &[String], gpu: &Gpu) -> Result<Vec<Choice>> {
     texts.iter().map(checked).collect::<Result<_>>().map_err(named)
 }
 
+/// Whether the user names this variant of a file, for one of its kernels at least.
+pub fn is_named(variant: &Choice, manual: &[Choice]) -> bool {
+    manual.iter().any(|named| named.file() == variant.kernel && named.variant == variant.variant)
+}
+
 /// The options that all plans of a command are compiled with.
-fn options(variants: Vec<Choice>) -> Options {
+fn options(variants: Vec<Choice>, avoid: Vec<Choice>) -> Options {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Options { variants, threads, ..Options::default() }
+    Options { variants, avoid, threads, ..Options::default() }
+}
+
+/// What a self-test found wrong that no choice of variants avoids.
+fn unavoidable(found: &SelftestFile) -> Option<String> {
+    let files = found.wrong_files();
+    let kernels = (!files.is_empty()).then(|| format!("the kernels of {} are wrong in every variant", files.join(", ")));
+    let parts: Vec<String> = kernels.into_iter().chain(found.problems.iter().cloned()).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// The choices that `wgpt tune` last wrote for an adapter of this name. A file that nobody named is no reason to fail.

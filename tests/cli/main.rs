@@ -16,6 +16,7 @@ mod profile;
 #[cfg(debug_assertions)]
 mod recovery;
 mod runs;
+mod selftest;
 mod shaders;
 mod start;
 mod streams;
