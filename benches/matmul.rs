@@ -94,8 +94,8 @@ fn source() -> &'static KernelSource {
         let text = leaked(std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}")));
         let name = std::path::Path::new(path).file_stem().expect("the name of a file").to_string_lossy().into_owned();
         let runs: fn(&Traits) -> bool =
-            if text.contains("enable wgpu_cooperative_matrix") { |traits| traits.cooperative } else { |_| true };
-        Variant { name: leaked(name), text, runs, suits: |_, _| false }
+            if text.contains("enable wgpu_cooperative_matrix") { |traits| traits.cooperative.is_some() } else { |_| true };
+        Variant { name: leaked(name), text, storages: &[], runs, suits: |_, _| false }
     };
     let files: Vec<Variant> = asked().iter().filter(|arg| arg.ends_with(".wgsl")).map(of_file).collect();
     let variants = files.into_iter().chain(SOURCE.variants.iter().copied()).collect::<Vec<_>>();

@@ -17,7 +17,10 @@
 //   WORKGROUP, ROWS_PER_GROUP, COLS_PER_GROUP       invocations of a workgroup, and the tile it computes
 //   ROWS_PER_THREAD                                 rows of an invocation, each of four neighbouring columns
 //   thread_corner(thread)                           (first row, first column) of an invocation's outputs within the tile
-//   tile_product(corner, thread, a, b, row_sums)    returns the invocation's sums; corner is that of the tile
+//   product_rows_rows(corner, thread)               returns the invocation's sums, of operands stored (outer, inner); corner is the tile's
+//   product_rows_cols(corner, thread)               the same where b is stored (inner, outer)
+//   product_cols_cols(corner, thread, row_sums)     the same where both are stored (inner, outer)
+//   current(sums, i), advance(sums)                 the sums of the invocation's row i, read in ascending order; what follows each
 //   RowSums, store_row_sums(corner, thread, sums)   sums of a over k, computed along the way; adds those of a tile to dbias
 //
 // Matrices are accessed in quads of four columns, and strides count quads. A matrix whose columns are no multiple of four is stored with
@@ -66,85 +69,83 @@ alias Sums = array<vec4<f32>, ROWS_PER_THREAD>;
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    var row_sums: RowSums;
-    store(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_rows(), &row_sums));
+    store(tile + thread_corner(thread), product_rows_rows(tile, thread));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    var row_sums: RowSums;
-    var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
+    var sums = product_rows_rows(tile, thread);
     let corner = tile + thread_corner(thread);
     let add = bias_quad(corner.y);
     for (var i = 0u; i < rows_of(corner); i++) {
-        y[place(corner, i)] = pack(sums[0] + add);
-        sums = moved_up(sums);
+        let sum = current(&sums, i);
+        y[place(corner, i)] = pack(sum + add);
+        advance(&sums);
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    var row_sums: RowSums;
-    var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
+    var sums = product_rows_rows(tile, thread);
     let corner = tile + thread_corner(thread);
     let add = bias_if_any(corner.y);
     for (var i = 0u; i < rows_of(corner); i++) {
+        let sum = current(&sums, i);
         // Activates the stored (rounded) value, as the backward will.
-        let stored = pack(sums[0] + add);
+        let stored = pack(sum + add);
         y[place(corner, i)] = stored;
         activated[place(corner, i)] = pack(activation(unpack(stored), dims.relu == 1u));
-        sums = moved_up(sums);
+        advance(&sums);
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward_residual(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    var row_sums: RowSums;
-    var sums = tile_product(tile, thread, a_rows(), b_rows(), &row_sums);
+    var sums = product_rows_rows(tile, thread);
     let corner = tile + thread_corner(thread);
     let add = bias_if_any(corner.y);
     for (var i = 0u; i < rows_of(corner); i++) {
+        let sum = current(&sums, i);
         let at = place(corner, i);
-        y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sums[0] + add));
-        sums = moved_up(sums);
+        y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sum + add));
+        advance(&sums);
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    var row_sums: RowSums;
-    store(tile + thread_corner(thread), tile_product(tile, thread, a_rows(), b_cols(), &row_sums));
+    store(tile + thread_corner(thread), product_rows_cols(tile, thread));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input_add(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    var row_sums: RowSums;
-    var sums = tile_product(tile, thread, a_rows(), b_cols(), &row_sums);
+    var sums = product_rows_cols(tile, thread);
     let corner = tile + thread_corner(thread);
     for (var i = 0u; i < rows_of(corner); i++) {
+        let sum = current(&sums, i);
         let at = place(corner, i);
-        y[at] = pack(unpack(y[at]) + sums[0]);
-        sums = moved_up(sums);
+        y[at] = pack(unpack(y[at]) + sum);
+        advance(&sums);
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    var row_sums: RowSums;
-    var sums = tile_product(tile, thread, a_rows(), b_cols(), &row_sums);
+    var sums = product_rows_cols(tile, thread);
     let corner = tile + thread_corner(thread);
     for (var i = 0u; i < rows_of(corner); i++) {
+        let sum = current(&sums, i);
         let at = place(corner, i);
         let x = unpack(before[at]);
-        y[at] = pack(sums[0] * activation_slope(x, dims.relu == 1u));
+        y[at] = pack(sum * activation_slope(x, dims.relu == 1u));
         activated[at] = pack(activation(x, dims.relu == 1u));
-        sums = moved_up(sums);
+        advance(&sums);
     }
 }
 
@@ -152,14 +153,14 @@ fn backward_input_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(loc
 fn backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var row_sums: RowSums;
-    add_to_weight(tile + thread_corner(thread), tile_product(tile, thread, a_cols(), b_cols(), &row_sums));
+    add_to_weight(tile + thread_corner(thread), product_cols_cols(tile, thread, &row_sums));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_weight_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var row_sums: RowSums;
-    add_to_weight(tile + thread_corner(thread), tile_product(tile, thread, a_cols(), b_cols(), &row_sums));
+    add_to_weight(tile + thread_corner(thread), product_cols_cols(tile, thread, &row_sums));
     store_row_sums(tile, thread, row_sums);
 }
 
@@ -234,31 +235,24 @@ fn by_k_within(operand: Operand, block: mat4x4<f32>, k: u32) -> mat4x4<f32> {
     );
 }
 
-// Each epilogue stores an invocation's rows one at a time, always from sums[0], then moves the rest up: a loop without an index into
-// registers, which compilers handle badly. Its trip count is not a constant, so no compiler unrolls it: unrolled, tile_broadcast.wgsl's 32
-// rows with a load in each took lavapipe five seconds to compile instead of one.
+// Each epilogue stores an invocation's rows one at a time, in a loop whose trip count is not a constant, so that no compiler unrolls it:
+// unrolled, tile_broadcast.wgsl's 32 rows with a load in each took lavapipe five seconds to compile instead of one.
 fn store(corner: vec2<u32>, product: Sums) {
     var sums = product;
     for (var i = 0u; i < rows_of(corner); i++) {
-        y[place(corner, i)] = pack(sums[0]);
-        sums = moved_up(sums);
+        let sum = current(&sums, i);
+        y[place(corner, i)] = pack(sum);
+        advance(&sums);
     }
 }
 
 fn add_to_weight(corner: vec2<u32>, product: Sums) {
     var sums = product;
     for (var i = 0u; i < rows_of(corner); i++) {
-        dweight[place(corner, i)] += sums[0];
-        sums = moved_up(sums);
+        let sum = current(&sums, i);
+        dweight[place(corner, i)] += sum;
+        advance(&sums);
     }
-}
-
-fn moved_up(sums: Sums) -> Sums {
-    var result = sums;
-    for (var i = 1u; i < ROWS_PER_THREAD; i++) {
-        result[i - 1u] = result[i];
-    }
-    return result;
 }
 
 // How many of an invocation's rows are inside of y.

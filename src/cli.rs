@@ -149,7 +149,7 @@ impl Context {
             Backend::Gl => wgpu::Backend::Gl,
         });
         let baseline = matches!(global.limits, Some(LimitsArg::Baseline));
-        let request = Request { adapter: global.adapter, backend, baseline, timestamps: false, experimental: false };
+        let request = Request { adapter: global.adapter, backend, baseline, timestamps: false, experimental: true };
         Context { request, out: Output::new(global.json, global.quiet), pipelines: RefCell::default(), verify: !global.no_verify }
     }
 

@@ -43,10 +43,18 @@ pub struct Traits {
     pub software: bool,
     /// The subgroup size, when the device has subgroups of one fixed size.
     pub subgroup: Option<u32>,
-    /// Whether the device multiplies 16 x 16 by 16 x 16 cooperative matrices of f16 and accumulates in f32.
-    pub cooperative: bool,
+    /// Rows and columns of the cooperative matrices of f16 that the device multiplies and accumulates in f32, if it has any.
+    pub cooperative: Option<u32>,
     /// The limits that the device was opened with.
     pub limits: wgpu::Limits,
+}
+
+impl Traits {
+    /// Whether a workgroup of `bytes` of memory can multiply cooperative matrices of `size` x `size` in subgroups of `subgroup`.
+    pub fn multiplies(&self, size: u32, subgroup: u32, bytes: u32) -> bool {
+        let memory = self.limits.max_compute_workgroup_storage_size;
+        self.cooperative == Some(size) && self.subgroup == Some(subgroup) && memory >= bytes
+    }
 }
 
 /// A device with its queue, features and limits. Cheap to clone; all clones share one failure state.
@@ -91,8 +99,9 @@ impl Gpu {
         let mut required_limits = adapter.limits();
         let timestamps = if request.timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let mut required_features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE | timestamps);
-        let cooperative = request.experimental && !request.baseline && adapter::is_cooperative(adapter);
-        if cooperative {
+        let wanted = request.experimental && !request.baseline;
+        let cooperative = adapter::cooperative_matrices(adapter).filter(|_| wanted);
+        if cooperative.is_some() {
             required_features |= adapter::COOPERATIVE;
         }
         if request.baseline {
@@ -101,7 +110,7 @@ impl Gpu {
         }
         let mut descriptor =
             wgpu::DeviceDescriptor { label: Some("wgpt"), required_features, required_limits, ..wgpu::DeviceDescriptor::default() };
-        if cooperative {
+        if cooperative.is_some() {
             descriptor.experimental_features = experimental_features();
         }
         let opened = adapter.request_device(&descriptor).await;
@@ -115,16 +124,16 @@ impl Gpu {
     ///
     /// The host keeps its own error handlers: error scopes catch the failures of this crate's calls.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        Gpu::new(device, queue, false, fault::DeviceFaults::default())
+        Gpu::new(device, queue, None, fault::DeviceFaults::default())
     }
 
-    /// As [`Gpu::from_wgpu`], for a device that was opened with [`adapter::COOPERATIVE`] on an adapter for which
-    /// [`adapter::is_cooperative`] is true: a device alone does not report its matrix shapes.
-    pub fn from_wgpu_cooperative(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        Gpu::new(device, queue, true, fault::DeviceFaults::default())
+    /// As [`Gpu::from_wgpu`], for a device that was opened with [`adapter::COOPERATIVE`], and the
+    /// [`adapter::cooperative_matrices`] of its adapter: a device alone does not report them.
+    pub fn from_wgpu_cooperative(device: wgpu::Device, queue: wgpu::Queue, matrices: u32) -> Gpu {
+        Gpu::new(device, queue, Some(matrices), fault::DeviceFaults::default())
     }
 
-    fn new(device: wgpu::Device, queue: wgpu::Queue, cooperative: bool, faults: fault::DeviceFaults) -> Gpu {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, cooperative: Option<u32>, faults: fault::DeviceFaults) -> Gpu {
         let info = device.adapter_info();
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let has_subgroups = device.features().contains(wgpu::Features::SUBGROUP);

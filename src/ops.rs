@@ -107,6 +107,7 @@ const LANES_256: &str = concat!(include_str!("../shaders/shared/lanes_256.wgsl")
 const BROADCAST: Variant = Variant {
     name: "lanes_8_broadcast",
     text: LANES_8_BROADCAST,
+    storages: &[],
     runs: |traits| traits.subgroup == Some(8),
     suits: |traits, _| traits.software,
 };
@@ -114,15 +115,16 @@ const BROADCAST: Variant = Variant {
 /// Variants of kernels with one workgroup per row.
 const BY_ROW: &[Variant] = &[
     BROADCAST,
-    Variant { name: "lanes_8", text: LANES_8, runs: |_| true, suits: |traits, _| traits.software },
+    Variant { name: "lanes_8", text: LANES_8, storages: &[], runs: |_| true, suits: |traits, _| traits.software },
     // Selected only by tuning, on adapters where they are faster.
-    Variant { name: "lanes_32", text: LANES_32, runs: |_| true, suits: |_, _| false },
-    Variant { name: "lanes_256", text: LANES_256, runs: |_| true, suits: |_, _| false },
-    Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true },
+    Variant { name: "lanes_32", text: LANES_32, storages: &[], runs: |_| true, suits: |_, _| false },
+    Variant { name: "lanes_256", text: LANES_256, storages: &[], runs: |_| true, suits: |_, _| false },
+    Variant { name: "lanes_64", text: LANES_64, storages: &[], runs: |_| true, suits: |_, _| true },
 ];
 
 /// Variants of kernels whose workgroups each reduce a range of elements.
-const BY_STRETCH: &[Variant] = &[BROADCAST, Variant { name: "lanes_64", text: LANES_64, runs: |_| true, suits: |_, _| true }];
+const BY_STRETCH: &[Variant] =
+    &[BROADCAST, Variant { name: "lanes_64", text: LANES_64, storages: &[], runs: |_| true, suits: |_, _| true }];
 
 /// The element types in which activations are stored.
 pub const STORAGES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
@@ -151,7 +153,7 @@ pub fn load(source: &'static KernelSource, head_size: usize, activations: Dtype)
     let asks = |name: &str| texts(source).any(|text| text.contains(name));
     let size = if asks("HEAD_SIZE") { format!("const HEAD_SIZE: u32 = {head_size}u;\n") } else { String::new() };
     let store = if asks("Quad") { storage(activations) } else { "" };
-    KernelFile::with_constants(source, &format!("{size}{store}"))
+    KernelFile::stored(source, activations, store, &size)
 }
 
 /// Rejects an unknown kernel, and a variant that is unknown or does not run on the adapter.

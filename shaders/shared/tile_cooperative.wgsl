@@ -1,160 +1,241 @@
-// matmul.wgsl by cooperative matrices (features SHADER_F16 and EXPERIMENTAL_COOPERATIVE_MATRIX): a 32 x 64 tile of y by one subgroup, which
-// multiplies 16 x 16 by 16 x 16 in an instruction. Operands are rounded to f16, which ends at 65,504 and loses bits below 6·10⁻⁵; sums are
-// f32. Never a default, so it must be requested by name: it rounds operands, and on an H100, where the tests pass, tile_shared.wgsl is
-// faster than this variant.
+// matmul.wgsl by cooperative matrices (features SHADER_F16 and EXPERIMENTAL_COOPERATIVE_MATRIX), for activations stored as f16: a subgroup
+// multiplies MAT x MAT by MAT x MAT matrices of f16 in an instruction and sums in f32. Four subgroups compute a tile of y, a quarter each,
+// of ROW_MATS by COL_MATS matrices: 64 x 64 elements feed 32 products from 8 loads, where 32 x 32 would feed 8 from 4.
+//
+// The file that includes this one defines MAT, SUBGROUP, ROW_MATS, COL_MATS and the types of the matrices. Operands lie in workgroup memory
+// as they are stored, by row or by column: a matrix is loaded in either order, and nothing is converted or transposed.
+// The registers hold the quads of the next K_STEP elements of k while these are multiplied.
 
 enable f16;
 enable wgpu_cooperative_matrix;
 
-const WORKGROUP: u32 = 32u; // one subgroup, on adapters whose subgroups have 32 invocations or, half idle, 64
-const ROWS_PER_GROUP: u32 = 32u;
-const COLS_PER_GROUP: u32 = 64u;
-const ROWS_PER_THREAD: u32 = 16u;
+const WORKGROUP: u32 = 4u * SUBGROUP;
+const QUARTER_ROWS: u32 = ROW_MATS * MAT;
+const QUARTER_COLS: u32 = COL_MATS * MAT;
+const ROWS_PER_GROUP: u32 = 2u * ROW_MATS * MAT;
+const COLS_PER_GROUP: u32 = 2u * COL_MATS * MAT;
+// The lanes of a subgroup lie side by side along the columns of its quarter, a quad each; those that are left lie below them.
+const LANE_COLS: u32 = QUARTER_COLS / 4u;
+const ROWS_PER_THREAD: u32 = QUARTER_ROWS * LANE_COLS / SUBGROUP;
 
-const K_STEP: u32 = 32u;
-const STRETCH: u32 = 1024u;
-const LINE: u32 = K_STEP + 8u; // from one outer index to the next, padded against bank conflicts
+const K_MATS: u32 = 2u;
+const K_STEP: u32 = K_MATS * MAT;
+const K_QUADS: u32 = K_STEP / 4u;
+// Quads from one line to the next, padded by 16 bytes against bank conflicts. A line is one outer index by row, one k by column.
+const ROW_LINE: u32 = K_QUADS + 2u;
+const A_LINE: u32 = ROWS_PER_GROUP / 4u + 2u;
+const B_LINE: u32 = COLS_PER_GROUP / 4u + 2u;
+const A_FETCHES: u32 = ROWS_PER_GROUP * K_QUADS / WORKGROUP;
+const B_FETCHES: u32 = COLS_PER_GROUP * K_QUADS / WORKGROUP;
 
-var<workgroup> a_tile: array<f16, ROWS_PER_GROUP * LINE>;
-var<workgroup> b_tile: array<f16, COLS_PER_GROUP * LINE>;
-var<workgroup> results: array<f32, ROWS_PER_GROUP * COLS_PER_GROUP>;
+var<workgroup> a_tile: array<Quad, max(ROWS_PER_GROUP * ROW_LINE, K_STEP * A_LINE)>;
+var<workgroup> b_tile: array<Quad, max(COLS_PER_GROUP * ROW_LINE, K_STEP * B_LINE)>;
+// MAT rows of each quarter of y, on their way from matrices to invocations.
+var<workgroup> slab: array<vec4<f32>, 4u * MAT * LANE_COLS>;
 
 alias RowSums = vec4<f32>; // of the quads that the invocation fetches
+alias Products = array<Product, ROW_MATS * COL_MATS>;
 
-alias Left = coop_mat16x16<f16, A>;
-alias Right = coop_mat16x16<f16, B>;
-alias Product = coop_mat16x16<f32, C>;
+struct Fetched {
+    a: array<Quad, A_FETCHES>,
+    b: array<Quad, B_FETCHES>,
+}
 
-// Quad `index` of an operand's tile of `size` outer indices: its first outer index and its first k, the one or the other a multiple of 4.
+// Quad `index` of an operand's tile of `size` outer indices: its first outer index and its first k. Neighbours are neighbours in memory.
 fn corner_of(operand: Operand, size: u32, index: u32) -> vec2<u32> {
     if operand.by_row {
-        return vec2(index / (K_STEP / 4u), index % (K_STEP / 4u) * 4u);
+        return vec2(index / K_QUADS, index % K_QUADS * 4u);
     }
     return vec2(index % (size / 4u) * 4u, index / (size / 4u));
 }
 
-// Where it lies in memory. Rows and columns past the end of the matrix repeat its last one: they are computed, never stored.
-fn quad_at(operand: Operand, outer: u32, k: u32) -> u32 {
-    let safe_outer = min(outer, operand.outer_size - 1u);
-    let safe_k = min(k, dims.inner - 1u);
-    if operand.by_row {
-        return operand.first + safe_outer * operand.stride + safe_k / 4u;
-    }
-    return operand.first + safe_k * operand.stride + safe_outer / 4u;
+// Where it lies in workgroup memory.
+fn place_of(operand: Operand, at: vec2<u32>, line: u32) -> u32 {
+    return select(at.y * line + at.x / 4u, at.x * ROW_LINE + at.y / 4u, operand.by_row);
 }
 
-// Fetches the tiles of 32 elements of k; past the end of k there are zeros.
-fn fetch(corner: vec2<u32>, thread: u32, k0: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) {
-    for (var i = thread; i < ROWS_PER_GROUP * K_STEP / 4u; i += WORKGROUP) {
-        let at = corner_of(a_operand, ROWS_PER_GROUP, i);
+// Where it lies in the buffer. Outer indices past the end of the matrix repeat its last one: they are computed, never stored.
+fn quad_at(operand: Operand, outer: u32, k: u32) -> u32 {
+    let safe_outer = min(outer, operand.outer_size - 1u);
+    return operand.first + select(k * operand.stride + safe_outer / 4u, safe_outer * operand.stride + k / 4u, operand.by_row);
+}
+
+// Its numbers, or zeros for those past the end of k.
+fn within(operand: Operand, quad: Quad, k: u32) -> Quad {
+    return select(Quad(), quad, k + select(vec4(0u), FOUR, operand.by_row) < vec4(dims.inner));
+}
+
+fn fetch(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, k0: u32, row_sums: ptr<function, RowSums>) -> Fetched {
+    var fetched: Fetched;
+    let whole = k0 + K_STEP <= dims.inner;
+    for (var i = 0u; i < A_FETCHES; i++) {
+        let at = corner_of(a_operand, ROWS_PER_GROUP, thread + i * WORKGROUP);
         let k = k0 + at.y;
-        let inside = k + select(vec4(0u), FOUR, a_operand.by_row) < vec4(dims.inner);
-        let quad = select(vec4(0.0), unpack(a[quad_at(a_operand, corner.x + at.x, k)]), inside);
-        *row_sums += quad;
-        for (var j = 0u; j < 4u; j++) {
-            a_tile[at.x * LINE + at.y + j * select(LINE, 1u, a_operand.by_row)] = f16(quad[j]);
+        if whole {
+            fetched.a[i] = a[quad_at(a_operand, corner.x + at.x, k)];
+        } else {
+            fetched.a[i] = within(a_operand, a[quad_at(a_operand, corner.x + at.x, min(k, dims.inner - 1u))], k);
+        }
+        *row_sums += unpack(fetched.a[i]);
+    }
+    for (var i = 0u; i < B_FETCHES; i++) {
+        let at = corner_of(b_operand, COLS_PER_GROUP, thread + i * WORKGROUP);
+        let k = k0 + at.y;
+        if whole {
+            fetched.b[i] = b[quad_at(b_operand, corner.y + at.x, k)];
+        } else {
+            fetched.b[i] = within(b_operand, b[quad_at(b_operand, corner.y + at.x, min(k, dims.inner - 1u))], k);
         }
     }
-    for (var i = thread; i < COLS_PER_GROUP * K_STEP / 4u; i += WORKGROUP) {
-        let at = corner_of(b_operand, COLS_PER_GROUP, i);
-        let k = k0 + at.y;
-        let inside = k + select(vec4(0u), FOUR, b_operand.by_row) < vec4(dims.inner);
-        let quad = select(vec4(0.0), unpack(b[quad_at(b_operand, corner.y + at.x, k)]), inside);
-        for (var j = 0u; j < 4u; j++) {
-            b_tile[at.x * LINE + at.y + j * select(LINE, 1u, b_operand.by_row)] = f16(quad[j]);
-        }
+    return fetched;
+}
+
+fn stage(fetched: Fetched, thread: u32, a_operand: Operand, b_operand: Operand) {
+    for (var i = 0u; i < A_FETCHES; i++) {
+        a_tile[place_of(a_operand, corner_of(a_operand, ROWS_PER_GROUP, thread + i * WORKGROUP), A_LINE)] = fetched.a[i];
     }
+    for (var i = 0u; i < B_FETCHES; i++) {
+        b_tile[place_of(b_operand, corner_of(b_operand, COLS_PER_GROUP, thread + i * WORKGROUP), B_LINE)] = fetched.b[i];
+    }
+}
+
+// The first row and column of a subgroup's quarter within the tile.
+fn quarter_of(thread: u32) -> vec2<u32> {
+    let quarter = thread / SUBGROUP;
+    return vec2(quarter / 2u * QUARTER_ROWS, quarter % 2u * QUARTER_COLS);
 }
 
 fn thread_corner(thread: u32) -> vec2<u32> {
-    return vec2(thread / 16u * 16u, thread % 16u * 4u);
+    let lane = thread % SUBGROUP;
+    return quarter_of(thread) + vec2(lane / LANE_COLS * ROWS_PER_THREAD, lane % LANE_COLS * 4u);
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
-    var t00 = Product();
-    var t01 = Product();
-    var t02 = Product();
-    var t03 = Product();
-    var t10 = Product();
-    var t11 = Product();
-    var t12 = Product();
-    var t13 = Product();
-    // An NVIDIA card's sums lose their low bits by truncation, always towards zero: ranges of k are summed separately, and their sums are
-    // rounded as any f32 when they are added.
-    for (var start = 0u; start < dims.inner; start += STRETCH) {
-        let end = min(start + STRETCH, dims.inner);
-        var c00 = Product();
-        var c01 = Product();
-        var c02 = Product();
-        var c03 = Product();
-        var c10 = Product();
-        var c11 = Product();
-        var c12 = Product();
-        var c13 = Product();
-        for (var k0 = start; k0 < end; k0 += K_STEP) {
-            fetch(corner, thread, k0, a_operand, b_operand, row_sums);
-            workgroupBarrier();
-            for (var k = 0u; k < K_STEP; k += 16u) {
-                let low = coopLoadT<Left>(&a_tile[k], LINE);
-                let high = coopLoadT<Left>(&a_tile[16u * LINE + k], LINE);
-                let b0 = coopLoad<Right>(&b_tile[k], LINE);
-                let b1 = coopLoad<Right>(&b_tile[16u * LINE + k], LINE);
-                let b2 = coopLoad<Right>(&b_tile[32u * LINE + k], LINE);
-                let b3 = coopLoad<Right>(&b_tile[48u * LINE + k], LINE);
-                c00 = coopMultiplyAdd(low, b0, c00);
-                c01 = coopMultiplyAdd(low, b1, c01);
-                c02 = coopMultiplyAdd(low, b2, c02);
-                c03 = coopMultiplyAdd(low, b3, c03);
-                c10 = coopMultiplyAdd(high, b0, c10);
-                c11 = coopMultiplyAdd(high, b1, c11);
-                c12 = coopMultiplyAdd(high, b2, c12);
-                c13 = coopMultiplyAdd(high, b3, c13);
-            }
-            workgroupBarrier();
+// The three pairs of orders in which operands are stored. naga requires that cooperative operations are reached uniformly, and takes no
+// argument of a function as uniform: each order needs a text of its own.
+
+fn product_rows_rows(corner: vec2<u32>, thread: u32) -> Sums {
+    var products: Products;
+    var row_sums: RowSums;
+    let quarter = quarter_of(thread);
+    var next = fetch(corner, thread, a_rows(), b_rows(), 0u, &row_sums);
+    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
+        stage(next, thread, a_rows(), b_rows());
+        workgroupBarrier();
+        if k0 + K_STEP < dims.inner {
+            next = fetch(corner, thread, a_rows(), b_rows(), k0 + K_STEP, &row_sums);
         }
-        t00 = t00 + c00;
-        t01 = t01 + c01;
-        t02 = t02 + c02;
-        t03 = t03 + c03;
-        t10 = t10 + c10;
-        t11 = t11 + c11;
-        t12 = t12 + c12;
-        t13 = t13 + c13;
+        for (var k = 0u; k < K_MATS; k++) {
+            var left: array<Left, ROW_MATS>;
+            for (var r = 0u; r < ROW_MATS; r++) {
+                left[r] = coopLoadT<Left>(&a_tile[(quarter.x + r * MAT) * ROW_LINE + k * MAT / 4u], ROW_LINE);
+            }
+            for (var c = 0u; c < COL_MATS; c++) {
+                let right = coopLoad<Right>(&b_tile[(quarter.y + c * MAT) * ROW_LINE + k * MAT / 4u], ROW_LINE);
+                for (var r = 0u; r < ROW_MATS; r++) {
+                    products[r * COL_MATS + c] = coopMultiplyAdd(left[r], right, products[r * COL_MATS + c]);
+                }
+            }
+        }
+        workgroupBarrier();
     }
-    coopStoreT(t00, &results[0], COLS_PER_GROUP);
-    coopStoreT(t01, &results[16], COLS_PER_GROUP);
-    coopStoreT(t02, &results[32], COLS_PER_GROUP);
-    coopStoreT(t03, &results[48], COLS_PER_GROUP);
-    coopStoreT(t10, &results[16u * COLS_PER_GROUP], COLS_PER_GROUP);
-    coopStoreT(t11, &results[16u * COLS_PER_GROUP + 16u], COLS_PER_GROUP);
-    coopStoreT(t12, &results[16u * COLS_PER_GROUP + 32u], COLS_PER_GROUP);
-    coopStoreT(t13, &results[16u * COLS_PER_GROUP + 48u], COLS_PER_GROUP);
-    workgroupBarrier();
+    return collected(&products, thread);
+}
+
+fn product_rows_cols(corner: vec2<u32>, thread: u32) -> Sums {
+    var products: Products;
+    var row_sums: RowSums;
+    let quarter = quarter_of(thread);
+    var next = fetch(corner, thread, a_rows(), b_cols(), 0u, &row_sums);
+    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
+        stage(next, thread, a_rows(), b_cols());
+        workgroupBarrier();
+        if k0 + K_STEP < dims.inner {
+            next = fetch(corner, thread, a_rows(), b_cols(), k0 + K_STEP, &row_sums);
+        }
+        for (var k = 0u; k < K_MATS; k++) {
+            var left: array<Left, ROW_MATS>;
+            for (var r = 0u; r < ROW_MATS; r++) {
+                left[r] = coopLoadT<Left>(&a_tile[(quarter.x + r * MAT) * ROW_LINE + k * MAT / 4u], ROW_LINE);
+            }
+            for (var c = 0u; c < COL_MATS; c++) {
+                let right = coopLoadT<Right>(&b_tile[k * MAT * B_LINE + (quarter.y + c * MAT) / 4u], B_LINE);
+                for (var r = 0u; r < ROW_MATS; r++) {
+                    products[r * COL_MATS + c] = coopMultiplyAdd(left[r], right, products[r * COL_MATS + c]);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+    return collected(&products, thread);
+}
+
+fn product_cols_cols(corner: vec2<u32>, thread: u32, row_sums: ptr<function, RowSums>) -> Sums {
+    var products: Products;
+    let quarter = quarter_of(thread);
+    var next = fetch(corner, thread, a_cols(), b_cols(), 0u, row_sums);
+    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
+        stage(next, thread, a_cols(), b_cols());
+        workgroupBarrier();
+        if k0 + K_STEP < dims.inner {
+            next = fetch(corner, thread, a_cols(), b_cols(), k0 + K_STEP, row_sums);
+        }
+        for (var k = 0u; k < K_MATS; k++) {
+            var left: array<Left, ROW_MATS>;
+            for (var r = 0u; r < ROW_MATS; r++) {
+                left[r] = coopLoad<Left>(&a_tile[k * MAT * A_LINE + (quarter.x + r * MAT) / 4u], A_LINE);
+            }
+            for (var c = 0u; c < COL_MATS; c++) {
+                let right = coopLoadT<Right>(&b_tile[k * MAT * B_LINE + (quarter.y + c * MAT) / 4u], B_LINE);
+                for (var r = 0u; r < ROW_MATS; r++) {
+                    products[r * COL_MATS + c] = coopMultiplyAdd(left[r], right, products[r * COL_MATS + c]);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+    return collected(&products, thread);
+}
+
+// The sums of an invocation's quads of y: no element of a matrix can be read but through memory, MAT rows of each quarter at a time.
+fn collected(products: ptr<function, Products>, thread: u32) -> Sums {
     var sums: Sums;
-    let own = thread_corner(thread);
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        let at = (own.x + i) * COLS_PER_GROUP + own.y;
-        sums[i] = vec4(results[at], results[at + 1u], results[at + 2u], results[at + 3u]);
+    let first = thread / SUBGROUP * MAT * LANE_COLS;
+    let lane = thread % SUBGROUP;
+    for (var r = 0u; r < ROW_MATS; r++) {
+        for (var c = 0u; c < COL_MATS; c++) {
+            coopStoreT((*products)[r * COL_MATS + c], &slab[first + c * MAT / 4u], LANE_COLS);
+        }
+        workgroupBarrier();
+        for (var i = 0u; i < MAT; i++) {
+            let row = r * MAT + i;
+            if row / ROWS_PER_THREAD == lane / LANE_COLS {
+                sums[row % ROWS_PER_THREAD] = slab[first + i * LANE_COLS + lane % LANE_COLS];
+            }
+        }
+        workgroupBarrier();
     }
-    workgroupBarrier();
     return sums;
 }
 
-// Every fourth of the 32 invocations has fetched quads of the same rows; their sums are combined in `results`, which tile_product has
-// finished using. Every invocation must call this. The operand must be stored by column, as in a weight's gradient.
+// The products leave no registers for the sums, which lie in the invocation's own memory: written once and read once.
+fn current(sums: ptr<function, Sums>, i: u32) -> vec4<f32> {
+    return (*sums)[i];
+}
+
+fn advance(sums: ptr<function, Sums>) {}
+
+// Every ROWS_PER_GROUP / 4-th invocation has fetched quads of the same rows: their sums are combined in `slab`, which `collected` has
+// finished using. Every invocation must call this.
 fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
-    for (var i = 0u; i < 4u; i++) {
-        results[thread * 4u + i] = sums[i];
-    }
+    slab[thread] = sums;
     workgroupBarrier();
     let first = corner.x + thread * 4u;
     if corner.y > 0u || thread >= ROWS_PER_GROUP / 4u || first >= dims.rows {
         return;
     }
     var total = vec4(0.0);
-    for (var i = 0u; i < 4u; i++) {
-        let at = i * ROWS_PER_GROUP + thread * 4u;
-        total += vec4(results[at], results[at + 1u], results[at + 2u], results[at + 3u]);
+    for (var i = thread; i < WORKGROUP; i += ROWS_PER_GROUP / 4u) {
+        total += slab[i];
     }
     dbias[first / 4u] += total;
 }

@@ -91,13 +91,15 @@ fn find(adapters: &[wgpu::Adapter], wanted: &str) -> Result<usize> {
 /// The features that kernels with cooperative matrices need.
 pub const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
 
-/// Whether an adapter multiplies 16 x 16 by 16 x 16 matrices of f16 and accumulates in f32.
-pub fn is_cooperative(adapter: &wgpu::Adapter) -> bool {
-    let fits = |p: &wgpu::CooperativeMatrixProperties| {
-        let types = (p.ab_type, p.cr_type) == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
-        types && (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+/// The rows and columns of the largest square matrices of f16 that an adapter multiplies cooperatively and accumulates in f32: 16 or 8.
+pub fn cooperative_matrices(adapter: &wgpu::Adapter) -> Option<u32> {
+    let has = |size: &u32| {
+        adapter.cooperative_matrix_properties().iter().any(|p| {
+            let types = (p.ab_type, p.cr_type) == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+            types && (p.m_size, p.n_size, p.k_size) == (*size, *size, *size)
+        })
     };
-    adapter.features().contains(COOPERATIVE) && adapter.cooperative_matrix_properties().iter().any(fits)
+    [16, 8].into_iter().filter(|_| adapter.features().contains(COOPERATIVE)).find(has)
 }
 
 /// What an adapter lacks of the baseline limits, if anything.

@@ -145,7 +145,8 @@ impl Plan {
         })
     }
 
-    pub(crate) fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
+    /// All recorded dispatches, in order.
+    pub fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
         self.works.iter().filter_map(|work| match &work.action {
             Action::Dispatch(dispatch) => Some(dispatch),
             Action::Clear(_) => None,

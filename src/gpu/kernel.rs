@@ -34,6 +34,8 @@ pub struct Variant {
     pub name: &'static str,
     /// Appended to the file: constants, a reduction, a storage type.
     pub text: &'static str,
+    /// The element types of activations that it is for; none stands for all.
+    pub storages: &'static [Dtype],
     /// Whether an adapter can run this variant at all.
     pub runs: fn(&Traits) -> bool,
     /// Whether it is the default on such an adapter for a dispatch of this extent; the first variant that runs and suits is chosen.
@@ -41,7 +43,7 @@ pub struct Variant {
 }
 
 /// The variant list of a file that has only one form.
-pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", runs: |_| true, suits: |_, _| true }];
+pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", storages: &[], runs: |_| true, suits: |_, _| true }];
 
 /// A parsed and validated [`KernelSource`], in all its variants.
 pub struct KernelFile {
@@ -68,7 +70,7 @@ pub struct Module {
     pub text: String,
     /// The variant whose text was appended.
     pub variant: &'static Variant,
-    /// Whether it uses cooperative matrices of 16 x 16: SPIR-V has them, Metal has only 8 x 8, Direct3D and OpenGL have none.
+    /// Whether it uses cooperative matrices, which it loads from quads: SPIR-V can, no other language can.
     pub cooperative: bool,
 }
 
@@ -185,7 +187,17 @@ impl KernelFile {
 
     /// As [`KernelFile::load`], with a line of constants that size registers, for example `const HEAD_SIZE: u32 = 32u;`.
     pub fn with_constants(source: &'static KernelSource, constants: &str) -> KernelFile {
-        let variants: Vec<_> = source.variants.iter().map(|variant| Arc::new(Module::new(source, variant, constants))).collect();
+        KernelFile::with_variants(source, &|variant| variant.storages.is_empty(), "", constants)
+    }
+
+    /// The same for activations stored as `dtype`: `storage` declares their `Quad`, unless a variant does so itself.
+    pub fn stored(source: &'static KernelSource, dtype: Dtype, storage: &str, constants: &str) -> KernelFile {
+        KernelFile::with_variants(source, &|variant| variant.storages.is_empty() || variant.storages.contains(&dtype), storage, constants)
+    }
+
+    fn with_variants(source: &'static KernelSource, wanted: &dyn Fn(&Variant) -> bool, storage: &str, constants: &str) -> KernelFile {
+        let wanted = source.variants.iter().filter(|variant| wanted(variant));
+        let variants: Vec<_> = wanted.map(|variant| Arc::new(Module::new(source, variant, storage, constants))).collect();
         let parsed = variants.iter().map(|module| module.parse()).collect();
         KernelFile { name: source.file, variants, parsed }
     }
@@ -262,9 +274,10 @@ impl Kernel {
 }
 
 impl Module {
-    fn new(source: &'static KernelSource, variant: &'static Variant, constants: &str) -> Module {
+    fn new(source: &'static KernelSource, variant: &'static Variant, storage: &str, constants: &str) -> Module {
         let mut text = String::from(source.text);
-        for appended in source.shared.iter().chain([&variant.text, &constants]) {
+        let storage = if variant.text.contains("alias Quad =") { "" } else { storage };
+        for appended in source.shared.iter().chain([&variant.text, &storage, &constants]) {
             text.push('\n');
             text.push_str(appended);
         }
@@ -401,7 +414,7 @@ fn dtype(element: &naga::Type) -> Option<Dtype> {
     };
     match (element.name.as_deref(), scalar.kind, scalar.width) {
         (Some("Bf16Quad"), Kind::Uint, 4) => Some(Dtype::Bf16),
-        (Some("F16Quad"), Kind::Uint, 4) => Some(Dtype::F16),
+        (Some("F16Quad"), Kind::Uint, 4) | (Some("F16Quad"), Kind::Float, 2) => Some(Dtype::F16),
         (_, Kind::Float, 4) => Some(Dtype::F32),
         (_, Kind::Uint, 4) => Some(Dtype::U32),
         _ => None,

@@ -319,8 +319,9 @@ mod tests {
 
     #[test]
     fn unknown_and_unable_variants_are_refused_with_those_that_run() {
-        let able = Variant { name: "able", text: "", runs: |_| true, suits: |_, _| true };
-        let broadcast = Variant { name: "broadcast", text: "", runs: |traits| traits.subgroup == Some(8), suits: |_, _| true };
+        let able = Variant { name: "able", text: "", storages: &[], runs: |_| true, suits: |_, _| true };
+        let broadcast =
+            Variant { name: "broadcast", text: "", storages: &[], runs: |traits| traits.subgroup == Some(8), suits: |_, _| true };
         let refused = |variant: &str| {
             let choice = Choice { kernel: "k".into(), class: None, variant: variant.into() };
             choice.check(&[&able, &broadcast], &Traits::default()).unwrap_err().to_string()
@@ -335,9 +336,9 @@ mod tests {
     fn what_is_avoided_is_not_chosen() {
         const TWO: KernelSource = KernelSource {
             variants: &[
-                Variant { name: "first", text: "", runs: |_| true, suits: |_, _| true },
-                Variant { name: "elsewhere", text: "", runs: |_| false, suits: |_, _| true },
-                Variant { name: "last", text: "", runs: |_| true, suits: |_, _| false },
+                Variant { name: "first", text: "", storages: &[], runs: |_| true, suits: |_, _| true },
+                Variant { name: "elsewhere", text: "", storages: &[], runs: |_| false, suits: |_, _| true },
+                Variant { name: "last", text: "", storages: &[], runs: |_| true, suits: |_, _| false },
             ],
             ..SCALE
         };

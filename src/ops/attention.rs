@@ -13,12 +13,14 @@ const VARIANTS: &[Variant] = &[
     Variant {
         name: "rows_broadcast",
         text: concat!(include_str!("../../shaders/shared/attention_rows.wgsl"), include_str!("../../shaders/shared/rows_broadcast.wgsl")),
+        storages: &[],
         runs: |traits| traits.subgroup == Some(8),
         suits: |traits, _| traits.software,
     },
     Variant {
         name: "rows_memory",
         text: concat!(include_str!("../../shaders/shared/attention_rows.wgsl"), include_str!("../../shaders/shared/rows_memory.wgsl")),
+        storages: &[],
         runs: |_| true,
         suits: |traits, _| traits.software,
     },
@@ -28,6 +30,7 @@ const VARIANTS: &[Variant] = &[
             include_str!("../../shaders/shared/attention_tiles.wgsl"),
             include_str!("../../shaders/shared/attention_blocks.wgsl")
         ),
+        storages: &[],
         runs: |_| true,
         suits: |_, _| true,
     },

@@ -16,49 +16,71 @@ pub const SOURCE: KernelSource = KernelSource {
     variants: VARIANTS,
 };
 
+/// The text of a tile: files of shaders/shared.
+macro_rules! tile {
+    ($($file:literal),+) => { concat!($(include_str!(concat!("../../shaders/shared/", $file, ".wgsl")), "\n"),+) };
+}
+
+/// The tile of cooperative matrices keeps its operands and a slab of its sums in workgroup memory.
+const fn cooperative_bytes(mat: u32) -> u32 {
+    // Two tiles of 8 `mat` lines of 2 `mat` elements and 16 bytes, f16, and 4 quarters of `mat` rows of 4 `mat` sums.
+    2 * 8 * mat * (4 * mat + 16) + 4 * mat * 4 * mat * 4
+}
+
 /// On software adapters loads are expensive and barriers more so; on GPUs it is the reverse. A single row, as in decoding, would leave most
 /// of a tile idle.
 const VARIANTS: &[Variant] = &[
     Variant {
         name: "tile_row_lanes",
-        text: concat!(include_str!("../../shaders/shared/tile_row_lanes.wgsl"), "\n", include_str!("../../shaders/shared/row_quad.wgsl")),
+        text: tile!("tile_row_lanes", "row_quad", "tile_products"),
+        storages: &[],
         runs: |_| true,
         suits: |traits, extent| traits.software && extent.rows == 1,
     },
     Variant {
         name: "tile_row_group",
-        text: concat!(include_str!("../../shaders/shared/tile_row_group.wgsl"), "\n", include_str!("../../shaders/shared/row_quad.wgsl")),
+        text: tile!("tile_row_group", "row_quad", "tile_products"),
+        storages: &[],
         runs: |_| true,
         suits: |traits, extent| !traits.software && extent.rows == 1,
     },
     Variant {
         name: "tile_broadcast",
-        text: include_str!("../../shaders/shared/tile_broadcast.wgsl"),
+        text: tile!("tile_broadcast", "tile_products"),
+        storages: &[],
         runs: |traits| traits.subgroup == Some(8),
         suits: |traits, _| traits.software,
     },
     Variant {
         name: "tile_registers",
-        text: include_str!("../../shaders/shared/tile_registers.wgsl"),
+        text: tile!("tile_registers", "tile_products"),
+        storages: &[],
         runs: |_| true,
         suits: |traits, _| traits.software,
     },
-    // Never a default: it rounds operands to f16, and on an H100, where its tests pass, tile_shared is faster.
+    // For activations stored as f16 only: other types would be rounded. Not measured on hardware yet; by NVIDIA's instruction rates
+    // 150 to 300 TFLOP/s on an H100, where tile_shared reaches 31. Fewer tiles than these leave most compute units idle.
     Variant {
         name: "tile_cooperative",
-        text: include_str!("../../shaders/shared/tile_cooperative.wgsl"),
-        runs: |traits| traits.cooperative,
+        text: tile!("matrices_16", "tile_cooperative", "store_f16_native"),
+        storages: &[Dtype::F16],
+        runs: |traits| traits.multiplies(16, 32, cooperative_bytes(16)),
+        suits: |traits, extent| !traits.software && extent.workgroups([Some(128), Some(128)]) >= 32,
+    },
+    // The same text as lavapipe executes it.
+    Variant {
+        name: "tile_cooperative_8",
+        text: tile!("matrices_8", "tile_cooperative", "store_f16_native"),
+        storages: &[Dtype::F16],
+        runs: |traits| traits.multiplies(8, 8, cooperative_bytes(8)),
         suits: |_, _| false,
     },
     // Fewer tiles of 64 x 64 than the 132 compute units of an H100 leave some idle: with 36 of them these tiles reach 10.8 TFLOP/s and
     // tile_shared 6.6, with 144 of them 16.0 and 16.6.
     Variant {
         name: "tile_shared_small",
-        text: concat!(
-            include_str!("../../shaders/shared/tile_shared_small.wgsl"),
-            "\n",
-            include_str!("../../shaders/shared/tile_fetch.wgsl")
-        ),
+        text: tile!("tile_shared_small", "tile_fetch", "tile_products"),
+        storages: &[],
         runs: |_| true,
         suits: |traits, extent| !traits.software && extent.workgroups([Some(64), Some(64)]) < 130,
     },
@@ -66,17 +88,15 @@ const VARIANTS: &[Variant] = &[
     // invocations resident per compute unit. Tuning selects it on adapters where it is faster.
     Variant {
         name: "tile_shared_large",
-        text: concat!(
-            include_str!("../../shaders/shared/tile_shared_large.wgsl"),
-            "\n",
-            include_str!("../../shaders/shared/tile_fetch.wgsl")
-        ),
+        text: tile!("tile_shared_large", "tile_fetch", "tile_products"),
+        storages: &[],
         runs: |_| true,
         suits: |_, _| false,
     },
     Variant {
         name: "tile_shared",
-        text: concat!(include_str!("../../shaders/shared/tile_shared.wgsl"), "\n", include_str!("../../shaders/shared/tile_fetch.wgsl")),
+        text: tile!("tile_shared", "tile_fetch", "tile_products"),
+        storages: &[],
         runs: |_| true,
         suits: |_, _| true,
     },
@@ -185,7 +205,7 @@ impl Matmul {
 
     /// The same with the tiles of another source, for experiments.
     pub fn with_source(source: &'static KernelSource, activations: Dtype) -> Matmul {
-        let file = KernelFile::with_constants(source, storage(activations));
+        let file = KernelFile::stored(source, activations, storage(activations), "");
         Matmul {
             forward: file.kernel("forward"),
             forward_bias: file.kernel("forward_bias"),

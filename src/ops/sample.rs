@@ -16,10 +16,17 @@ const VARIANTS: &[Variant] = &[
     Variant {
         name: "lanes_8",
         text: include_str!("../../shaders/shared/lanes_8.wgsl"),
+        storages: &[],
         runs: |_| true,
         suits: |traits, extent| traits.software && extent.cols <= 1 << 16,
     },
-    Variant { name: "lanes_64", text: include_str!("../../shaders/shared/lanes_64.wgsl"), runs: |_| true, suits: |_, _| true },
+    Variant {
+        name: "lanes_64",
+        text: include_str!("../../shaders/shared/lanes_64.wgsl"),
+        storages: &[],
+        runs: |_| true,
+        suits: |_, _| true,
+    },
 ];
 
 /// Drawn tokens that the device stores until they are read back.

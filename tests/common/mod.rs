@@ -26,17 +26,22 @@ pub fn own() -> Gpu {
 async fn open() -> Gpu {
     let adapters = adapter::list(&Request::default()).await;
     let adapter = &adapters[adapter::choose(&adapters, &Request::default()).expect("tests need an adapter")];
-    let cooperative = adapter::is_cooperative(adapter);
+    let cooperative = adapter::cooperative_matrices(adapter);
     let mut descriptor = wgpu::DeviceDescriptor {
         required_features: adapter.features() & wgpu::Features::SUBGROUP,
         required_limits: wgpu::Limits::default(),
         ..wgpu::DeviceDescriptor::default()
     };
-    if cooperative {
+    if cooperative.is_some() {
         descriptor.required_features |= adapter::COOPERATIVE;
+        // Their tiles use more than the 16 KiB of the default.
+        descriptor.required_limits.max_compute_workgroup_storage_size = adapter.limits().max_compute_workgroup_storage_size;
         // SAFETY: kernel tests compare what is computed with it, between guard zones.
         descriptor.experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
     }
     let (device, queue) = adapter.request_device(&descriptor).await.expect("the baseline limits");
-    if cooperative { Gpu::from_wgpu_cooperative(device, queue) } else { Gpu::from_wgpu(device, queue) }
+    match cooperative {
+        Some(matrices) => Gpu::from_wgpu_cooperative(device, queue, matrices),
+        None => Gpu::from_wgpu(device, queue),
+    }
 }

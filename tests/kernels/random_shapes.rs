@@ -11,7 +11,6 @@ use wgpt::low_level::ops::matmul::Activation;
 use wgpt::low_level::selftest::{attention, cross_entropy, embedding, layer_norm, matmul};
 
 use crate::cases::{check, run};
-use crate::common::gpu;
 
 /// Shapes of a trial unless `PROPTEST_CASES` says how many.
 const CASES: u32 = 6;
@@ -38,9 +37,7 @@ fn storages() -> impl Strategy<Value = Dtype> {
 
 #[test]
 fn linear_layers() {
-    each((1usize..150, quads(150), 1usize..150, storages()), |(rows, inner, cols, dtype)| {
-        check(&matmul::linear(gpu(), rows, inner, cols, dtype))
-    });
+    each((1usize..150, quads(150), 1usize..150, storages()), |(rows, inner, cols, dtype)| check(&matmul::linear(rows, inner, cols, dtype)));
 }
 
 #[test]
@@ -50,7 +47,7 @@ fn fused_linear_layers() {
     each(
         (1usize..100, quads(100), quads(100), kinds, proptest::bool::ANY, drops, storages()),
         |(rows, inner, cols, kind, bias, p, dtype)| {
-            check(&matmul::fused(gpu(), rows, inner, cols, kind, bias, p, dtype));
+            check(&matmul::fused(rows, inner, cols, kind, bias, p, dtype));
         },
     );
 }

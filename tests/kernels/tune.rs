@@ -33,17 +33,18 @@ fn forward_more(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invo
 ";
 
 const VARIANTS: &[Variant] = &[
-    Variant { name: "elsewhere", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| false, suits: |_, _| true },
-    Variant { name: "wrong", text: "fn scaled(x: f32) -> f32 { return x; }", runs: |_| true, suits: |_, _| false },
+    Variant { name: "elsewhere", text: "fn scaled(x: f32) -> f32 { return x; }", storages: &[], runs: |_| false, suits: |_, _| true },
+    Variant { name: "wrong", text: "fn scaled(x: f32) -> f32 { return x; }", storages: &[], runs: |_| true, suits: |_, _| false },
     // The same code under another name is timed once.
     Variant {
         name: "alike",
         text: "fn scaled(x: f32) -> f32 { return x * 2.0; } const LANES: u32 = 8u;",
+        storages: &[],
         runs: |_| true,
         suits: |_, _| false,
     },
-    Variant { name: "added", text: "fn scaled(x: f32) -> f32 { return x + x; }", runs: |_| true, suits: |_, _| false },
-    Variant { name: "plain", text: "fn scaled(x: f32) -> f32 { return x * 2.0; }", runs: |_| true, suits: |_, _| true },
+    Variant { name: "added", text: "fn scaled(x: f32) -> f32 { return x + x; }", storages: &[], runs: |_| true, suits: |_, _| false },
+    Variant { name: "plain", text: "fn scaled(x: f32) -> f32 { return x * 2.0; }", storages: &[], runs: |_| true, suits: |_, _| true },
 ];
 
 #[test]

@@ -43,7 +43,7 @@ impl Target {
     /// naga's message for what a language does not support.
     pub fn translate(self, interface: &Interface, entry: &str) -> Result<Vec<u8>, String> {
         if interface.module.cooperative && !matches!(self, Target::Spirv | Target::Wgsl) {
-            return Err("this language has no cooperative matrices of 16 x 16".into());
+            return Err("this language has no cooperative matrices that are loaded from quads".into());
         }
         match self {
             Target::Spirv => spirv(interface, entry),

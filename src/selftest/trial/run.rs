@@ -91,9 +91,16 @@ impl Trial {
     fn ways(&self, gpu: &Gpu) -> Vec<Vec<Choice>> {
         let mut choices = vec![vec![]];
         for file in self.files().filter(|file| file.variants.len() > 1) {
-            choices.extend(variants_of(file, gpu).map(|choice| vec![choice]));
+            choices.extend(variants_of(file, gpu).filter(|choice| self.offers(choice)).map(|choice| vec![choice]));
         }
         choices
+    }
+
+    /// Whether a kernel of the plan has this variant: some are for one element type of activations only.
+    pub fn offers(&self, choice: &Choice) -> bool {
+        let label = format!("{}[{}]", choice.file(), choice.variant);
+        let mut interfaces = self.plan.dispatches().flat_map(|dispatch| dispatch.kernel.interfaces());
+        interfaces.any(|interface| interface.module.label == label)
     }
 
     /// Whether the plan runs this kernel.

@@ -1,0 +1,13 @@
+// Activations stored as by shared/store_f16.wgsl, in the type f16 itself, which needs the feature SHADER_F16: nothing is converted between
+// memory and cooperative matrices. Conversion rounds to the nearest, and beyond 65,520 to an infinity, as every GPU does unless told
+// otherwise; WGSL does not demand it, so tests do.
+alias F16Quad = vec4<f16>;
+alias Quad = F16Quad;
+
+fn unpack(quad: Quad) -> vec4<f32> {
+    return vec4<f32>(quad);
+}
+
+fn pack(values: vec4<f32>) -> Quad {
+    return vec4<f16>(values);
+}
