@@ -109,13 +109,14 @@ fn compile_file(
     }
 }
 
-/// The variants that such a card uses by default for extents from a single row to a large matrix, and those with cooperative matrices.
+/// The variants that such a card uses by default for extents from a single row to a large matrix, and those with cooperative matrices that
+/// run there: not those for subgroups of 32, since the driver chooses between 32 and 64.
 fn taken(kernel: &Kernel, cooperative: bool) -> BTreeSet<usize> {
-    let traits = Traits::default();
+    let traits = Traits { cooperative: cooperative.then_some(16), ..Traits::default() };
     let extents = [(1, 512), (16, 16), (1024, 128), (4096, 4096)].map(|(rows, cols)| Extent::matrix(rows, cols));
     let by_default = extents.iter().map(|extent| kernel.choose(&traits, extent, None, &[]));
     let all = kernel.interfaces().iter().enumerate();
-    by_default.chain(all.filter(|(_, i)| cooperative && i.module.cooperative).map(|(index, _)| index)).collect()
+    by_default.chain(all.filter(|(_, i)| i.module.cooperative && (i.module.variant.runs)(&traits)).map(|(index, _)| index)).collect()
 }
 
 /// The SPIR-V of one entry point without run-time checks, as wgpu makes it for a trusted module.
