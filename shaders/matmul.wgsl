@@ -20,7 +20,7 @@
 //   product_rows_rows(corner, thread)               returns the invocation's sums, of operands stored (outer, inner); corner is the tile's
 //   product_rows_cols(corner, thread)               the same where b is stored (inner, outer)
 //   product_cols_cols(corner, thread, row_sums)     the same where both are stored (inner, outer)
-//   current(sums, i), advance(sums)                 the sums of the invocation's row i, read in ascending order; what follows each
+//   current(sums, i), advance(sums)                 the sums of the invocation's row i; to be called after each row, in ascending order
 //   RowSums, store_row_sums(corner, thread, sums)   sums of a over k, computed along the way; adds those of a tile to dbias
 //
 // Matrices are accessed in quads of four columns, and strides count quads. A matrix whose columns are no multiple of four is stored with

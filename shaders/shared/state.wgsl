@@ -5,6 +5,6 @@ struct State {
     skipped: u32, //   steps whose loss or gradient was not finite
     apply: u32, //     1 if this step's gradients may be applied
     clip: f32, //      factor on the gradients of this step
-    loss_scale: f32, // factor on the loss and so on all gradients of the next step; a power of two, 1 but for f16
+    loss_scale: f32, // factor on the loss and so on all gradients of the next step; a power of two; 1 unless activations are f16
     good: u32, //      updates since the loss scale last changed or was last too large
 }

@@ -1,10 +1,10 @@
 // matmul.wgsl by cooperative matrices (features SHADER_F16 and EXPERIMENTAL_COOPERATIVE_MATRIX), for activations stored as f16: a subgroup
 // multiplies MAT x MAT by MAT x MAT matrices of f16 in an instruction and sums in f32. Four subgroups compute a tile of y, a quarter each,
-// of ROW_MATS by COL_MATS matrices: 64 x 64 elements feed 32 products from 8 loads, where 32 x 32 would feed 8 from 4.
+// of ROW_MATS by COL_MATS matrices: 4 x 4 of them take 8 loads for 16 products, where 2 x 2 would take 4 loads for 4.
 //
-// The file that includes this one defines MAT, SUBGROUP, ROW_MATS, COL_MATS and the types of the matrices. Operands lie in workgroup memory
-// as they are stored, by row or by column: a matrix is loaded in either order, and nothing is converted or transposed.
-// The registers hold the quads of the next K_STEP elements of k while these are multiplied.
+// shared/matrices_16.wgsl and matrices_8.wgsl define MAT, SUBGROUP, ROW_MATS, COL_MATS and the types of the matrices. Operands lie in
+// workgroup memory as they are stored, by row or by column: a matrix is loaded in either order, and nothing is converted or transposed.
+// Registers hold the quads of the next K_STEP elements of k while these are multiplied.
 
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -217,7 +217,7 @@ fn collected(products: ptr<function, Products>, thread: u32) -> Sums {
     return sums;
 }
 
-// The products leave no registers for the sums, which lie in the invocation's own memory: written once and read once.
+// The matrices leave no registers for the sums, so they are indexed, and compilers keep them in the invocation's private memory.
 fn current(sums: ptr<function, Sums>, i: u32) -> vec4<f32> {
     return (*sums)[i];
 }
