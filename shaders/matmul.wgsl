@@ -15,12 +15,13 @@
 // and defines
 //
 //   WORKGROUP, ROWS_PER_GROUP, COLS_PER_GROUP       invocations of a workgroup, and the tile it computes
-//   ROWS_PER_THREAD                                 rows of an invocation, each of four neighbouring columns
-//   thread_corner(thread)                           (first row, first column) of an invocation's outputs within the tile
+//   ROWS_PER_THREAD, PARTS                          an invocation computes PARTS parts of ROWS_PER_THREAD rows by four columns each
+//   thread_corner(thread, part)                     (first row, first column) of a part of an invocation's outputs within the tile
 //   product_rows_rows(corner, thread)               returns the invocation's sums, of operands stored (outer, inner); corner is the tile's
 //   product_rows_cols(corner, thread)               the same where b is stored (inner, outer)
 //   product_cols_cols(corner, thread, row_sums)     the same where both are stored (inner, outer)
-//   current(sums, i), advance(sums)                 the sums of the invocation's row i; to be called after each row, in ascending order
+//   current(sums, i)                                the sums of row i of the current part, which is the first one at first
+//   advance(sums), next_part(sums)                  to be called after each row of a part, in ascending order; after each part
 //   RowSums, store_row_sums(corner, thread, sums)   sums of a over k, computed along the way; adds those of a tile to dbias
 //
 // Matrices are accessed in quads of four columns, and strides count quads. A matrix whose columns are no multiple of four is stored with
@@ -64,24 +65,27 @@ struct Operand {
     by_row: bool, // stored (outer, inner)
 }
 
-alias Sums = array<vec4<f32>, ROWS_PER_THREAD>;
+alias Sums = array<vec4<f32>, PARTS * ROWS_PER_THREAD>;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    store(tile + thread_corner(thread), product_rows_rows(tile, thread));
+    store(tile, thread, product_rows_rows(tile, thread));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn forward_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var sums = product_rows_rows(tile, thread);
-    let corner = tile + thread_corner(thread);
-    let add = bias_quad(corner.y);
-    for (var i = 0u; i < rows_of(corner); i++) {
-        let sum = current(&sums, i);
-        y[place(corner, i)] = pack(sum + add);
-        advance(&sums);
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        let add = bias_quad(corner.y);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            y[place(corner, i)] = pack(sum + add);
+            advance(&sums);
+        }
+        next_part(&sums);
     }
 }
 
@@ -89,15 +93,18 @@ fn forward_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
 fn forward_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var sums = product_rows_rows(tile, thread);
-    let corner = tile + thread_corner(thread);
-    let add = bias_if_any(corner.y);
-    for (var i = 0u; i < rows_of(corner); i++) {
-        let sum = current(&sums, i);
-        // Activates the stored (rounded) value, as the backward will.
-        let stored = pack(sum + add);
-        y[place(corner, i)] = stored;
-        activated[place(corner, i)] = pack(activation(unpack(stored), dims.relu == 1u));
-        advance(&sums);
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        let add = bias_if_any(corner.y);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            // Activates the stored (rounded) value, as the backward will.
+            let stored = pack(sum + add);
+            y[place(corner, i)] = stored;
+            activated[place(corner, i)] = pack(activation(unpack(stored), dims.relu == 1u));
+            advance(&sums);
+        }
+        next_part(&sums);
     }
 }
 
@@ -105,32 +112,38 @@ fn forward_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
 fn forward_residual(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var sums = product_rows_rows(tile, thread);
-    let corner = tile + thread_corner(thread);
-    let add = bias_if_any(corner.y);
-    for (var i = 0u; i < rows_of(corner); i++) {
-        let sum = current(&sums, i);
-        let at = place(corner, i);
-        y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sum + add));
-        advance(&sums);
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        let add = bias_if_any(corner.y);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            let at = place(corner, i);
+            y[at] = pack(unpack(residual[at]) + keep((corner.x + i) * dims.cols + corner.y) * (sum + add));
+            advance(&sums);
+        }
+        next_part(&sums);
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
-    store(tile + thread_corner(thread), product_rows_cols(tile, thread));
+    store(tile, thread, product_rows_cols(tile, thread));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_input_add(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var sums = product_rows_cols(tile, thread);
-    let corner = tile + thread_corner(thread);
-    for (var i = 0u; i < rows_of(corner); i++) {
-        let sum = current(&sums, i);
-        let at = place(corner, i);
-        y[at] = pack(unpack(y[at]) + sum);
-        advance(&sums);
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            let at = place(corner, i);
+            y[at] = pack(unpack(y[at]) + sum);
+            advance(&sums);
+        }
+        next_part(&sums);
     }
 }
 
@@ -138,14 +151,17 @@ fn backward_input_add(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_in
 fn backward_input_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var sums = product_rows_cols(tile, thread);
-    let corner = tile + thread_corner(thread);
-    for (var i = 0u; i < rows_of(corner); i++) {
-        let sum = current(&sums, i);
-        let at = place(corner, i);
-        let x = unpack(before[at]);
-        y[at] = pack(sum * activation_slope(x, dims.relu == 1u));
-        activated[at] = pack(activation(x, dims.relu == 1u));
-        advance(&sums);
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            let at = place(corner, i);
+            let x = unpack(before[at]);
+            y[at] = pack(sum * activation_slope(x, dims.relu == 1u));
+            activated[at] = pack(activation(x, dims.relu == 1u));
+            advance(&sums);
+        }
+        next_part(&sums);
     }
 }
 
@@ -153,14 +169,14 @@ fn backward_input_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(loc
 fn backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var row_sums: RowSums;
-    add_to_weight(tile + thread_corner(thread), product_cols_cols(tile, thread, &row_sums));
+    add_to_weight(tile, thread, product_cols_cols(tile, thread, &row_sums));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_weight_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var row_sums: RowSums;
-    add_to_weight(tile + thread_corner(thread), product_cols_cols(tile, thread, &row_sums));
+    add_to_weight(tile, thread, product_cols_cols(tile, thread, &row_sums));
     store_row_sums(tile, thread, row_sums);
 }
 
@@ -237,25 +253,33 @@ fn by_k_within(operand: Operand, block: mat4x4<f32>, k: u32) -> mat4x4<f32> {
 
 // Each epilogue stores an invocation's rows one at a time, in a loop whose trip count is not a constant, so that no compiler unrolls it:
 // unrolled, tile_broadcast.wgsl's 32 rows with a load in each took lavapipe five seconds to compile instead of one.
-fn store(corner: vec2<u32>, product: Sums) {
+fn store(tile: vec2<u32>, thread: u32, product: Sums) {
     var sums = product;
-    for (var i = 0u; i < rows_of(corner); i++) {
-        let sum = current(&sums, i);
-        y[place(corner, i)] = pack(sum);
-        advance(&sums);
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            y[place(corner, i)] = pack(sum);
+            advance(&sums);
+        }
+        next_part(&sums);
     }
 }
 
-fn add_to_weight(corner: vec2<u32>, product: Sums) {
+fn add_to_weight(tile: vec2<u32>, thread: u32, product: Sums) {
     var sums = product;
-    for (var i = 0u; i < rows_of(corner); i++) {
-        let sum = current(&sums, i);
-        dweight[place(corner, i)] += sum;
-        advance(&sums);
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            dweight[place(corner, i)] += sum;
+            advance(&sums);
+        }
+        next_part(&sums);
     }
 }
 
-// How many of an invocation's rows are inside of y.
+// How many rows of a part are inside of y.
 fn rows_of(corner: vec2<u32>) -> u32 {
     let below = max(dims.rows, corner.x) - corner.x;
     return select(0u, min(below, ROWS_PER_THREAD), corner.y < dims.cols);

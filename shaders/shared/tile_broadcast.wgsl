@@ -8,10 +8,11 @@ const WORKGROUP: u32 = 8u;
 const ROWS_PER_GROUP: u32 = 32u;
 const COLS_PER_GROUP: u32 = 32u;
 const ROWS_PER_THREAD: u32 = 32u;
+const PARTS: u32 = 1u;
 
 alias RowSums = vec4<f32>; // of the rows that the invocation loads
 
-fn thread_corner(thread: u32) -> vec2<u32> {
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, thread * 4u);
 }
 

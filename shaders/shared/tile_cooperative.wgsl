@@ -17,6 +17,7 @@ const COLS_PER_GROUP: u32 = 2u * COL_MATS * MAT;
 // The lanes of a subgroup lie side by side along the columns of its quarter, a quad each; those that are left lie below them.
 const LANE_COLS: u32 = QUARTER_COLS / 4u;
 const ROWS_PER_THREAD: u32 = QUARTER_ROWS * LANE_COLS / SUBGROUP;
+const PARTS: u32 = 1u;
 
 const K_MATS: u32 = 2u;
 const K_STEP: u32 = K_MATS * MAT;
@@ -105,7 +106,7 @@ fn quarter_of(thread: u32) -> vec2<u32> {
     return vec2(quarter / 2u * QUARTER_ROWS, quarter % 2u * QUARTER_COLS);
 }
 
-fn thread_corner(thread: u32) -> vec2<u32> {
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     let lane = thread % SUBGROUP;
     return quarter_of(thread) + vec2(lane / LANE_COLS * ROWS_PER_THREAD, lane % LANE_COLS * 4u);
 }
@@ -223,6 +224,8 @@ fn current(sums: ptr<function, Sums>, i: u32) -> vec4<f32> {
 }
 
 fn advance(sums: ptr<function, Sums>) {}
+
+fn next_part(sums: ptr<function, Sums>) {}
 
 // Every ROWS_PER_GROUP / 4-th invocation has fetched quads of the same rows: their sums are combined in `slab`, which `collected` has
 // finished using. Every invocation must call this.

@@ -24,3 +24,10 @@ fn advance(sums: ptr<function, Sums>) {
         (*sums)[i - 1u] = (*sums)[i];
     }
 }
+
+// The same with the rows of the next part.
+fn next_part(sums: ptr<function, Sums>) {
+    for (var i = ROWS_PER_THREAD; i < PARTS * ROWS_PER_THREAD; i++) {
+        (*sums)[i - ROWS_PER_THREAD] = (*sums)[i];
+    }
+}

@@ -5,6 +5,7 @@ const WORKGROUP: u32 = 8u;
 const ROWS_PER_GROUP: u32 = 8u;
 const COLS_PER_GROUP: u32 = 32u;
 const ROWS_PER_THREAD: u32 = 8u;
+const PARTS: u32 = 1u;
 
 // Of the tile's eight rows, in every invocation.
 struct RowSums {
@@ -12,7 +13,7 @@ struct RowSums {
     high: vec4<f32>,
 }
 
-fn thread_corner(thread: u32) -> vec2<u32> {
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, thread * 4u);
 }
 

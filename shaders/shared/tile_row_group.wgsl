@@ -5,6 +5,7 @@ const WORKGROUP: u32 = 64u;
 const ROWS_PER_GROUP: u32 = 1u;
 const COLS_PER_GROUP: u32 = 4u;
 const ROWS_PER_THREAD: u32 = 1u;
+const PARTS: u32 = 1u;
 
 // An invocation's part of the sums of the four rows that share the row's quad of dbias.
 alias RowSums = vec4<f32>;
@@ -12,7 +13,7 @@ alias RowSums = vec4<f32>;
 var<workgroup> parts: array<vec4<f32>, WORKGROUP>;
 
 // The first invocation stores for all; the corner of the others is outside the matrix.
-fn thread_corner(thread: u32) -> vec2<u32> {
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, select(0x40000000u, 0u, thread == 0u));
 }
 

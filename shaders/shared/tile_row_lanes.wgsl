@@ -5,11 +5,12 @@ const WORKGROUP: u32 = 8u;
 const ROWS_PER_GROUP: u32 = 1u;
 const COLS_PER_GROUP: u32 = 32u;
 const ROWS_PER_THREAD: u32 = 1u;
+const PARTS: u32 = 1u;
 
 // Of the four rows that share the row's quad of dbias, in every invocation.
 alias RowSums = vec4<f32>;
 
-fn thread_corner(thread: u32) -> vec2<u32> {
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, thread * 4u);
 }
 

@@ -6,18 +6,19 @@ const WORKGROUP: u32 = 256u;
 const ROWS_PER_GROUP: u32 = 64u;
 const COLS_PER_GROUP: u32 = 64u;
 const ROWS_PER_THREAD: u32 = 4u;
+const PARTS: u32 = 1u;
 
 const TILE: u32 = 64u;
 const K_STEP: u32 = 16u;
 
-fn thread_corner(thread: u32) -> vec2<u32> {
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     // The first % 16 changes nothing, but shows AMD's compiler that the reads of a_tile are aligned: 32 of them instead of 48.
     return vec2(thread / 16u % 16u, thread % 16u) * 4u;
 }
 
 fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
     var sums: Sums;
-    let own = thread_corner(thread);
+    let own = thread_corner(thread, 0u);
     let a_share = share_of(thread, corner.x, a_operand);
     let b_share = share_of(thread, corner.y, b_operand);
     let a_step = select(1u, LINE, a_operand.by_row);

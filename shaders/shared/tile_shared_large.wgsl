@@ -1,23 +1,26 @@
 // matmul.wgsl for large products on GPUs: a 128 x 128 tile of y, its operands passed through workgroup memory 8 elements of k at a time.
-// Each of 256 invocations keeps 16 x 4 sums in registers, so that five reads of four neighbours feed 64 multiply-adds. Tiles of 64 x 64
-// occupy the device at smaller sizes; these are faster once there are enough of them to occupy it as well.
+// Each of 256 invocations keeps 8 x 8 sums in registers, so that four reads of four neighbours feed 64 multiply-adds, twice as many per
+// read as in tile_shared.wgsl. Its columns are two quads 64 apart: neighbouring invocations then read neighbouring quads of a row of b_tile,
+// which meet no bank twice, and those of half a wave read the same quads of a_tile.
 
 const WORKGROUP: u32 = 256u;
 const ROWS_PER_GROUP: u32 = 128u;
 const COLS_PER_GROUP: u32 = 128u;
-const ROWS_PER_THREAD: u32 = 16u;
+const ROWS_PER_THREAD: u32 = 8u;
+const PARTS: u32 = 2u;
 
 const TILE: u32 = 128u;
 const K_STEP: u32 = 8u;
+const HALF: u32 = TILE / 2u;
 
-// The invocations of a wave share 16 rows, which they read together, and lie side by side along the columns.
-fn thread_corner(thread: u32) -> vec2<u32> {
-    return vec2(thread / TILE_QUADS % 8u * 16u, thread % TILE_QUADS * 4u);
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
+    // The first % 16 changes nothing, but shows AMD's compiler that the reads of a_tile are aligned.
+    return vec2(thread / 16u % 16u * 8u, thread % 16u * 4u + part * HALF);
 }
 
 fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
     var sums: Sums;
-    let own = thread_corner(thread);
+    let own = thread_corner(thread, 0u);
     let a_share = share_of(thread, corner.x, a_operand);
     let b_share = share_of(thread, corner.y, b_operand);
     let a_step = select(1u, LINE, a_operand.by_row);
@@ -49,12 +52,29 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
     return sums;
 }
 
-// Adds the product of one column of the tile of a and one row of the tile of b.
+// Adds the product of one column of the tile of a and one row of the tile of b. Indices are literals: NVIDIA's compiler keeps an array in
+// memory if a loop variable indexes it.
 fn add_product(sums: ptr<function, Sums>, k: u32, own: vec2<u32>) {
     let r = k * LINE + own.x;
     let c = k * LINE + own.y;
-    let row = vec4(b_tile[c], b_tile[c + 1u], b_tile[c + 2u], b_tile[c + 3u]);
-    for (var i = 0u; i < ROWS_PER_THREAD; i++) {
-        (*sums)[i] += a_tile[r + i] * row;
-    }
+    let upper = vec4(a_tile[r], a_tile[r + 1u], a_tile[r + 2u], a_tile[r + 3u]);
+    let lower = vec4(a_tile[r + 4u], a_tile[r + 5u], a_tile[r + 6u], a_tile[r + 7u]);
+    let left = vec4(b_tile[c], b_tile[c + 1u], b_tile[c + 2u], b_tile[c + 3u]);
+    let right = vec4(b_tile[c + HALF], b_tile[c + HALF + 1u], b_tile[c + HALF + 2u], b_tile[c + HALF + 3u]);
+    (*sums)[0] += upper.x * left;
+    (*sums)[1] += upper.y * left;
+    (*sums)[2] += upper.z * left;
+    (*sums)[3] += upper.w * left;
+    (*sums)[4] += lower.x * left;
+    (*sums)[5] += lower.y * left;
+    (*sums)[6] += lower.z * left;
+    (*sums)[7] += lower.w * left;
+    (*sums)[8] += upper.x * right;
+    (*sums)[9] += upper.y * right;
+    (*sums)[10] += upper.z * right;
+    (*sums)[11] += upper.w * right;
+    (*sums)[12] += lower.x * right;
+    (*sums)[13] += lower.y * right;
+    (*sums)[14] += lower.z * right;
+    (*sums)[15] += lower.w * right;
 }

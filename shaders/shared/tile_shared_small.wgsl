@@ -6,6 +6,7 @@ const WORKGROUP: u32 = 256u;
 const ROWS_PER_GROUP: u32 = 32u;
 const COLS_PER_GROUP: u32 = 32u;
 const ROWS_PER_THREAD: u32 = 1u;
+const PARTS: u32 = 1u;
 
 const TILE: u32 = 32u;
 const TEAMS: u32 = 4u;
@@ -13,7 +14,7 @@ const K_STEP: u32 = 32u;
 const TEAM_STEP: u32 = K_STEP / TEAMS;
 
 // Each invocation ends with one row of four columns of the whole sum.
-fn thread_corner(thread: u32) -> vec2<u32> {
+fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(thread / 8u, thread % 8u * 4u);
 }
 
@@ -76,7 +77,7 @@ fn team_sums(thread: u32, team: u32, own: vec2<u32>, block: array<vec4<f32>, 4>)
         }
         workgroupBarrier();
     }
-    let corner = thread_corner(thread);
+    let corner = thread_corner(thread, 0u);
     let at = corner.x * LINE + corner.y;
     return vec4(b_tile[at], b_tile[at + 1u], b_tile[at + 2u], b_tile[at + 3u]);
 }
