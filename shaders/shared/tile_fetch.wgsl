@@ -3,10 +3,10 @@
 
 const TILE_QUADS: u32 = TILE / 4u;
 const K_QUADS: u32 = K_STEP / 4u;
-const LINE: u32 = TILE + 4u; // one k of a tile, padded against bank conflicts; by four, so that four neighbours stay one aligned read
+const PAD: u32 = 32u / K_QUADS; // after every four k; a multiple of four, so that four neighbours stay one aligned read
 
-var<workgroup> a_tile: array<f32, K_STEP * LINE>;
-var<workgroup> b_tile: array<f32, K_STEP * LINE>;
+var<workgroup> a_tile: array<f32, K_STEP * TILE + K_QUADS * PAD>;
+var<workgroup> b_tile: array<f32, K_STEP * TILE + K_QUADS * PAD>;
 
 alias RowSums = vec4<f32>; // of the quads that the invocation fetches
 
@@ -17,6 +17,12 @@ struct Share {
     place: u32, // where it goes in workgroup memory
 }
 
+// Where one k of a tile begins. Of 32 neighbouring invocations, the K_QUADS that fetch the same outer index along k store to lines four
+// apart: the padding spreads them over the 32 banks, so that no two invocations meet at one.
+fn line_of(k: u32) -> u32 {
+    return k * TILE + k / 4u * PAD;
+}
+
 // Neighbouring invocations fetch neighbours in memory: along k from an operand stored by row, else across.
 fn share_of(thread: u32, corner: u32, operand: Operand) -> Share {
     // Rows and columns past the end of the matrix repeat its last one: they are computed, never stored.
@@ -24,11 +30,11 @@ fn share_of(thread: u32, corner: u32, operand: Operand) -> Share {
     if operand.by_row {
         let outer = thread / K_QUADS;
         let k = thread % K_QUADS * 4u;
-        return Share(operand.first + min(corner + outer, last) * operand.stride, k, k * LINE + outer);
+        return Share(operand.first + min(corner + outer, last) * operand.stride, k, line_of(k) + outer);
     }
     let outer = thread % TILE_QUADS * 4u;
     let k = thread / TILE_QUADS;
-    return Share(operand.first + min(corner + outer, last) / 4u, k, k * LINE + outer);
+    return Share(operand.first + min(corner + outer, last) / 4u, k, line_of(k) + outer);
 }
 
 // An invocation's share of the K_STEP elements from k on. Past the end of k, fetch_a returns zeros and fetch_b any values.
@@ -54,7 +60,7 @@ fn quad_at(share: Share, operand: Operand, k: u32) -> u32 {
 // The invocations of one column of quads hold the sums of every K_STEP-th k, and combine them in a_tile, which tile_product has finished
 // using. Every invocation must call this. The operand must be stored by column, as in a weight's gradient.
 fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
-    let at = thread / TILE_QUADS * LINE + thread % TILE_QUADS * 4u;
+    let at = thread * 4u;
     a_tile[at] = sums.x;
     a_tile[at + 1u] = sums.y;
     a_tile[at + 2u] = sums.z;
@@ -66,7 +72,7 @@ fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
     }
     var total = vec4(0.0);
     for (var k = 0u; k < K_STEP; k++) {
-        let line = k * LINE + thread * 4u;
+        let line = k * TILE + thread * 4u;
         total += vec4(a_tile[line], a_tile[line + 1u], a_tile[line + 2u], a_tile[line + 3u]);
     }
     dbias[first / 4u] += total;

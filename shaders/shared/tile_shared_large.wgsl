@@ -23,8 +23,8 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
     let own = thread_corner(thread, 0u);
     let a_share = share_of(thread, corner.x, a_operand);
     let b_share = share_of(thread, corner.y, b_operand);
-    let a_step = select(1u, LINE, a_operand.by_row);
-    let b_step = select(1u, LINE, b_operand.by_row);
+    let a_step = select(1u, TILE, a_operand.by_row);
+    let b_step = select(1u, TILE, b_operand.by_row);
     var a_next = fetch_a(a_share, a_operand, 0u);
     var b_next = fetch_b(b_share, b_operand, 0u);
     for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
@@ -55,8 +55,8 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
 // Adds the product of one column of the tile of a and one row of the tile of b. Indices are literals: NVIDIA's compiler keeps an array in
 // memory if a loop variable indexes it.
 fn add_product(sums: ptr<function, Sums>, k: u32, own: vec2<u32>) {
-    let r = k * LINE + own.x;
-    let c = k * LINE + own.y;
+    let r = line_of(k) + own.x;
+    let c = line_of(k) + own.y;
     let upper = vec4(a_tile[r], a_tile[r + 1u], a_tile[r + 2u], a_tile[r + 3u]);
     let lower = vec4(a_tile[r + 4u], a_tile[r + 5u], a_tile[r + 6u], a_tile[r + 7u]);
     let left = vec4(b_tile[c], b_tile[c + 1u], b_tile[c + 2u], b_tile[c + 3u]);

@@ -23,8 +23,8 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
     let own = vec2(thread / 8u % 8u, thread % 8u) * 4u;
     let a_share = share_of(thread, corner.x, a_operand);
     let b_share = share_of(thread, corner.y, b_operand);
-    let a_step = select(1u, LINE, a_operand.by_row);
-    let b_step = select(1u, LINE, b_operand.by_row);
+    let a_step = select(1u, TILE, a_operand.by_row);
+    let b_step = select(1u, TILE, b_operand.by_row);
     var block: array<vec4<f32>, 4>;
     var a_next = fetch_a(a_share, a_operand, 0u);
     var b_next = fetch_b(b_share, b_operand, 0u);
@@ -43,21 +43,22 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
         b_next = fetch_b(b_share, b_operand, k0 + K_STEP);
         // Four per trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total.
         for (var k = 0u; k < TEAM_STEP; k += 4u) {
-            let first = team * TEAM_STEP + k;
-            add_product(&block, first, own);
-            add_product(&block, first + 1u, own);
-            add_product(&block, first + 2u, own);
-            add_product(&block, first + 3u, own);
+            // A constant line each, from which AMD's compiler sees that the reads are aligned.
+            let first = team * line_of(TEAM_STEP);
+            add_product(&block, first + line_of(k), own);
+            add_product(&block, first + line_of(k + 1u), own);
+            add_product(&block, first + line_of(k + 2u), own);
+            add_product(&block, first + line_of(k + 3u), own);
         }
         workgroupBarrier();
     }
     return Sums(team_sums(thread, team, own, block));
 }
 
-// Adds the product of one column of the tile of a and one row of the tile of b.
-fn add_product(block: ptr<function, array<vec4<f32>, 4>>, k: u32, own: vec2<u32>) {
-    let r = k * LINE + own.x;
-    let c = k * LINE + own.y;
+// Adds the product of one column of the tile of a and one row of the tile of b, which begin at `line`.
+fn add_product(block: ptr<function, array<vec4<f32>, 4>>, line: u32, own: vec2<u32>) {
+    let r = line + own.x;
+    let c = line + own.y;
     let column = vec4(a_tile[r], a_tile[r + 1u], a_tile[r + 2u], a_tile[r + 3u]);
     let row = vec4(b_tile[c], b_tile[c + 1u], b_tile[c + 2u], b_tile[c + 3u]);
     (*block)[0] += column.x * row;
@@ -78,12 +79,12 @@ fn team_sums(thread: u32, team: u32, own: vec2<u32>, block: array<vec4<f32>, 4>)
         workgroupBarrier();
     }
     let corner = thread_corner(thread, 0u);
-    let at = corner.x * LINE + corner.y;
+    let at = corner.x * TILE + corner.y;
     return vec4(b_tile[at], b_tile[at + 1u], b_tile[at + 2u], b_tile[at + 3u]);
 }
 
 fn add_row(own: vec2<u32>, i: u32, row: vec4<f32>, add: bool) {
-    let at = (own.x + i) * LINE + own.y;
+    let at = (own.x + i) * TILE + own.y;
     let before = select(vec4(0.0), vec4(b_tile[at], b_tile[at + 1u], b_tile[at + 2u], b_tile[at + 3u]), add);
     let sum = before + row;
     b_tile[at] = sum.x;
