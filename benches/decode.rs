@@ -67,7 +67,7 @@ fn main() {
 
 /// Prints the time of one token by kernel: runs each of its commands alone, many times in a row, with an empty cache.
 fn kernels(gpu: &Gpu, config: &ModelConfig) {
-    let decoder = DecodeModel::new(config, gpu.limits()).expect("a plan");
+    let decoder = DecodeModel::new(config, gpu.traits()).expect("a plan");
     let compiled = block_on(gpu, decoder.plan.compile(gpu, &Options::default())).expect("a compiled plan");
     println!("{} dispatches a token", compiled.phase(TOKEN).len() + compiled.phase(SAMPLE).len());
     let mut runner = Runner::new(gpu);
@@ -120,7 +120,7 @@ fn generate(generator: &mut Generator, prompt: &[u32], count: usize) {
 }
 
 fn plain(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>]) -> Session {
-    let model = Model::inference(config, 1, gpu.limits()).expect("a plan");
+    let model = Model::inference(config, 1, gpu.traits()).expect("a plan");
     let session = block_on(gpu, Session::new(gpu, model, &Options::default())).expect("a session");
     block_on(gpu, session.write_weights(|index, _| Ok(weights[index].clone()))).expect("weights");
     session

@@ -27,7 +27,7 @@ fn main() {
     let gpu = pollster::block_on(Gpu::request(&Request { timestamps: true, ..Request::default() })).expect("an adapter");
     println!("{} ({}), {name}", gpu.info().name, gpu.info().driver_info);
     clock.stage("device");
-    record(&config, gpu.limits()).expect("a plan");
+    record(&config, gpu.traits()).expect("a plan");
     clock.stage("shaders parsed, plan recorded");
     let mut trainer = block_on(&gpu, Trainer::new(&gpu, &config, &Options::default())).expect("a trainer");
     clock.stage("the same again, pipelines made, weights written");

@@ -9,9 +9,10 @@
 //   backward_input_activate  y        = activation′(before) · Σ …          activated = activation(before), recomputed instead of stored
 //   backward_weight          dweight[r, c] += Σ_k a[k, r] · b[k, c]        a = dy (inner, rows),  b = x (inner, cols):  dW += dyᵀ x
 //   backward_weight_bias     the same, and dbias[r] += Σ_k a[k, r]
+//   backward_weight_range, backward_weight_bias_range      these sums over ranges of k, to `partials`, which partial_sums.wgsl adds up
 //
-// One workgroup computes one tile of y, ROWS_PER_GROUP x COLS_PER_GROUP, and sums over k in ascending order, so the result
-// depends neither on the grid nor on how a grid is cut into slices. The variant (shared/tile_*.wgsl) computes the tile
+// One workgroup computes one tile of y, ROWS_PER_GROUP x COLS_PER_GROUP, and sums over k (or a range of it) in ascending order, so the
+// result depends neither on the grid nor on how a grid is cut into slices. The variant (shared/tile_*.wgsl) computes the tile
 // and defines
 //
 //   WORKGROUP, ROWS_PER_GROUP, COLS_PER_GROUP       invocations of a workgroup, and the tile it computes
@@ -19,10 +20,11 @@
 //   thread_corner(thread, part)                     (first row, first column) of a part of an invocation's outputs within the tile
 //   product_rows_rows(corner, thread)               returns the invocation's sums, of operands stored (outer, inner); corner is the tile's
 //   product_rows_cols(corner, thread)               the same where b is stored (inner, outer)
-//   product_cols_cols(corner, thread, row_sums)     the same where both are stored (inner, outer)
+//   product_cols_cols(corner, first_k, thread, row_sums)     the same where both are stored (inner, outer), over dims.range k from first_k on
 //   current(sums, i)                                the sums of row i of the current part, which is the first one at first
 //   advance(sums), next_part(sums)                  to be called after each row of a part, in ascending order; after each part
-//   RowSums, store_row_sums(corner, thread, sums)   sums of a over k, computed along the way; adds those of a tile to dbias
+//   RowSums, whole_row_sums(thread, sums)           sums of a over k, computed along the way; returns those of the tile's rows 4 · thread to
+//                                                   4 · thread + 3. Every invocation must call it; the first (ROWS_PER_GROUP + 3) / 4 use it
 //
 // Matrices are accessed in quads of four columns, and strides count quads. A matrix whose columns are no multiple of four is stored with
 // padded rows; the padding of y receives the last column, and that of a's inner axis is ignored.
@@ -32,6 +34,7 @@ struct Dims {
     rows: u32,
     cols: u32,
     inner: u32,
+    range: u32, // k that a workgroup sums, a multiple of 64 if they are not all
     a_stride: u32, // quads from one stored row of a to the next
     a_first: u32,  // quad of a at which the matrix begins
     b_stride: u32,
@@ -43,6 +46,7 @@ struct Dims {
     dropout: u32, //    1 if outputs are dropped
     stream: u32, //     which dropout of the model
     per_sample: u32, // outputs of one sample
+    range_stride: u32, // quads from the sums over one range of k to those over the next
 }
 
 @group(0) @binding(0) var<uniform> dims: Dims;
@@ -56,6 +60,7 @@ struct Dims {
 @group(0) @binding(8) var<storage, read_write> y: array<Quad>; //                (rows, cols)
 @group(0) @binding(9) var<storage, read_write> dweight: array<vec4<f32>>; //     (rows, cols)
 @group(0) @binding(10) var<storage, read_write> dbias: array<vec4<f32>>; //      (rows)
+@group(0) @binding(11) var<storage, read_write> partials: array<vec4<f32>>; //   (ranges, rows · cols), with biases (ranges, rows · cols + rows)
 
 // An operand seen as (outer, inner), whichever way it is stored; first and stride count quads.
 struct Operand {
@@ -169,15 +174,38 @@ fn backward_input_activate(@builtin(workgroup_id) group: vec3<u32>, @builtin(loc
 fn backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var row_sums: RowSums;
-    add_to_weight(tile, thread, product_cols_cols(tile, thread, &row_sums));
+    add_to_weight(tile, thread, product_cols_cols(tile, 0u, thread, &row_sums));
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_weight_bias(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let tile = tile_corner(group.x);
     var row_sums: RowSums;
-    add_to_weight(tile, thread, product_cols_cols(tile, thread, &row_sums));
-    store_row_sums(tile, thread, row_sums);
+    add_to_weight(tile, thread, product_cols_cols(tile, 0u, thread, &row_sums));
+    let sums = whole_row_sums(thread, row_sums);
+    if has_row_sums(tile, thread) {
+        dbias[tile.x / 4u + thread] += sums;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight_range(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let range = range_of(group.x);
+    let tile = tile_in_range(group.x);
+    var row_sums: RowSums;
+    store_partial(range, tile, thread, product_cols_cols(tile, range * dims.range, thread, &row_sums));
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn backward_weight_bias_range(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let range = range_of(group.x);
+    let tile = tile_in_range(group.x);
+    var row_sums: RowSums;
+    store_partial(range, tile, thread, product_cols_cols(tile, range * dims.range, thread, &row_sums));
+    let sums = whole_row_sums(thread, row_sums);
+    if has_row_sums(tile, thread) {
+        partials[range * dims.range_stride + dims.rows * dims.y_stride + tile.x / 4u + thread] = sums;
+    }
 }
 
 fn a_rows() -> Operand {
@@ -201,13 +229,31 @@ const PANEL: u32 = 8u;
 // The first row and column of a workgroup's tile. Tiles are numbered down panels of PANEL tile rows, column after column:
 // workgroups that run at the same time then form a block of y and find most of their operands in the cache.
 fn tile_corner(index: u32) -> vec2<u32> {
-    let group = dims.first_group + index;
-    let tile_rows = (dims.rows + ROWS_PER_GROUP - 1u) / ROWS_PER_GROUP;
-    let tile_cols = (dims.cols + COLS_PER_GROUP - 1u) / COLS_PER_GROUP;
-    let first = group / (PANEL * tile_cols) * PANEL;
-    let height = min(PANEL, tile_rows - first);
-    let within = group - first * tile_cols;
+    return corner_of_tile(dims.first_group + index);
+}
+
+fn corner_of_tile(number: u32) -> vec2<u32> {
+    let first = number / (PANEL * tile_cols()) * PANEL;
+    let height = min(PANEL, tile_rows() - first);
+    let within = number - first * tile_cols();
     return vec2(first + within % height, within / height) * vec2(ROWS_PER_GROUP, COLS_PER_GROUP);
+}
+
+// The range of k that a workgroup sums, and its tile: all tiles of one range come before those of the next.
+fn range_of(index: u32) -> u32 {
+    return (dims.first_group + index) / (tile_rows() * tile_cols());
+}
+
+fn tile_in_range(index: u32) -> vec2<u32> {
+    return corner_of_tile((dims.first_group + index) % (tile_rows() * tile_cols()));
+}
+
+fn tile_rows() -> u32 {
+    return (dims.rows + ROWS_PER_GROUP - 1u) / ROWS_PER_GROUP;
+}
+
+fn tile_cols() -> u32 {
+    return (dims.cols + COLS_PER_GROUP - 1u) / COLS_PER_GROUP;
 }
 
 const FOUR: vec4<u32> = vec4(0u, 1u, 2u, 3u);
@@ -277,6 +323,26 @@ fn add_to_weight(tile: vec2<u32>, thread: u32, product: Sums) {
         }
         next_part(&sums);
     }
+}
+
+fn store_partial(range: u32, tile: vec2<u32>, thread: u32, product: Sums) {
+    var sums = product;
+    for (var part = 0u; part < PARTS; part++) {
+        let corner = tile + thread_corner(thread, part);
+        for (var i = 0u; i < rows_of(corner); i++) {
+            let sum = current(&sums, i);
+            partials[range * dims.range_stride + place(corner, i)] = sum;
+            advance(&sums);
+        }
+        next_part(&sums);
+    }
+}
+
+// Whether an invocation stores sums of four rows of a: those of the first column of tiles do, and where a tile is one row, those of the
+// first of four.
+fn has_row_sums(tile: vec2<u32>, thread: u32) -> bool {
+    let first = tile.y == 0u && tile.x % 4u == 0u && thread < (ROWS_PER_GROUP + 3u) / 4u;
+    return first && tile.x + thread * 4u < dims.rows;
 }
 
 // How many rows of a part are inside of y.

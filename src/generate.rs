@@ -143,7 +143,7 @@ impl Generator {
     pub async fn new(gpu: &Gpu, config: &ModelConfig, weights: &[Vec<f32>], options: &Options) -> Result<Generator> {
         config.validate()?;
         params::check(&params::table(config), "weights", weights)?;
-        let generator = Generator::compile(gpu, DecodeModel::new(config, gpu.limits())?, options).await?;
+        let generator = Generator::compile(gpu, DecodeModel::new(config, gpu.traits())?, options).await?;
         generator.decoder.write_weights(&generator.compiled, weights).await?;
         Ok(generator)
     }
@@ -154,7 +154,7 @@ impl Generator {
     /// # Errors
     /// As [`Generator::new`], and [`Error::Usage`] for weights on a `Gpu` that is not a clone of this one.
     pub async fn sharing(gpu: &Gpu, weights: &SharedWeights, options: &Options) -> Result<Generator> {
-        let decoder = DecodeModel::new(weights.config(), gpu.limits())?;
+        let decoder = DecodeModel::new(weights.config(), gpu.traits())?;
         let options = weights.lend(gpu, &decoder.pools, options)?;
         Generator::compile(gpu, decoder, &options).await
     }
@@ -204,7 +204,7 @@ impl Generator {
     /// # Errors
     /// As [`DecodeModel::new`], and [`Error::Limit`] for what the adapter does not allow.
     pub fn memory(gpu: &Gpu, config: &ModelConfig, options: &Options) -> Result<u64> {
-        needs(gpu, &DecodeModel::new(config, gpu.limits())?, options)
+        needs(gpu, &DecodeModel::new(config, gpu.traits())?, options)
     }
 
     /// The bytes that [`Generator::sharing`] will allocate, computed without allocating. The weights are already resident.
@@ -212,7 +212,7 @@ impl Generator {
     /// # Errors
     /// As [`Generator::memory`] and [`Generator::sharing`].
     pub fn memory_sharing(gpu: &Gpu, weights: &SharedWeights, options: &Options) -> Result<u64> {
-        let decoder = DecodeModel::new(weights.config(), gpu.limits())?;
+        let decoder = DecodeModel::new(weights.config(), gpu.traits())?;
         needs(gpu, &decoder, &weights.lend(gpu, &decoder.pools, options)?)
     }
 

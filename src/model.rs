@@ -27,6 +27,7 @@ use params::Weights;
 use recorder::{KeyValues, Recorder};
 
 use crate::error::{Error, Result, bytes};
+use crate::gpu::Traits;
 use crate::gpu::plan::{Phase, Plan};
 use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::Ops;
@@ -84,11 +85,11 @@ impl Model {
     /// type of activations and of the matrices that they are multiplied with.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor larger than the limits allow.
-    pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, limits: &wgpu::Limits) -> Result<Model> {
-        let mut model = Model::new(config, batch, Some(moments), None, activations, limits)?;
+    /// [`Error::Usage`] for an invalid config, [`Error::Limit`] for a tensor larger than the adapter's limits allow.
+    pub fn training(config: &ModelConfig, batch: usize, moments: usize, activations: Dtype, traits: &Traits) -> Result<Model> {
+        let mut model = Model::new(config, batch, Some(moments), None, activations, traits)?;
         let state = model.state.clone();
-        let (recorder, plan, pools, inputs, records) = model.recording(batch, activations, limits);
+        let (recorder, plan, pools, inputs, records) = model.recording(batch, activations, traits);
         let described = Weights::describe(config);
         let weights = &described.find(|name| pools.weights(name), |name| pools.operands(name));
         let grads = &described.find(|name| pools.grads(name), |name| pools.grads(name));
@@ -118,10 +119,10 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::training`].
-    pub fn evaluation(config: &ModelConfig, batch: usize, limits: &wgpu::Limits) -> Result<Model> {
+    pub fn evaluation(config: &ModelConfig, batch: usize, traits: &Traits) -> Result<Model> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
-        let mut model = Model::new(&config, batch, None, None, Dtype::F32, limits)?;
-        let (recorder, plan, pools, inputs, records) = model.recording(batch, Dtype::F32, limits);
+        let mut model = Model::new(&config, batch, None, None, Dtype::F32, traits)?;
+        let (recorder, plan, pools, inputs, records) = model.recording(batch, Dtype::F32, traits);
         let weights = &Weights::describe(&config).find(|name| pools.weights(name), |name| pools.operands(name));
         let targets = inputs.targets.as_ref().expect("an evaluation plan has targets");
         recorder.check_head(weights)?;
@@ -138,10 +139,10 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::training`].
-    pub fn inference(config: &ModelConfig, picks: usize, limits: &wgpu::Limits) -> Result<Model> {
+    pub fn inference(config: &ModelConfig, picks: usize, traits: &Traits) -> Result<Model> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
-        let mut model = Model::new(&config, 1, None, Some(picks), Dtype::F32, limits)?;
-        let (recorder, plan, pools, inputs, _) = model.recording(1, Dtype::F32, limits);
+        let mut model = Model::new(&config, 1, None, Some(picks), Dtype::F32, traits)?;
+        let (recorder, plan, pools, inputs, _) = model.recording(1, Dtype::F32, traits);
         let weights = &Weights::describe(&config).find(|name| pools.weights(name), |name| pools.operands(name));
         plan.begin(FORWARD);
         let acts = recorder.blocks(plan, weights, &inputs.ids);
@@ -154,15 +155,15 @@ impl Model {
     }
 
     /// A recorder for whole sequences, with the plan and the tensors that it records into.
-    fn recording(
-        &mut self,
+    fn recording<'a>(
+        &'a mut self,
         batch: usize,
         dtype: Dtype,
-        limits: &wgpu::Limits,
-    ) -> (Recorder<'_>, &mut Plan, &pools::Pools, &inputs::Inputs, &Tensor) {
+        traits: &'a Traits,
+    ) -> (Recorder<'a>, &'a mut Plan, &'a pools::Pools, &'a inputs::Inputs, &'a Tensor) {
         let Model { config, plan, inputs, pools, records, ops, .. } = self;
-        let (step, frequencies, largest_binding) = (&inputs.step, inputs.frequencies.as_ref(), limits.max_storage_buffer_binding_size);
-        let recorder = Recorder { ops, config, step, frequencies, context: KeyValues::Sequences, batch, dtype, largest_binding };
+        let (step, frequencies) = (&inputs.step, inputs.frequencies.as_ref());
+        let recorder = Recorder { ops, config, step, frequencies, context: KeyValues::Sequences, batch, dtype, traits };
         (recorder, plan, pools, inputs, records)
     }
 
@@ -173,12 +174,12 @@ impl Model {
         moments: Option<usize>,
         picks: Option<usize>,
         activations: Dtype,
-        limits: &wgpu::Limits,
+        traits: &Traits,
     ) -> Result<Model> {
         config.validate()?;
         check_sizes(config, batch)?;
         let mut plan = Plan::new();
-        let pools = pools::Pools::new(&mut plan, config, moments, activations, limits)?;
+        let pools = pools::Pools::new(&mut plan, config, moments, activations, &traits.limits)?;
         let inputs = inputs::Inputs::new(&mut plan, config, batch, picks);
         let records = plan.kept("records", &[RECORDS, RECORD], Dtype::F32, "results");
         let state = plan.kept("state", &[State::WORDS], Dtype::U32, "results");

@@ -19,6 +19,7 @@ pub mod gradient_norm;
 pub mod layer_norm;
 pub mod loss;
 pub mod matmul;
+pub mod partial_sums;
 pub mod position;
 pub mod sample;
 pub mod sgd;
@@ -45,6 +46,7 @@ pub const SOURCES: &[&KernelSource] = &[
     &layer_norm::SOURCE,
     &loss::SOURCE,
     &matmul::SOURCE,
+    &partial_sums::SOURCE,
     &position::SOURCE,
     &crate::gpu::probe::SOURCE,
     &sample::SOURCE,

@@ -23,6 +23,7 @@ pub mod gradient_norm;
 pub mod layer_norm;
 pub mod matmul;
 pub mod model;
+pub mod partial_sums;
 pub mod position;
 pub mod probe;
 pub mod residual;

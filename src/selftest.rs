@@ -18,6 +18,7 @@ pub mod layer_norm;
 pub mod loss;
 pub mod matmul;
 mod model;
+pub mod partial_sums;
 pub mod position;
 pub mod probe;
 pub mod result;
@@ -55,6 +56,7 @@ pub const KERNELS: &[(&KernelSource, Quick)] = &[
     (&ops::layer_norm::SOURCE, layer_norm::quick),
     (&ops::loss::SOURCE, loss::quick),
     (&ops::matmul::SOURCE, matmul::quick),
+    (&ops::partial_sums::SOURCE, partial_sums::quick),
     (&ops::position::SOURCE, position::quick),
     (&crate::gpu::probe::SOURCE, probe::quick),
     (&ops::sample::SOURCE, sample::quick),

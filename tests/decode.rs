@@ -3,6 +3,7 @@
 mod common;
 
 use common::gpu;
+use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::model::config::{Norm, PositionEncoding};
 use wgpt::low_level::model::session::Session;
 use wgpt::low_level::model::{Model, PREDICT, params};
@@ -40,7 +41,7 @@ struct Plain(Session);
 
 impl Plain {
     fn new(config: &ModelConfig) -> Plain {
-        let model = Model::inference(config, 1, gpu().limits()).unwrap();
+        let model = Model::inference(config, 1, gpu().traits()).unwrap();
         let session = block_on(gpu(), Session::new(gpu(), model, &Options::default())).unwrap();
         let weights = weights(config);
         block_on(gpu(), session.write_weights(|index, _| Ok(weights[index].clone()))).unwrap();
@@ -139,7 +140,7 @@ fn split_tables() {
     let config = ModelConfig { vocab_size: 101, position: PositionEncoding::Learned, ..small() };
     let mut cached = generator(&config);
     let limits = wgpu::Limits { max_storage_buffer_binding_size: 4096, ..wgpu::Limits::default() };
-    let plan = wgpt::low_level::model::decode::DecodeModel::new(&config, &limits).unwrap();
+    let plan = wgpt::low_level::model::decode::DecodeModel::new(&config, &Traits { limits, ..gpu().traits().clone() }).unwrap();
     assert!(plan.pools.weights("wte").len() > 1);
     let want = Plain::new(&config).greedy(&[1, 2, 3], 9);
     assert_eq!(drawn(&mut cached, &[1, 2, 3], &Sampling::greedy(), 9, 64), want);
@@ -180,7 +181,7 @@ fn what_cannot_be_is_refused() {
     assert!(said(block_on(gpu(), cached.forbid(&[99]))).contains("99 is out of range"));
     assert!(said(block_on(gpu(), cached.forbid(&ids_below(37)))).contains("at least one must be left"));
     let odd = ModelConfig { d_model: 10, ..small() };
-    assert!(said(wgpt::low_level::model::decode::DecodeModel::new(&odd, gpu().limits()).map(drop)).contains("d_model"));
+    assert!(said(wgpt::low_level::model::decode::DecodeModel::new(&odd, gpu().traits()).map(drop)).contains("d_model"));
 }
 
 fn ids_below(end: u32) -> Vec<u32> {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use common::gpu;
+use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::model::config::{Norm, PositionEncoding};
 use wgpt::low_level::model::session::Session;
@@ -58,10 +59,10 @@ fn values(param: &params::Param, index: usize) -> Vec<f32> {
     noise.into_iter().map(|x| (offset + 0.5 * x) as f32).collect()
 }
 
-/// Compares loss and all gradients of one batch with the twin, for a plan recorded under `limits`.
-fn proves(name: &str, config: &ModelConfig, batch: usize, limits: &wgpu::Limits) {
+/// Compares loss and all gradients of one batch with the twin, for a plan recorded for an adapter with `traits`.
+fn proves(name: &str, config: &ModelConfig, batch: usize, traits: &Traits) {
     let train = TrainConfig { batch_size: batch, ..TrainConfig::default() };
-    let model = record(&run_config(config.clone(), train), limits).unwrap();
+    let model = record(&run_config(config.clone(), train), traits).unwrap();
     let mut session = block_on(gpu(), Session::new(gpu(), model, &Options::default())).unwrap();
     let table = params::table(config);
     let weights: Vec<Vec<f32>> = table.iter().enumerate().map(|(i, p)| values(p, i)).collect();
@@ -113,7 +114,7 @@ fn proves(name: &str, config: &ModelConfig, batch: usize, limits: &wgpu::Limits)
 
 #[test]
 fn every_option_has_the_right_gradient() {
-    let default = wgpu::Limits::default();
+    let default = Traits::default();
     proves("default", &small(), 3, &default);
     proves("learned positions", &ModelConfig { position: PositionEncoding::Learned, ..small() }, 2, &default);
     proves("relu", &ModelConfig { activation: Activation::Relu, ..small() }, 2, &default);
@@ -129,10 +130,24 @@ fn every_option_has_the_right_gradient() {
 fn tables_split_by_rows_have_the_right_gradient() {
     let config = ModelConfig { vocab_size: 61, tied_head: false, n_layer: 1, ..small() };
     let limits = wgpu::Limits { max_storage_buffer_binding_size: 768, ..wgpu::Limits::default() };
-    let parts = Model::training(&config, 1, 2, Dtype::F32, &limits).unwrap().pools.weights("wte").len();
+    let traits = Traits { limits, ..gpu().traits().clone() };
+    let parts = Model::training(&config, 1, 2, Dtype::F32, &traits).unwrap().pools.weights("wte").len();
     assert!(parts > 1, "{parts} part");
-    proves("split tables", &config, 2, &limits);
-    proves("split and tied", &ModelConfig { tied_head: true, ..config }, 2, &limits);
+    proves("split tables", &config, 2, &traits);
+    proves("split and tied", &ModelConfig { tied_head: true, ..config }, 2, &traits);
+}
+
+/// Weights with few tiles and many rows: graphics cards sum ranges of the rows, here on any adapter.
+#[test]
+fn gradients_summed_in_ranges_are_right() {
+    let config = ModelConfig { vocab_size: 13, n_layer: 1, d_model: 8, n_head: 2, d_ff: 12, seq_len: 83, ..small() };
+    let traits = Traits { software: false, ..gpu().traits().clone() };
+    let batch = 25;
+    let train = TrainConfig { batch_size: batch, ..TrainConfig::default() };
+    let plan = record(&run_config(config.clone(), train), &traits).unwrap().plan;
+    let added = |kernel: &str| plan.dispatches().filter(|dispatch| dispatch.kernel.name() == kernel).count();
+    assert_eq!([added("partial_sums.add"), added("partial_sums.add_bias")], [1, 4], "the head's gradient has no bias");
+    proves("ranges", &config, batch, &traits);
 }
 
 /// Logits larger than one chunk: the loss is the twin's, and so is its slope along the gradient.
@@ -141,7 +156,7 @@ fn head_chunks_add_up() {
     // More rows than the 2,048 of a chunk, and more bytes of logits than its 32 MiB.
     let config = ModelConfig { vocab_size: 4_100, n_layer: 1, d_model: 4, n_head: 1, d_ff: 4, seq_len: 84, ..small() };
     let batch = 25;
-    let text = record(&run_config(config.clone(), TrainConfig { batch_size: batch, ..TrainConfig::default() }), gpu().limits()).unwrap();
+    let text = record(&run_config(config.clone(), TrainConfig { batch_size: batch, ..TrainConfig::default() }), gpu().traits()).unwrap();
     let chunks = text.plan.to_string().lines().filter(|line| line.contains("cross_entropy.forward_backward")).count();
     assert!(chunks > 1, "{chunks} chunk");
     let train = TrainConfig { batch_size: batch, ..TrainConfig::default() };
@@ -172,7 +187,9 @@ fn head_chunks_add_up() {
 fn dispatches_are_few() {
     for norm in [Norm::Pre, Norm::Post] {
         let config = ModelConfig { norm, vocab_size: 4_100, n_layer: 3, seq_len: 84, ..small() };
-        let model = record(&run_config(config, TrainConfig { batch_size: 25, ..TrainConfig::default() }), gpu().limits()).unwrap();
+        // Cards take two dispatches for the gradient of a weight with few tiles.
+        let traits = Traits { software: true, ..gpu().traits().clone() };
+        let model = record(&run_config(config, TrainConfig { batch_size: 25, ..TrainConfig::default() }), &traits).unwrap();
         let labels: Vec<String> =
             model.plan.works().iter().filter(|work| work.phase != wgpt::low_level::model::EVALUATE).map(|work| work.label()).collect();
         let count = |holds: &dyn Fn(&str) -> bool| labels.iter().filter(|label| holds(label)).count();

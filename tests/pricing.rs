@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use wgpt::Result;
+use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::gpu::memory::layout;
 use wgpt::low_level::model::config::{MAX_LAYERS, PositionEncoding};
 use wgpt::low_level::model::session::Memory;
@@ -92,8 +93,9 @@ fn gpt3() -> ModelConfig {
 fn gpt3_is_priced_within_100_megabytes() {
     // Its largest matrices take 2.25 GiB.
     let limits = wgpu::Limits { max_storage_buffer_binding_size: 1 << 32, max_buffer_size: 1 << 32, ..wgpu::Limits::default() };
+    let traits = Traits { limits, ..Traits::default() };
     let config = config(gpt3(), 1);
-    let price = || layout(&record(&config, &limits)?.plan, &limits, &[]);
+    let price = || layout(&record(&config, &traits)?.plan, &traits.limits, &[]);
     let (held, priced) = peak(price);
     let total = priced.unwrap().total();
     assert!(total > gpt3().parameters() * 16, "{total} bytes on the device");

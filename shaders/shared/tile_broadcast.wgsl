@@ -16,11 +16,19 @@ fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, thread * 4u);
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
+fn tile_product(
+    corner: vec2<u32>,
+    first_k: u32,
+    thread: u32,
+    a_operand: Operand,
+    b_operand: Operand,
+    row_sums: ptr<function, RowSums>,
+) -> Sums {
     var sums: Sums;
     let a_begin = block_begin(a_operand, corner.x + thread * 4u);
     let b_begin = block_begin(b_operand, corner.y + thread * 4u);
-    for (var k = 0u; k < dims.inner; k += 4u) {
+    let end = min(first_k + dims.range, dims.inner);
+    for (var k = first_k; k < end; k += 4u) {
         // All loads first: with loads between the sums lavapipe is a quarter slower.
         let a_at = block_at(a_operand, a_begin, k);
         let b_at = block_at(b_operand, b_begin, k);
@@ -103,9 +111,6 @@ fn add_product(sums: ptr<function, Sums>, columns: mat4x4<f32>, rows: mat4x4<f32
     (*sums)[31] = (*sums)[31] + c70.w * rows[0] + c71.w * rows[1] + c72.w * rows[2] + c73.w * rows[3];
 }
 
-fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
-    let first = corner.x + thread * 4u;
-    if corner.y == 0u && first < dims.rows {
-        dbias[first / 4u] += sums;
-    }
+fn whole_row_sums(thread: u32, sums: RowSums) -> vec4<f32> {
+    return sums;
 }

@@ -119,10 +119,10 @@ fn product_rows_rows(corner: vec2<u32>, thread: u32) -> Sums {
     var row_sums: RowSums;
     let quarter = quarter_of(thread);
     var next = fetch(corner, thread, a_rows(), b_rows(), 0u, &row_sums);
-    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
+    for (var k0 = 0u; k0 < dims.range; k0 += K_STEP) {
         stage(next, thread, a_rows(), b_rows());
         workgroupBarrier();
-        if k0 + K_STEP < dims.inner {
+        if k0 + K_STEP < dims.range {
             next = fetch(corner, thread, a_rows(), b_rows(), k0 + K_STEP, &row_sums);
         }
         for (var k = 0u; k < K_MATS; k++) {
@@ -147,10 +147,10 @@ fn product_rows_cols(corner: vec2<u32>, thread: u32) -> Sums {
     var row_sums: RowSums;
     let quarter = quarter_of(thread);
     var next = fetch(corner, thread, a_rows(), b_cols(), 0u, &row_sums);
-    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
+    for (var k0 = 0u; k0 < dims.range; k0 += K_STEP) {
         stage(next, thread, a_rows(), b_cols());
         workgroupBarrier();
-        if k0 + K_STEP < dims.inner {
+        if k0 + K_STEP < dims.range {
             next = fetch(corner, thread, a_rows(), b_cols(), k0 + K_STEP, &row_sums);
         }
         for (var k = 0u; k < K_MATS; k++) {
@@ -170,15 +170,15 @@ fn product_rows_cols(corner: vec2<u32>, thread: u32) -> Sums {
     return collected(&products, thread);
 }
 
-fn product_cols_cols(corner: vec2<u32>, thread: u32, row_sums: ptr<function, RowSums>) -> Sums {
+fn product_cols_cols(corner: vec2<u32>, first_k: u32, thread: u32, row_sums: ptr<function, RowSums>) -> Sums {
     var products: Products;
     let quarter = quarter_of(thread);
-    var next = fetch(corner, thread, a_cols(), b_cols(), 0u, row_sums);
-    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
+    var next = fetch(corner, thread, a_cols(), b_cols(), first_k, row_sums);
+    for (var k0 = 0u; k0 < dims.range; k0 += K_STEP) {
         stage(next, thread, a_cols(), b_cols());
         workgroupBarrier();
-        if k0 + K_STEP < dims.inner {
-            next = fetch(corner, thread, a_cols(), b_cols(), k0 + K_STEP, row_sums);
+        if k0 + K_STEP < dims.range {
+            next = fetch(corner, thread, a_cols(), b_cols(), first_k + k0 + K_STEP, row_sums);
         }
         for (var k = 0u; k < K_MATS; k++) {
             var left: array<Left, ROW_MATS>;
@@ -228,17 +228,13 @@ fn advance(sums: ptr<function, Sums>) {}
 fn next_part(sums: ptr<function, Sums>) {}
 
 // Every ROWS_PER_GROUP / 4-th invocation has fetched quads of the same rows: their sums are combined in `slab`, which `collected` has
-// finished using. Every invocation must call this.
-fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
+// finished using.
+fn whole_row_sums(thread: u32, sums: RowSums) -> vec4<f32> {
     slab[thread] = sums;
     workgroupBarrier();
-    let first = corner.x + thread * 4u;
-    if corner.y > 0u || thread >= ROWS_PER_GROUP / 4u || first >= dims.rows {
-        return;
-    }
     var total = vec4(0.0);
-    for (var i = thread; i < WORKGROUP; i += ROWS_PER_GROUP / 4u) {
+    for (var i = thread % (ROWS_PER_GROUP / 4u); i < WORKGROUP; i += ROWS_PER_GROUP / 4u) {
         total += slab[i];
     }
-    dbias[first / 4u] += total;
+    return total;
 }

@@ -58,22 +58,18 @@ fn quad_at(share: Share, operand: Operand, k: u32) -> u32 {
 }
 
 // The invocations of one column of quads hold the sums of every K_STEP-th k, and combine them in a_tile, which tile_product has finished
-// using. Every invocation must call this. The operand must be stored by column, as in a weight's gradient.
-fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
+// using. The operand must be stored by column, as in a weight's gradient.
+fn whole_row_sums(thread: u32, sums: RowSums) -> vec4<f32> {
     let at = thread * 4u;
     a_tile[at] = sums.x;
     a_tile[at + 1u] = sums.y;
     a_tile[at + 2u] = sums.z;
     a_tile[at + 3u] = sums.w;
     workgroupBarrier();
-    let first = corner.x + thread * 4u;
-    if corner.y > 0u || thread >= TILE_QUADS || first >= dims.rows {
-        return;
-    }
     var total = vec4(0.0);
     for (var k = 0u; k < K_STEP; k++) {
-        let line = k * TILE + thread * 4u;
+        let line = k * TILE + thread % TILE_QUADS * 4u;
         total += vec4(a_tile[line], a_tile[line + 1u], a_tile[line + 2u], a_tile[line + 3u]);
     }
-    dbias[first / 4u] += total;
+    return total;
 }

@@ -2,16 +2,16 @@
 
 fn product_rows_rows(corner: vec2<u32>, thread: u32) -> Sums {
     var row_sums: RowSums;
-    return tile_product(corner, thread, a_rows(), b_rows(), &row_sums);
+    return tile_product(corner, 0u, thread, a_rows(), b_rows(), &row_sums);
 }
 
 fn product_rows_cols(corner: vec2<u32>, thread: u32) -> Sums {
     var row_sums: RowSums;
-    return tile_product(corner, thread, a_rows(), b_cols(), &row_sums);
+    return tile_product(corner, 0u, thread, a_rows(), b_cols(), &row_sums);
 }
 
-fn product_cols_cols(corner: vec2<u32>, thread: u32, row_sums: ptr<function, RowSums>) -> Sums {
-    return tile_product(corner, thread, a_cols(), b_cols(), row_sums);
+fn product_cols_cols(corner: vec2<u32>, first_k: u32, thread: u32, row_sums: ptr<function, RowSums>) -> Sums {
+    return tile_product(corner, first_k, thread, a_cols(), b_cols(), row_sums);
 }
 
 // The next row is always sums[0], and the rest moves up behind it: an index into registers is what compilers handle badly.

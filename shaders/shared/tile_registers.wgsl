@@ -17,12 +17,20 @@ fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, thread * 4u);
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
+fn tile_product(
+    corner: vec2<u32>,
+    first_k: u32,
+    thread: u32,
+    a_operand: Operand,
+    b_operand: Operand,
+    row_sums: ptr<function, RowSums>,
+) -> Sums {
     var sums: Sums;
     let low_begin = block_begin(a_operand, corner.x);
     let high_begin = block_begin(a_operand, corner.x + 4u);
     let b_begin = block_begin(b_operand, corner.y + thread * 4u);
-    for (var k = 0u; k < dims.inner; k += 4u) {
+    let end = min(first_k + dims.range, dims.inner);
+    for (var k = first_k; k < end; k += 4u) {
         // All loads first: with loads between the sums lavapipe is up to a quarter slower.
         let low_at = block_at(a_operand, low_begin, k);
         let high_at = block_at(a_operand, high_begin, k);
@@ -55,12 +63,6 @@ fn add_product(sums: ptr<function, Sums>, low: vec4<f32>, high: vec4<f32>, row: 
     (*sums)[7] += high.w * row;
 }
 
-fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
-    if corner.y > 0u || thread > 0u {
-        return;
-    }
-    dbias[corner.x / 4u] += sums.low;
-    if corner.x + 4u < dims.rows {
-        dbias[corner.x / 4u + 1u] += sums.high;
-    }
+fn whole_row_sums(thread: u32, sums: RowSums) -> vec4<f32> {
+    return select(sums.low, sums.high, thread == 1u);
 }

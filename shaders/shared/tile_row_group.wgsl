@@ -17,10 +17,18 @@ fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, select(0x40000000u, 0u, thread == 0u));
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
+fn tile_product(
+    corner: vec2<u32>,
+    first_k: u32,
+    thread: u32,
+    a_operand: Operand,
+    b_operand: Operand,
+    row_sums: ptr<function, RowSums>,
+) -> Sums {
     var sum = vec4(0.0);
     let b_begin = block_begin(b_operand, corner.y);
-    for (var k = thread * 4u; k < dims.inner; k += WORKGROUP * 4u) {
+    let end = min(first_k + dims.range, dims.inner);
+    for (var k = first_k + thread * 4u; k < end; k += WORKGROUP * 4u) {
         let b_at = block_at(b_operand, b_begin, k);
         let b_block = mat4x4(unpack(b[b_at.x]), unpack(b[b_at.y]), unpack(b[b_at.z]), unpack(b[b_at.w]));
         let row = a_quad(a_operand, corner.x, k, row_sums);
@@ -44,9 +52,6 @@ fn sum_parts(part: vec4<f32>, thread: u32) -> vec4<f32> {
     return parts[0];
 }
 
-fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
-    let whole = sum_parts(sums, thread);
-    if corner.x % 4u == 0u && corner.y == 0u && thread == 0u {
-        dbias[corner.x / 4u] += whole;
-    }
+fn whole_row_sums(thread: u32, sums: RowSums) -> vec4<f32> {
+    return sum_parts(sums, thread);
 }

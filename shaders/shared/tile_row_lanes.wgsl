@@ -14,10 +14,18 @@ fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(0u, thread * 4u);
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
+fn tile_product(
+    corner: vec2<u32>,
+    first_k: u32,
+    thread: u32,
+    a_operand: Operand,
+    b_operand: Operand,
+    row_sums: ptr<function, RowSums>,
+) -> Sums {
     var sum = vec4(0.0);
     let b_begin = block_begin(b_operand, corner.y + thread * 4u);
-    for (var k = 0u; k < dims.inner; k += 4u) {
+    let end = min(first_k + dims.range, dims.inner);
+    for (var k = first_k; k < end; k += 4u) {
         let b_at = block_at(b_operand, b_begin, k);
         let b_block = mat4x4(unpack(b[b_at.x]), unpack(b[b_at.y]), unpack(b[b_at.z]), unpack(b[b_at.w]));
         let row = a_quad(a_operand, corner.x, k, row_sums);
@@ -27,8 +35,6 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
     return Sums(sum);
 }
 
-fn store_row_sums(corner: vec2<u32>, thread: u32, sums: RowSums) {
-    if corner.x % 4u == 0u && corner.y == 0u && thread == 0u {
-        dbias[corner.x / 4u] += sums;
-    }
+fn whole_row_sums(thread: u32, sums: RowSums) -> vec4<f32> {
+    return sums;
 }

@@ -16,16 +16,23 @@ fn thread_corner(thread: u32, part: u32) -> vec2<u32> {
     return vec2(thread / 16u % 16u, thread % 16u) * 4u;
 }
 
-fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, row_sums: ptr<function, RowSums>) -> Sums {
+fn tile_product(
+    corner: vec2<u32>,
+    first_k: u32,
+    thread: u32,
+    a_operand: Operand,
+    b_operand: Operand,
+    row_sums: ptr<function, RowSums>,
+) -> Sums {
     var sums: Sums;
     let own = thread_corner(thread, 0u);
     let a_share = share_of(thread, corner.x, a_operand);
     let b_share = share_of(thread, corner.y, b_operand);
     let a_step = select(1u, TILE, a_operand.by_row);
     let b_step = select(1u, TILE, b_operand.by_row);
-    var a_next = fetch_a(a_share, a_operand, 0u);
-    var b_next = fetch_b(b_share, b_operand, 0u);
-    for (var k0 = 0u; k0 < dims.inner; k0 += K_STEP) {
+    var a_next = fetch_a(a_share, a_operand, first_k);
+    var b_next = fetch_b(b_share, b_operand, first_k);
+    for (var k0 = 0u; k0 < dims.range; k0 += K_STEP) {
         a_tile[a_share.place] = a_next.x;
         a_tile[a_share.place + a_step] = a_next.y;
         a_tile[a_share.place + 2u * a_step] = a_next.z;
@@ -36,8 +43,8 @@ fn tile_product(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: O
         b_tile[b_share.place + 3u * b_step] = b_next.w;
         *row_sums += a_next;
         workgroupBarrier();
-        a_next = fetch_a(a_share, a_operand, k0 + K_STEP);
-        b_next = fetch_b(b_share, b_operand, k0 + K_STEP);
+        a_next = fetch_a(a_share, a_operand, first_k + k0 + K_STEP);
+        b_next = fetch_b(b_share, b_operand, first_k + k0 + K_STEP);
         // Two per trip: Mesa 22.3's lavapipe ends all loops of an invocation after 65,535 trips in total, enough for k up to 116,000.
         for (var k = 0u; k < K_STEP; k += 2u) {
             add_product(&sums, k, own);

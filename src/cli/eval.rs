@@ -126,7 +126,7 @@ fn measure(loaded: &Loaded, text: &Text, bigram_loss: Option<f64>, variants: &Va
     let options = variants.options(&gpu, &context.out)?;
     let time = loaded.config.model.seq_len;
     let batch = (BATCH_TOKENS / time).clamp(1, text.tokens.len().div_ceil(time));
-    let model = Model::evaluation(&loaded.config.model, batch, gpu.limits())?;
+    let model = Model::evaluation(&loaded.config.model, batch, gpu.traits())?;
     let mut session = block_on(&gpu, Session::new(&gpu, model, &options))?;
     block_on(&gpu, session.write_weights(|index, _| Ok(loaded.weights[index].clone())))?;
     let (begun, mut said) = (Instant::now(), Instant::now());

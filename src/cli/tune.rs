@@ -97,7 +97,7 @@ fn check_kernels(kernels: &[String], gpu: &Gpu, config: &RunConfig) -> Result<()
     if kernels.is_empty() {
         return Ok(());
     }
-    let (training, decoder) = (trainer::record(config, gpu.limits())?, DecodeModel::new(&config.model, gpu.limits())?);
+    let (training, decoder) = (trainer::record(config, gpu.traits())?, DecodeModel::new(&config.model, gpu.traits())?);
     let groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
     let Some(unknown) = kernels.iter().find(|wanted| !groups.iter().any(|group| group.is_of(wanted))) else { return Ok(()) };
     let mut names: Vec<&str> = groups.iter().map(tune::ShapeGroup::kernel).collect();
@@ -116,7 +116,7 @@ pub fn tune_to(
     out: &Output,
     show: &mut dyn FnMut(&str),
 ) -> Result<Vec<TuneRow>> {
-    let (training, decoder) = (trainer::record(config, gpu.limits())?, DecodeModel::new(&config.model, gpu.limits())?);
+    let (training, decoder) = (trainer::record(config, gpu.traits())?, DecodeModel::new(&config.model, gpu.traits())?);
     let mut groups = tune::groups(&[&training.plan, &decoder.plan], gpu);
     groups.retain(|group| kernels.is_empty() || kernels.iter().any(|wanted| group.is_of(wanted)));
     let (mut rows, began) = (vec![], Instant::now());

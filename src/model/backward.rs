@@ -10,7 +10,7 @@ use super::params::{BlockWeights, Layer, Weights};
 use super::recorder::{Mask, Recorder};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::Tensor;
-use crate::ops::matmul::Block;
+use crate::ops::matmul::{self, Block};
 
 /// Weights and their gradients.
 type Both<'a, T> = (&'a T, &'a T);
@@ -101,7 +101,7 @@ impl Recorder<'_> {
         let (act, dfc) = (self.tensor(plan, "act", &a.fc.shape), self.tensor(plan, "dfc", &a.fc.shape));
         let (proj, dproj) = (&w.mlp_proj, &g.mlp_proj);
         self.ops.matmul.backward_input_activate(plan, self.config.activation, &dy, &proj.weight, &a.fc, &act, &dfc);
-        self.ops.matmul.backward_weight(plan, Block::whole(&dy), Block::whole(&act), &dproj.weight, dproj.bias.as_ref());
+        self.weight_gradient(plan, Block::whole(&dy), Block::whole(&act), &dproj.weight, dproj.bias.as_ref());
         self.linear_backward(plan, (&w.fc, &g.fc), &dfc, ends.x, ends.dx, ends.add);
     }
 
@@ -126,8 +126,14 @@ impl Recorder<'_> {
 
     /// Computes dx (rows, in) from dy (rows, out), and the gradients of weight and bias.
     fn linear_backward(&self, plan: &mut Plan, (w, g): Both<Layer<Tensor>>, dy: &Tensor, x: &Tensor, dx: &Tensor, add: bool) {
-        self.ops.matmul.backward_weight(plan, Block::whole(dy), Block::whole(x), &g.weight, g.bias.as_ref());
+        self.weight_gradient(plan, Block::whole(dy), Block::whole(x), &g.weight, g.bias.as_ref());
         self.ops.matmul.backward_input(plan, Block::whole(dy), Block::whole(&w.weight), Block::whole(dx), add);
+    }
+
+    /// Adds to the gradients of a weight (out, in) and its bias, from dy (rows, out) and x (rows, in).
+    pub(super) fn weight_gradient(&self, plan: &mut Plan, dy: Block, x: Block, dweight: &Tensor, dbias: Option<&Tensor>) {
+        let ranges = matmul::ranges(self.traits, dy.cols, x.cols, dy.rows);
+        self.ops.matmul.backward_weight(plan, dy, x, dweight, dbias, ranges);
     }
 
     /// The gradient of a dropout's input: a masked copy of dy, or dy itself without dropout.

@@ -10,6 +10,7 @@ use super::params::{self, Weights};
 use super::pools::Pools;
 use super::recorder::{KeyValues, Recorder};
 use crate::error::Result;
+use crate::gpu::Traits;
 use crate::gpu::compile::Compiled;
 use crate::gpu::plan::{Keep, Phase, Plan};
 use crate::gpu::tensor::{Dtype, Tensor};
@@ -70,13 +71,13 @@ impl DecodeModel {
     /// Records decoding of one sequence.
     ///
     /// # Errors
-    /// [`crate::error::Error::Usage`] for an invalid config, [`crate::error::Error::Limit`] for a tensor larger than the limits allow.
-    pub fn new(config: &ModelConfig, limits: &wgpu::Limits) -> Result<DecodeModel> {
+    /// [`crate::error::Error::Usage`] for an invalid config, [`crate::error::Error::Limit`] for a tensor larger than the adapter's limits allow.
+    pub fn new(config: &ModelConfig, traits: &Traits) -> Result<DecodeModel> {
         let config = ModelConfig { dropout: 0.0, ..config.clone() };
         config.validate()?;
         super::check_sizes(&config, 1)?;
         let mut plan = Plan::new();
-        let pools = Pools::new(&mut plan, &config, None, Dtype::F32, limits)?;
+        let pools = Pools::new(&mut plan, &config, None, Dtype::F32, &traits.limits)?;
         let feed = Feed::new(&mut plan, &config);
         let logits = super::logits(&mut plan, &config, 1);
         let allowed = plan.kept("allowed", &[config.vocab_size.div_ceil(32)], Dtype::U32, "inputs");
@@ -87,9 +88,9 @@ impl DecodeModel {
             attention: CachedAttention::new(config.head_size()),
             caches: (0..config.n_layer).map(|l| cache(&mut plan, &config, l)).collect(),
         };
-        let (ops, largest_binding) = (&Ops::new(config.head_size(), Dtype::F32), limits.max_storage_buffer_binding_size);
+        let ops = &Ops::new(config.head_size(), Dtype::F32);
         let (step, frequencies) = (&feed.step, feed.frequencies.as_ref());
-        let recorder = Recorder { ops, config: &config, step, frequencies, context, batch: 1, dtype: Dtype::F32, largest_binding };
+        let recorder = Recorder { ops, config: &config, step, frequencies, context, batch: 1, dtype: Dtype::F32, traits };
         plan.begin(PREFILL);
         let prompt = recorder.blocks(&mut plan, weights, &feed.ids);
         plan.begin(PICK);

@@ -54,7 +54,7 @@ impl Recorder<'_> {
                 let mut col = 0;
                 for (part, dpart) in w.lm_head.iter().zip(&grads.lm_head) {
                     let dlogits = Block::rows(&logits, 0, rows).columns(col, part.rows());
-                    self.ops.matmul.backward_weight(plan, dlogits.clone(), x.clone(), dpart, None);
+                    self.weight_gradient(plan, dlogits.clone(), x.clone(), dpart, None);
                     self.ops.matmul.backward_input(plan, dlogits, Block::whole(part), dx.clone(), col > 0);
                     col += part.rows();
                 }
@@ -113,7 +113,7 @@ impl Recorder<'_> {
     }
 
     fn rows_per_chunk(&self) -> usize {
-        let in_binding = self.largest_binding as usize / 4 / self.padded_vocab();
+        let in_binding = self.traits.limits.max_storage_buffer_binding_size as usize / 4 / self.padded_vocab();
         (CHUNK_BYTES / 4 / self.padded_vocab()).max(CHUNK_ROWS.min(in_binding)).max(1)
     }
 

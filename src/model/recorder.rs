@@ -1,6 +1,7 @@
 //! The state that recording a model's passes needs.
 
 use super::config::ModelConfig;
+use crate::gpu::Traits;
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
 use crate::ops::Ops;
@@ -20,8 +21,8 @@ pub(crate) struct Recorder<'a> {
     pub batch: usize,
     /// The element type of activations.
     pub dtype: Dtype,
-    /// Bytes, see [`wgpu::Limits::max_storage_buffer_binding_size`].
-    pub largest_binding: u64,
+    /// Of the adapter that will run the plan.
+    pub traits: &'a Traits,
 }
 
 /// The keys and values that a row attends to.

@@ -1,5 +1,5 @@
 //! matmul.forward, .forward_bias, .forward_activate, .forward_residual, .backward_input, .backward_input_add, .backward_input_activate,
-//! .backward_weight, .backward_weight_bias
+//! .backward_weight, .backward_weight_bias, .backward_weight_range, .backward_weight_bias_range
 
 use crate::gpu::tensor::Dtype;
 use crate::ops::STORAGES;
@@ -8,6 +8,9 @@ use crate::ops::step::Step;
 use crate::reference::{dropout, matmul as twin};
 
 use super::trial::{Checked, Checker, Trial, noise, plus, relative, stored};
+
+/// Ranges of rows that a weight's gradient is summed in, where there are more rows than 64.
+const RANGES: usize = 3;
 
 /// The rounding error of a sum of n products with random signs grows with √n.
 fn tolerance(n: usize) -> f64 {
@@ -36,13 +39,14 @@ pub fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) -> Trial {
     let ty = t.activation_output("y", &[rows, wide], dtype);
     let tdx = t.activation_output("dx", &[rows, inner], dtype);
     let tdx_added = t.activation("dx_added", &[rows, inner], dtype, &dx_start);
-    let tdweight = t.input("dweight", &[cols, inner], &dweight_start);
+    let [tdweight, tdweight_too] = ["dweight", "dweight by ranges"].map(|name| t.input(name, &[cols, inner], &dweight_start));
     let whole = Block::whole;
     let columns = |tensor| Block::whole(tensor).columns(0, cols);
     matmul.forward(&mut t.plan, whole(&tx), whole(&tweight), None, columns(&ty));
     matmul.backward_input(&mut t.plan, columns(&tdy), whole(&tweight), whole(&tdx), false);
     matmul.backward_input(&mut t.plan, columns(&tdy), whole(&tweight), whole(&tdx_added), true);
-    matmul.backward_weight(&mut t.plan, columns(&tdy), whole(&tx), &tdweight, None);
+    matmul.backward_weight(&mut t.plan, columns(&tdy), whole(&tx), &tdweight, None, 1);
+    matmul.backward_weight(&mut t.plan, columns(&tdy), whole(&tx), &tdweight_too, None, RANGES);
 
     let dx = twin::backward_input(&dy, &weight, rows, inner, cols);
     let y = twin::forward(&x, &weight, None, rows, inner, cols);
@@ -50,7 +54,9 @@ pub fn linear(rows: usize, inner: usize, cols: usize, dtype: Dtype) -> Trial {
     t.expect(&ty, &padded(&y, cols, |row| row[cols - 1]), tolerance(inner), rel);
     t.expect(&tdx, &dx, tolerance(cols), rel);
     t.expect(&tdx_added, &plus(&dx_start, &dx), tolerance(cols), rel);
-    t.expect(&tdweight, &plus(&dweight_start, &twin::backward_weight(&dy, &x, rows, inner, cols)), tolerance(rows), 1e-5);
+    let dweight = plus(&dweight_start, &twin::backward_weight(&dy, &x, rows, inner, cols));
+    t.expect(&tdweight, &dweight, tolerance(rows), 1e-5);
+    t.expect(&tdweight_too, &dweight, tolerance(rows), 1e-5);
     t
 }
 
@@ -65,13 +71,16 @@ fn tiles(rows: usize, inner: usize, cols: usize, dtype: Dtype) -> Trial {
     let tweight = t.activation("weight", &[cols, inner], dtype, &weight);
     let tdy = t.activation("dy", &[rows, wide], dtype, &padded(&dy, cols, |_| f64::NAN));
     let ty = t.activation_output("y", &[rows, wide], dtype);
-    let tdweight = t.input("dweight", &[cols, inner], &start);
+    let [tdweight, tdweight_too] = ["dweight", "dweight by ranges"].map(|name| t.input(name, &[cols, inner], &start));
     let columns = |tensor| Block::whole(tensor).columns(0, cols);
     matmul.forward(&mut t.plan, Block::whole(&tx), Block::whole(&tweight), None, columns(&ty));
-    matmul.backward_weight(&mut t.plan, columns(&tdy), Block::whole(&tx), &tdweight, None);
+    matmul.backward_weight(&mut t.plan, columns(&tdy), Block::whole(&tx), &tdweight, None, 1);
+    matmul.backward_weight(&mut t.plan, columns(&tdy), Block::whole(&tx), &tdweight_too, None, RANGES);
     let y = twin::forward(&x, &weight, None, rows, inner, cols);
     t.expect(&ty, &padded(&y, cols, |row| row[cols - 1]), tolerance(inner), relative(dtype, 1e-5));
-    t.expect(&tdweight, &plus(&start, &twin::backward_weight(&dy, &x, rows, inner, cols)), tolerance(rows), 1e-5);
+    let dweight = plus(&start, &twin::backward_weight(&dy, &x, rows, inner, cols));
+    t.expect(&tdweight, &dweight, tolerance(rows), 1e-5);
+    t.expect(&tdweight_too, &dweight, tolerance(rows), 1e-5);
     t
 }
 
@@ -101,8 +110,8 @@ pub fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias
     let [ty, ty_active, tactivated, tsum] =
         ["y", "y of activate", "activated", "sum"].map(|name| t.activation_output(name, &[rows, cols], dtype));
     let [tdbefore, tagain] = ["dbefore", "activated again"].map(|name| t.activation_output(name, &[rows, inner], dtype));
-    let tdweight = t.input("dweight", &[cols, inner], &dweight_start);
-    let tdbias = t.input("dbias", &[cols], &dbias_start);
+    let [tdweight, tdweight_too] = ["dweight", "dweight by ranges"].map(|name| t.input(name, &[cols, inner], &dweight_start));
+    let [tdbias, tdbias_too] = ["dbias", "dbias by ranges"].map(|name| t.input(name, &[cols], &dbias_start));
     let tgiven = with_bias.then_some(&tbias);
     let whole = Block::whole;
     let drop = Drop { stream: 11, samples: rows, step: &tstep, on: p > 0.0 };
@@ -110,7 +119,8 @@ pub fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias
     matmul.forward_activate(&mut t.plan, kind, &tx, &tweight, tgiven, &ty_active, &tactivated);
     matmul.forward_residual(&mut t.plan, drop, &tx, &tweight, tgiven, &tresidual, &tsum);
     matmul.backward_input_activate(&mut t.plan, kind, &tdy, &tweight, &tbefore, &tagain, &tdbefore);
-    matmul.backward_weight(&mut t.plan, whole(&tdy), whole(&tx), &tdweight, Some(&tdbias));
+    matmul.backward_weight(&mut t.plan, whole(&tdy), whole(&tx), &tdweight, Some(&tdbias), 1);
+    matmul.backward_weight(&mut t.plan, whole(&tdy), whole(&tx), &tdweight_too, Some(&tdbias_too), RANGES);
 
     let (y, activated) = twin::forward_activate(&x, &weight, given, rows, inner, cols, relu);
     let index = |i: usize| u64::from(first_sample) * cols as u64 + i as u64;
@@ -128,8 +138,12 @@ pub fn fused(rows: usize, inner: usize, cols: usize, kind: Activation, with_bias
     t.expect(&tagain, &again, 5e-6, rel);
     let dbefore = twin::backward_input_activate(&dy, &weight, &before, rows, inner, cols, relu);
     t.expect(&tdbefore, &dbefore, 2.0 * tolerance(cols), rel);
-    t.expect(&tdweight, &plus(&dweight_start, &twin::backward_weight(&dy, &x, rows, inner, cols)), tolerance(rows), 1e-5);
-    t.expect(&tdbias, &plus(&dbias_start, &twin::backward_bias(&dy, rows, cols)), tolerance(rows), 1e-5);
+    let dweight = plus(&dweight_start, &twin::backward_weight(&dy, &x, rows, inner, cols));
+    let dbias = plus(&dbias_start, &twin::backward_bias(&dy, rows, cols));
+    for (tdweight, tdbias) in [(&tdweight, &tdbias), (&tdweight_too, &tdbias_too)] {
+        t.expect(tdweight, &dweight, tolerance(rows), 1e-5);
+        t.expect(tdbias, &dbias, tolerance(rows), 1e-5);
+    }
     t
 }
 

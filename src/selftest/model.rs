@@ -105,7 +105,7 @@ struct Small {
 
 impl Small {
     fn new(gpu: &Gpu, options: &Options, config: &RunConfig) -> Result<Small> {
-        let session = block_on(gpu, Session::new(gpu, record(config, gpu.limits())?, options))?;
+        let session = block_on(gpu, Session::new(gpu, record(config, gpu.traits())?, options))?;
         let table = params::table(&config.model);
         let weights = weights(&table);
         block_on(gpu, session.write_weights(|index, _| Ok(weights[index].clone())))?;

@@ -3,6 +3,7 @@
 use super::config::{RunConfig, StorageDtype, TrainConfig};
 use super::presets::{PRESETS, preset};
 use super::trainer::record;
+use crate::gpu::Traits;
 use crate::gpu::kernel::{Access, Binding};
 use crate::gpu::plan::Plan;
 use crate::gpu::tensor::{Dtype, Tensor};
@@ -10,9 +11,10 @@ use crate::model::config::{ModelConfig, Norm, PositionEncoding};
 use crate::model::decode::DecodeModel;
 use crate::model::{BACKWARD, Model};
 
-/// Limits of an adapter that allows buffers of any size.
-fn large() -> wgpu::Limits {
-    wgpu::Limits { max_storage_buffer_binding_size: u64::MAX, max_buffer_size: u64::MAX, ..wgpu::Limits::default() }
+/// A graphics card that allows buffers of any size.
+fn large() -> Traits {
+    let limits = wgpu::Limits { max_storage_buffer_binding_size: u64::MAX, max_buffer_size: u64::MAX, ..wgpu::Limits::default() };
+    Traits { limits, ..Traits::default() }
 }
 
 fn small() -> RunConfig {

@@ -33,7 +33,7 @@ impl Trainer {
             return Err(Error::usage(format!("`{name}` was lent by another plan: create that one and this trainer again")));
         }
         let options = Options { fine: true, ..self.options.clone() };
-        let model = record(&self.config, gpu.limits())?;
+        let model = record(&self.config, gpu.traits())?;
         let guest = &self.session.guest;
         let (begun, limit) = (guest.place().step + u64::from(guest.under_way()), (guest.runner.limit() / 2).max(SHORTEST));
         let step = self.keeper.newest().map_or(0, |state| state.step);

@@ -8,12 +8,12 @@ use super::reports::{Rates, Reports, StepReport};
 use super::steps::{Batch, Frame, Steps, is_updating, samples_per_step, tokens_per_step};
 use super::taps::Taps;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::gpu::compile::Compiled;
 use crate::gpu::guest::Guest;
 use crate::gpu::options::Options;
 use crate::gpu::profile::Profiler;
 use crate::gpu::wait;
+use crate::gpu::{Gpu, Traits};
 use crate::model::session::{Memory, Session, TrainProgress};
 use crate::model::shared::SharedWeights;
 use crate::model::{Model, NORM, UPDATE, params};
@@ -63,15 +63,15 @@ const KEPT_BY_A_STEP: usize = 64 << 20;
 /// Records a training model with its optimizer.
 ///
 /// # Errors
-/// [`Error::Usage`] for an invalid config, [`Error::Limit`] for what `limits` rule out.
-pub fn record(config: &RunConfig, limits: &wgpu::Limits) -> Result<Model> {
+/// [`Error::Usage`] for an invalid config, [`Error::Limit`] for what the limits in `traits` rule out.
+pub fn record(config: &RunConfig, traits: &Traits) -> Result<Model> {
     let train = &config.train;
     train.validate()?;
     let moments = match train.optimizer {
         Optimizer::AdamW => 2,
         Optimizer::Sgd => 1,
     };
-    let mut model = Model::training(&config.model, train.batch_size, moments, train.storage.into(), limits)?;
+    let mut model = Model::training(&config.model, train.batch_size, moments, train.storage.into(), traits)?;
     let Model { plan, pools, ops, inputs, records, state, .. } = &mut model;
     plan.begin(NORM);
     let grads: Vec<_> = pools.segments.iter().map(|segment| segment.grads.clone()).collect();
@@ -96,7 +96,7 @@ impl Trainer {
     /// # Errors
     /// As [`record`].
     pub fn memory(gpu: &Gpu, config: &RunConfig, options: &Options) -> Result<Memory> {
-        let model = record(config, gpu.limits())?;
+        let model = record(config, gpu.traits())?;
         let mut memory = Session::memory(gpu, &model, options)?;
         let (bytes, buffers) = Keeper::needs(config.train.snapshot_every, &model);
         if buffers > 0 {
@@ -111,7 +111,7 @@ impl Trainer {
     /// # Errors
     /// As [`record`], and [`Error::Device`] when the driver refuses an allocation or a shader.
     pub async fn new(gpu: &Gpu, config: &RunConfig, options: &Options) -> Result<Trainer> {
-        let session = Session::new(gpu, record(config, gpu.limits())?, options).await?;
+        let session = Session::new(gpu, record(config, gpu.traits())?, options).await?;
         let keeper = Keeper::new(config.train.snapshot_every, &session).await?;
         let mut trainer = Trainer {
             session,

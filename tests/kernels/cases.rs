@@ -39,6 +39,7 @@ cases!(gradient_norm: odd_sizes_with_and_without_clipping, sums_of_more_than_65_
 cases!(layer_norm: odd_sizes, more_rows_than_one_grid_has, a_sum_of_more_than_65_536);
 cases!(loss: odd_sizes_fresh_and_not, sums_of_more_than_65_536);
 cases!(matmul: odd_sizes, fused_odd_sizes, sums_of_more_than_65_536, a_bias_of_more_than_65_536_rows, blocks, sums_beyond_f16_are_infinite);
+cases!(partial_sums: odd_sizes, more_elements_than_65_535);
 cases!(position: sinusoidal_at_odd_sizes, sinusoidal_up_to_the_last_position, learned_at_odd_sizes, learned_at_more_than_65_535_positions, learned_summed_over_more_than_65_536);
 cases!(probe: odd_sizes, more_elements_than_65_535, long_chains);
 cases!(sample: the_likeliest, among_all, among_the_k_likeliest, among_those_that_reach_p, cuts_among_equals, more_ids_than_65_536, logits_that_are_not_finite);
