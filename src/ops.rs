@@ -114,19 +114,28 @@ const BROADCAST: Variant = Variant {
     suits: |traits, _| traits.software,
 };
 
+const LANES_8_OF: Variant = Variant { name: "lanes_8", text: LANES_8, storages: &[], runs: |_| true, suits: |traits, _| traits.software };
+// Selected only by tuning, on adapters where they are faster.
+const LANES_32_OF: Variant = Variant { name: "lanes_32", text: LANES_32, storages: &[], runs: |_| true, suits: |_, _| false };
+const LANES_256_OF: Variant = Variant { name: "lanes_256", text: LANES_256, storages: &[], runs: |_| true, suits: |_, _| false };
+const LANES_64_OF: Variant = Variant { name: "lanes_64", text: LANES_64, storages: &[], runs: |_| true, suits: |_, _| true };
+
 /// Variants of kernels with one workgroup per row.
-const BY_ROW: &[Variant] = &[
+const BY_ROW: &[Variant] = &[BROADCAST, LANES_8_OF, LANES_32_OF, LANES_256_OF, LANES_64_OF];
+
+/// The same where rows may have tens of thousands of columns: from [`LONG_ROW`] on, an invocation of 256 still reads four quads.
+const BY_LONG_ROW: &[Variant] = &[
     BROADCAST,
-    Variant { name: "lanes_8", text: LANES_8, storages: &[], runs: |_| true, suits: |traits, _| traits.software },
-    // Selected only by tuning, on adapters where they are faster.
-    Variant { name: "lanes_32", text: LANES_32, storages: &[], runs: |_| true, suits: |_, _| false },
-    Variant { name: "lanes_256", text: LANES_256, storages: &[], runs: |_| true, suits: |_, _| false },
-    Variant { name: "lanes_64", text: LANES_64, storages: &[], runs: |_| true, suits: |_, _| true },
+    LANES_8_OF,
+    LANES_32_OF,
+    Variant { suits: |traits, extent| !traits.software && extent.cols >= LONG_ROW, ..LANES_256_OF },
+    LANES_64_OF,
 ];
 
+const LONG_ROW: u64 = 4096;
+
 /// Variants of kernels whose workgroups each reduce a range of elements.
-const BY_STRETCH: &[Variant] =
-    &[BROADCAST, Variant { name: "lanes_64", text: LANES_64, storages: &[], runs: |_| true, suits: |_, _| true }];
+const BY_STRETCH: &[Variant] = &[BROADCAST, LANES_64_OF];
 
 /// The element types in which activations are stored.
 pub const STORAGES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];

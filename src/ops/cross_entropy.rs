@@ -1,6 +1,6 @@
 //! Cross-entropy over the vocabulary and its gradient, written over the logits.
 
-use super::{BY_ROW, STATE, STEP, quads, storage};
+use super::{BY_LONG_ROW, STATE, STEP, quads, storage};
 use crate::gpu::extent::Extent;
 use crate::gpu::kernel::{Kernel, KernelFile, KernelSource, Value};
 use crate::gpu::plan::Plan;
@@ -10,7 +10,7 @@ pub(crate) const SOURCE: KernelSource = KernelSource {
     file: "cross_entropy",
     text: include_str!("../../shaders/cross_entropy.wgsl"),
     shared: &[STEP, STATE],
-    variants: BY_ROW,
+    variants: BY_LONG_ROW,
 };
 
 /// The kernels of the loss of each row, without and with its gradient.
@@ -47,7 +47,7 @@ impl CrossEntropy {
         chunk.check(targets, losses);
         let flops = 4 * (chunk.rows * chunk.vocab) as u64;
         let bindings = [("targets", targets), ("logits", chunk.logits), ("losses", losses)];
-        plan.push(&self.forward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
+        plan.push(&self.forward, Extent::matrix(chunk.rows, chunk.vocab), flops, &chunk.dims(), &bindings);
     }
 
     /// The same, and overwrites the logits with their gradient, which the blocks `step` and `state` scale.
@@ -55,7 +55,7 @@ impl CrossEntropy {
         chunk.check(targets, losses);
         let flops = 8 * (chunk.rows * chunk.vocab) as u64;
         let bindings = [("step", step), ("state", state), ("targets", targets), ("losses", losses), ("dlogits", chunk.logits)];
-        plan.push(&self.forward_backward, Extent::rows(chunk.rows), flops, &chunk.dims(), &bindings);
+        plan.push(&self.forward_backward, Extent::matrix(chunk.rows, chunk.vocab), flops, &chunk.dims(), &bindings);
     }
 }
 
@@ -67,5 +67,25 @@ impl Chunk<'_> {
 
     fn dims(&self) -> [(&'static str, Value); 3] {
         [("rows", self.rows.into()), ("cols", self.vocab.into()), ("first", self.first.into())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Traits;
+
+    #[test]
+    fn long_rows_take_more_lanes_on_cards() {
+        let kernel = CrossEntropy::new(Dtype::F32).forward_backward;
+        let chosen = |software: bool, vocab: usize| {
+            let (traits, extent) = (Traits { software, ..Traits::default() }, Extent::matrix(2048, vocab));
+            let interface = &kernel.interfaces()[kernel.choose(&traits, &extent, None, &[])];
+            (interface.module.variant.name, extent.workgroups(interface.tile))
+        };
+        assert_eq!(chosen(false, 4095), ("lanes_64", 2048));
+        assert_eq!(chosen(false, 4096), ("lanes_256", 2048));
+        assert_eq!(chosen(false, 50_257), ("lanes_256", 2048), "one workgroup a row, however many columns");
+        assert_eq!(chosen(true, 50_257), ("lanes_8", 2048));
     }
 }

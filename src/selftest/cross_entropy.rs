@@ -93,6 +93,11 @@ pub fn a_vocabulary_of_one(c: &mut Checker) -> Checked {
     odd(c, 67, 0, 67, 1)
 }
 
+/// Longer than the 4,096 columns from which cards take 256 invocations a row.
+pub fn a_vocabulary_of_thousands(c: &mut Checker) -> Checked {
+    odd(c, 7, 1, 5, 4_099)
+}
+
 pub fn chunks_of_all_rows(c: &mut Checker) -> Checked {
     odd(c, 100, 33, 67, 9)?;
     odd(c, 100, 33, 30, 130)

@@ -32,7 +32,7 @@ cases!(attention: heads_of_4, heads_of_20, heads_of_32, heads_of_128, scores_of_
 cases!(attention_map: every_sample_and_head, odd_sizes, scores_of_hundreds, more_elements_than_65_535, more_rows_than_65_535, of_what_the_forward_leaves);
 cases!(cached_attention: one_token_at_odd_places, chunks_of_a_prompt_with_padding, no_rows_and_no_room, a_context_of_65_536);
 cases!(cast: odd_sizes, more_elements_than_65_535, ties_go_to_the_even, overflow_and_nan_are_kept);
-cases!(cross_entropy: odd_sizes, a_vocabulary_of_one, chunks_of_all_rows, more_rows_than_65_535, sums_of_more_than_65_536, extreme_logits);
+cases!(cross_entropy: odd_sizes, a_vocabulary_of_one, a_vocabulary_of_thousands, chunks_of_all_rows, more_rows_than_65_535, sums_of_more_than_65_536, extreme_logits);
 cases!(dropout: odd_sizes, nothing_dropped, indices_of_more_than_32_bits, more_elements_than_65_535);
 cases!(embedding: odd_sizes, tables_in_parts, only_foreign_ids, more_rows_than_65_535, a_run_of_more_than_65_536);
 cases!(gradient_norm: odd_sizes_with_and_without_clipping, sums_of_more_than_65_536, more_than_65_536_partials, what_is_not_finite_is_skipped, the_loss_scale_follows_the_gradients);
