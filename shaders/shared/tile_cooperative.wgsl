@@ -2,14 +2,16 @@
 // multiplies MAT x MAT by MAT x MAT matrices of f16 in an instruction and sums in f32. Four subgroups compute a tile of y, a quarter each,
 // of ROW_MATS by COL_MATS matrices: 4 x 4 of them take 8 loads for 16 products, where 2 x 2 would take 4 loads for 4.
 //
-// shared/matrices_16.wgsl and matrices_8.wgsl define MAT, SUBGROUP, ROW_MATS, COL_MATS and the types of the matrices. Operands lie in
-// workgroup memory as they are stored, by row or by column: a matrix is loaded in either order, and nothing is converted or transposed.
-// Registers hold the quads of the next K_STEP elements of k while these are multiplied.
+// shared/matrices_16.wgsl and matrices_8.wgsl define MAT, SUBGROUP and the types of the matrices. Operands lie in workgroup memory as they
+// are stored, by row or by column: a matrix is loaded in either order, and nothing is converted or transposed. Registers hold the quads of
+// the next K_STEP elements of k while these are multiplied.
 
 enable f16;
 enable wgpu_cooperative_matrix;
 
 const WORKGROUP: u32 = 4u * SUBGROUP;
+const ROW_MATS: u32 = 4u; // of a quarter
+const COL_MATS: u32 = 4u;
 const QUARTER_ROWS: u32 = ROW_MATS * MAT;
 const QUARTER_COLS: u32 = COL_MATS * MAT;
 const ROWS_PER_GROUP: u32 = 2u * ROW_MATS * MAT;
@@ -66,37 +68,37 @@ fn within(operand: Operand, quad: Quad, k: u32) -> Quad {
     return select(Quad(), quad, k + select(vec4(0u), FOUR, operand.by_row) < vec4(dims.inner));
 }
 
+// Arrays must stay in registers: every index must be a constant once loops are unrolled, which NVIDIA's compiler does not do where a loop
+// has a barrier or a branch. So there is none in these loops, and `collected` is calls with literals.
 fn fetch(corner: vec2<u32>, thread: u32, a_operand: Operand, b_operand: Operand, k0: u32, row_sums: ptr<function, RowSums>) -> Fetched {
     var fetched: Fetched;
-    let whole = k0 + K_STEP <= dims.inner;
     for (var i = 0u; i < A_FETCHES; i++) {
         let at = corner_of(a_operand, ROWS_PER_GROUP, thread + i * WORKGROUP);
         let k = k0 + at.y;
-        if whole {
-            fetched.a[i] = a[quad_at(a_operand, corner.x + at.x, k)];
-        } else {
-            fetched.a[i] = within(a_operand, a[quad_at(a_operand, corner.x + at.x, min(k, dims.inner - 1u))], k);
-        }
-        *row_sums += unpack(fetched.a[i]);
+        fetched.a[i] = a[quad_at(a_operand, corner.x + at.x, min(k, dims.inner - 1u))];
+        *row_sums += select(vec4(0.0), unpack(fetched.a[i]), k < dims.inner);
     }
     for (var i = 0u; i < B_FETCHES; i++) {
         let at = corner_of(b_operand, COLS_PER_GROUP, thread + i * WORKGROUP);
-        let k = k0 + at.y;
-        if whole {
-            fetched.b[i] = b[quad_at(b_operand, corner.y + at.x, k)];
-        } else {
-            fetched.b[i] = within(b_operand, b[quad_at(b_operand, corner.y + at.x, min(k, dims.inner - 1u))], k);
-        }
+        fetched.b[i] = b[quad_at(b_operand, corner.y + at.x, min(k0 + at.y, dims.inner - 1u))];
     }
     return fetched;
 }
 
-fn stage(fetched: Fetched, thread: u32, a_operand: Operand, b_operand: Operand) {
+// Past the end of k, a_tile holds zeros and b_tile any values.
+fn stage(fetched: Fetched, thread: u32, a_operand: Operand, b_operand: Operand, k0: u32) {
     for (var i = 0u; i < A_FETCHES; i++) {
         a_tile[place_of(a_operand, corner_of(a_operand, ROWS_PER_GROUP, thread + i * WORKGROUP), A_LINE)] = fetched.a[i];
     }
     for (var i = 0u; i < B_FETCHES; i++) {
         b_tile[place_of(b_operand, corner_of(b_operand, COLS_PER_GROUP, thread + i * WORKGROUP), B_LINE)] = fetched.b[i];
+    }
+    if k0 + K_STEP > dims.inner {
+        for (var i = 0u; i < A_FETCHES; i++) {
+            let at = corner_of(a_operand, ROWS_PER_GROUP, thread + i * WORKGROUP);
+            let place = place_of(a_operand, at, A_LINE);
+            a_tile[place] = within(a_operand, a_tile[place], k0 + at.y);
+        }
     }
 }
 
@@ -120,7 +122,7 @@ fn product_rows_rows(corner: vec2<u32>, thread: u32) -> Sums {
     let quarter = quarter_of(thread);
     var next = fetch(corner, thread, a_rows(), b_rows(), 0u, &row_sums);
     for (var k0 = 0u; k0 < dims.range; k0 += K_STEP) {
-        stage(next, thread, a_rows(), b_rows());
+        stage(next, thread, a_rows(), b_rows(), k0);
         workgroupBarrier();
         if k0 + K_STEP < dims.range {
             next = fetch(corner, thread, a_rows(), b_rows(), k0 + K_STEP, &row_sums);
@@ -148,7 +150,7 @@ fn product_rows_cols(corner: vec2<u32>, thread: u32) -> Sums {
     let quarter = quarter_of(thread);
     var next = fetch(corner, thread, a_rows(), b_cols(), 0u, &row_sums);
     for (var k0 = 0u; k0 < dims.range; k0 += K_STEP) {
-        stage(next, thread, a_rows(), b_cols());
+        stage(next, thread, a_rows(), b_cols(), k0);
         workgroupBarrier();
         if k0 + K_STEP < dims.range {
             next = fetch(corner, thread, a_rows(), b_cols(), k0 + K_STEP, &row_sums);
@@ -175,7 +177,7 @@ fn product_cols_cols(corner: vec2<u32>, first_k: u32, thread: u32, row_sums: ptr
     let quarter = quarter_of(thread);
     var next = fetch(corner, thread, a_cols(), b_cols(), first_k, row_sums);
     for (var k0 = 0u; k0 < dims.range; k0 += K_STEP) {
-        stage(next, thread, a_cols(), b_cols());
+        stage(next, thread, a_cols(), b_cols(), first_k + k0);
         workgroupBarrier();
         if k0 + K_STEP < dims.range {
             next = fetch(corner, thread, a_cols(), b_cols(), first_k + k0 + K_STEP, row_sums);
@@ -200,22 +202,27 @@ fn product_cols_cols(corner: vec2<u32>, first_k: u32, thread: u32, row_sums: ptr
 // The sums of an invocation's quads of y: no element of a matrix can be read but through memory, MAT rows of each quarter at a time.
 fn collected(products: ptr<function, Products>, thread: u32) -> Sums {
     var sums: Sums;
+    collect(&sums, products, thread, 0u);
+    collect(&sums, products, thread, 1u);
+    collect(&sums, products, thread, 2u);
+    collect(&sums, products, thread, 3u);
+    return sums;
+}
+
+fn collect(sums: ptr<function, Sums>, products: ptr<function, Products>, thread: u32, r: u32) {
     let first = thread / SUBGROUP * MAT * LANE_COLS;
     let lane = thread % SUBGROUP;
-    for (var r = 0u; r < ROW_MATS; r++) {
-        for (var c = 0u; c < COL_MATS; c++) {
-            coopStoreT((*products)[r * COL_MATS + c], &slab[first + c * MAT / 4u], LANE_COLS);
-        }
-        workgroupBarrier();
-        for (var i = 0u; i < MAT; i++) {
-            let row = r * MAT + i;
-            if row / ROWS_PER_THREAD == lane / LANE_COLS {
-                sums[row % ROWS_PER_THREAD] = slab[first + i * LANE_COLS + lane % LANE_COLS];
-            }
-        }
-        workgroupBarrier();
+    for (var c = 0u; c < COL_MATS; c++) {
+        coopStoreT((*products)[r * COL_MATS + c], &slab[first + c * MAT / 4u], LANE_COLS);
     }
-    return sums;
+    workgroupBarrier();
+    for (var i = 0u; i < MAT; i++) {
+        let row = r * MAT + i;
+        if row / ROWS_PER_THREAD == lane / LANE_COLS {
+            (*sums)[row % ROWS_PER_THREAD] = slab[first + i * LANE_COLS + lane % LANE_COLS];
+        }
+    }
+    workgroupBarrier();
 }
 
 // The matrices leave no registers for the sums, so they are indexed, and compilers keep them in the invocation's private memory.
