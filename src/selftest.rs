@@ -171,10 +171,7 @@ fn of_file(gpu: &Gpu, source: &'static KernelSource, quick: Quick, kernel: Optio
             return Ok(());
         }
         for (row, choice) in rows.iter_mut().zip(&choices).filter(|(row, _)| row.verdict == Verdict::Passed) {
-            if !trial.offers(choice) {
-                continue;
-            }
-            if trial.defaults_only && gpu.traits().software && !trial::is_default(source, &choice.variant, gpu.traits()) {
+            if !trial.runs_in(gpu, source, choice) {
                 continue;
             }
             let began = Instant::now();

@@ -42,6 +42,13 @@ pub struct Variant {
     pub suits: fn(&Traits, &Extent) -> bool,
 }
 
+impl Variant {
+    /// Whether it uses cooperative matrices, which it loads from quads: SPIR-V can, no other language can.
+    pub fn is_cooperative(&self) -> bool {
+        self.text.contains("enable wgpu_cooperative_matrix;")
+    }
+}
+
 /// The variant list of a file that has only one form.
 pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", storages: &[], runs: |_| true, suits: |_, _| true }];
 
@@ -70,8 +77,6 @@ pub struct Module {
     pub text: String,
     /// The variant whose text was appended.
     pub variant: &'static Variant,
-    /// Whether it uses cooperative matrices, which it loads from quads: SPIR-V can, no other language can.
-    pub cooperative: bool,
 }
 
 /// One entry point of a [`KernelFile`]; cheap to clone.
@@ -283,8 +288,7 @@ impl Module {
         }
         let label = format!("{}[{}]", source.file, variant.name);
         let text = broken::text(source.file, variant.name, enables_first(&text));
-        let cooperative = text.contains(COOPERATIVE);
-        Module { label, text, variant, cooperative }
+        Module { label, text, variant }
     }
 
     /// Parses and validates the text; the result is not cached.
@@ -292,10 +296,10 @@ impl Module {
     /// # Panics
     /// With naga's message when the WGSL is invalid.
     pub fn parse(&self) -> Parsed {
-        let Module { label, text, cooperative, .. } = self;
+        let Module { label, text, variant } = self;
         // pack2x16float and unpack2x16float are part of WGSL and need no device feature.
         let mut capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        if *cooperative {
+        if variant.is_cooperative() {
             capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
         }
         let naga = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(text)));
@@ -350,8 +354,6 @@ impl Parsed {
         }
     }
 }
-
-const COOPERATIVE: &str = "enable wgpu_cooperative_matrix;";
 
 /// Moves the `enable` directives, which must precede all other WGSL, to the front of the first line: every line keeps its number.
 fn enables_first(text: &str) -> String {

@@ -9,6 +9,24 @@ use crate::gpu::tensor::{Dtype, Tensor};
 pub(crate) const SOURCE: KernelSource =
     KernelSource { file: "attention", text: include_str!("../../shaders/attention.wgsl"), shared: &[STEP, RANDOM], variants: VARIANTS };
 
+/// The text of a variant by cooperative matrices.
+macro_rules! cooperative {
+    ($matrices:literal) => {
+        concat!(
+            include_str!(concat!("../../shaders/shared/", $matrices, ".wgsl")),
+            include_str!("../../shaders/shared/attention_cooperative.wgsl"),
+            include_str!("../../shaders/shared/attention_matrices.wgsl"),
+            include_str!("../../shaders/shared/store_f16_native.wgsl")
+        )
+    };
+}
+
+/// Workgroup memory of a variant by matrices of `mat` x `mat`, for the largest heads.
+const fn cooperative_bytes(mat: u32) -> u32 {
+    // 2 blocks of 2 `mat` rows of a head, and for each of 4 `mat` rows twice 2 `mat` factors in f16 and scores in f32; all lines padded.
+    2 * 2 * mat * (2 * 128 + 16) + 2 * 4 * mat * (2 * mat * 2 + 16) + 2 * 4 * mat * (2 * mat * 4 + 32) + 2 * 2 * mat * 4
+}
+
 const VARIANTS: &[Variant] = &[
     Variant {
         name: "rows_broadcast",
@@ -23,6 +41,22 @@ const VARIANTS: &[Variant] = &[
         storages: &[],
         runs: |_| true,
         suits: |traits, _| traits.software,
+    },
+    // For activations stored as f16 only, as the products of matmul.
+    Variant {
+        name: "tiles_cooperative",
+        text: cooperative!("matrices_16"),
+        storages: &[Dtype::F16],
+        runs: |traits| traits.multiplies(16, 32, cooperative_bytes(16)),
+        suits: |traits, _| !traits.software,
+    },
+    // The same text as lavapipe executes it.
+    Variant {
+        name: "tiles_cooperative_8",
+        text: cooperative!("matrices_8"),
+        storages: &[Dtype::F16],
+        runs: |traits| traits.multiplies(8, 8, cooperative_bytes(8)),
+        suits: |_, _| false,
     },
     Variant {
         name: "tiles",

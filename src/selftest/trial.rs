@@ -7,7 +7,7 @@
 
 mod run;
 
-pub(super) use run::{is_default, threads, variants_of};
+pub(super) use run::{threads, variants_of};
 
 use std::fmt;
 
@@ -146,7 +146,15 @@ impl<'a> Checker<'a> {
     /// # Errors
     /// As [`Checker::check`].
     pub fn check_defaults(&mut self, trial: Trial) -> Checked {
-        (self.run)(Trial { defaults_only: true, ..trial })
+        (self.run)(Trial { ways: Ways::Defaults, ..trial })
+    }
+
+    /// As [`Checker::check`], in those variants only that use cooperative matrices.
+    ///
+    /// # Errors
+    /// As [`Checker::check`].
+    pub fn check_cooperative(&mut self, trial: Trial) -> Checked {
+        (self.run)(Trial { ways: Ways::Cooperative, ..trial })
     }
 }
 
@@ -158,9 +166,27 @@ struct Expected {
 }
 
 enum Want {
-    Close { want: Vec<f64>, abs: f64, rel: f64 },
-    Sums { want: Vec<f64>, abs: f64 },
+    Close {
+        want: Vec<f64>,
+        abs: f64,
+        rel: f64,
+        /// Allowed on top of `abs` in variants that round operands to f16.
+        rounding: f64,
+    },
+    Sums {
+        want: Vec<f64>,
+        abs: f64,
+    },
     Words(Vec<u32>),
+}
+
+/// The variants in which a trial runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    All,
+    /// On software adapters those that are the default there.
+    Defaults,
+    Cooperative,
 }
 
 /// Inputs, outputs and the plan of one trial.
@@ -169,7 +195,7 @@ pub struct Trial {
     pub plan: Plan,
     tensors: Vec<(Tensor, Vec<u32>)>,
     expected: Vec<Expected>,
-    pub(super) defaults_only: bool,
+    ways: Ways,
 }
 
 impl Trial {
@@ -177,7 +203,7 @@ impl Trial {
     pub fn new(name: impl Into<String>) -> Trial {
         let mut plan = Plan::new();
         plan.begin(PHASE);
-        Trial { name: name.into(), plan, tensors: vec![], expected: vec![], defaults_only: false }
+        Trial { name: name.into(), plan, tensors: vec![], expected: vec![], ways: Ways::All }
     }
 
     fn add(&mut self, name: &str, shape: &[usize], dtype: Dtype, words: Vec<u32>) -> Tensor {
@@ -249,7 +275,16 @@ impl Trial {
     pub fn expect_part(&mut self, tensor: &Tensor, first: usize, want: &[f64], abs: f64, rel: f64) {
         // The smallest number of f16.
         let abs = if tensor.dtype == Dtype::F16 { abs + 2f64.powi(-24) } else { abs };
-        self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Close { want: want.to_vec(), abs, rel } });
+        self.expected.push(Expected { tensor: tensor.clone(), first, want: Want::Close { want: want.to_vec(), abs, rel, rounding: 0.0 } });
+    }
+
+    /// The same, with an error of `rounding` more where the kernel that writes the tensor multiplies by cooperative matrices, and rounds
+    /// what it has computed to f16 before.
+    pub fn expect_rounded(&mut self, tensor: &Tensor, want: &[f64], abs: f64, rel: f64, rounding: f64) {
+        self.expect(tensor, want, abs, rel);
+        if let Some(Expected { want: Want::Close { rounding: allowed, .. }, .. }) = self.expected.last_mut() {
+            *allowed = rounding;
+        }
     }
 
     /// Requires the sums of a tensor's rows: |a − b| ≤ abs.

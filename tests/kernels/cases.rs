@@ -28,7 +28,7 @@ macro_rules! cases {
 }
 
 cases!(adamw: odd_sizes_from_the_first_update_on, later_updates_clipped, more_elements_than_65_535, nothing_is_touched_when_state_does_not_apply);
-cases!(attention: heads_of_4, heads_of_20, heads_of_32, heads_of_128, scores_of_hundreds, more_rows_than_65_535, dropout_counts_beyond_32_bits);
+cases!(attention: heads_of_4, heads_of_20, heads_of_32, heads_of_128, heads_in_matrices, scores_of_hundreds, more_rows_than_65_535, dropout_counts_beyond_32_bits);
 cases!(attention_map: every_sample_and_head, odd_sizes, scores_of_hundreds, more_elements_than_65_535, more_rows_than_65_535, of_what_the_forward_leaves);
 cases!(cached_attention: one_token_at_odd_places, chunks_of_a_prompt_with_padding, no_rows_and_no_room, a_context_of_65_536);
 cases!(cast: odd_sizes, more_elements_than_65_535, ties_go_to_the_even, overflow_and_nan_are_kept);

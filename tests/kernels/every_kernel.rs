@@ -70,7 +70,7 @@ fn translates_to_spirv() {
 #[test]
 fn translates_to_msl() {
     let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
-    for module in modules().filter(|module| !module.cooperative) {
+    for module in modules().filter(|module| !module.variant.is_cooperative()) {
         let parsed = module.parse();
         for entry in entries(&parsed) {
             let pipeline =
@@ -86,7 +86,7 @@ fn translates_to_msl() {
 #[test]
 fn translates_to_hlsl() {
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
-    for module in modules().filter(|module| !module.cooperative) {
+    for module in modules().filter(|module| !module.variant.is_cooperative()) {
         let parsed = module.parse();
         for entry in entries(&parsed) {
             let mut text = String::new();
@@ -103,7 +103,7 @@ fn translates_to_hlsl() {
 #[test]
 fn translates_to_glsl() {
     let options = glsl::Options { version: glsl::Version::Desktop(430), ..glsl::Options::default() };
-    for module in modules().filter(|module| !module.cooperative) {
+    for module in modules().filter(|module| !module.variant.is_cooperative()) {
         let parsed = module.parse();
         for entry_point in entries(&parsed) {
             let mut text = String::new();

@@ -116,7 +116,9 @@ fn taken(kernel: &Kernel, cooperative: bool) -> BTreeSet<usize> {
     let extents = [(1, 512), (16, 16), (1024, 128), (4096, 4096)].map(|(rows, cols)| Extent::matrix(rows, cols));
     let by_default = extents.iter().map(|extent| kernel.choose(&traits, extent, None, &[]));
     let all = kernel.interfaces().iter().enumerate();
-    by_default.chain(all.filter(|(_, i)| i.module.cooperative && (i.module.variant.runs)(&traits)).map(|(index, _)| index)).collect()
+    by_default
+        .chain(all.filter(|(_, i)| i.module.variant.is_cooperative() && (i.module.variant.runs)(&traits)).map(|(index, _)| index))
+        .collect()
 }
 
 /// The SPIR-V of one entry point without run-time checks, as wgpu makes it for a trusted module.

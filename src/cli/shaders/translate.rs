@@ -42,7 +42,7 @@ impl Target {
     /// # Errors
     /// naga's message for what a language does not support.
     pub fn translate(self, interface: &Interface, entry: &str) -> Result<Vec<u8>, String> {
-        if interface.module.cooperative && !matches!(self, Target::Spirv | Target::Wgsl) {
+        if interface.module.variant.is_cooperative() && !matches!(self, Target::Spirv | Target::Wgsl) {
             return Err("this language has no cooperative matrices that are loaded from quads".into());
         }
         match self {

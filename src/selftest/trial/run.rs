@@ -1,11 +1,11 @@
 //! The ways in which a trial runs, and what they must have in common.
 
-use super::{Checked, Expected, Failure, PHASE, POISON, Trial, Want, numbers, words_in};
+use super::{Checked, Expected, Failure, PHASE, POISON, Trial, Want, Ways, numbers, words_in};
 use crate::error::{Error, Result};
 use crate::gpu::commands::WorkInfo;
 use crate::gpu::compile::Compiled;
 use crate::gpu::extent::Extent;
-use crate::gpu::kernel::KernelSource;
+use crate::gpu::kernel::{KernelSource, Variant};
 use crate::gpu::options::Options;
 use crate::gpu::run::Runner;
 use crate::gpu::tensor::Tensor;
@@ -89,15 +89,25 @@ impl Trial {
 
     /// The default choice, and every variant of the plan's files that this adapter can run.
     fn ways(&self, gpu: &Gpu) -> Vec<Vec<Choice>> {
-        let mut choices = vec![vec![]];
+        let mut choices = if self.ways == Ways::Cooperative { vec![] } else { vec![vec![]] };
         for file in self.files().filter(|file| file.variants.len() > 1) {
-            choices.extend(variants_of(file, gpu).filter(|choice| self.offers(choice)).map(|choice| vec![choice]));
+            choices.extend(variants_of(file, gpu).filter(|choice| self.runs_in(gpu, file, choice)).map(|choice| vec![choice]));
         }
         choices
     }
 
+    /// Whether it is to run in this variant.
+    pub(in crate::selftest) fn runs_in(&self, gpu: &Gpu, file: &'static KernelSource, choice: &Choice) -> bool {
+        let wanted = match self.ways {
+            Ways::All => true,
+            Ways::Defaults => !gpu.traits().software || is_default(file, &choice.variant, gpu.traits()),
+            Ways::Cooperative => variant(&choice.kernel, &choice.variant).is_some_and(Variant::is_cooperative),
+        };
+        wanted && self.offers(choice)
+    }
+
     /// Whether a kernel of the plan has this variant: some are for one element type of activations only.
-    pub fn offers(&self, choice: &Choice) -> bool {
+    fn offers(&self, choice: &Choice) -> bool {
         let label = format!("{}[{}]", choice.file(), choice.variant);
         let mut interfaces = self.plan.dispatches().flat_map(|dispatch| dispatch.kernel.interfaces());
         interfaces.any(|interface| interface.module.label == label)
@@ -130,10 +140,14 @@ impl Trial {
 
     /// The failure of the kernel that wrote a tensor last.
     fn failure(&self, compiled: &Compiled, tensor: &Tensor, how: &str, problem: String) -> Box<Failure> {
-        let writes = |(index, _): &(usize, &WorkInfo)| self.plan.writes(*index, tensor);
-        let writer = compiled.works().iter().enumerate().rev().find(writes).map(|(_, work)| work).or(compiled.works().last());
+        let writer = self.writer(compiled, tensor).or(compiled.works().last());
         let (kernel, variant) = writer.map_or_else(Default::default, |work| (work.kernel.clone(), work.variant.to_owned()));
         Box::new(Failure { kernel, variant, case: self.name.clone(), how: how.to_owned(), problem })
+    }
+
+    /// The kernel that writes a tensor last.
+    fn writer<'c>(&self, compiled: &'c Compiled, tensor: &Tensor) -> Option<&'c WorkInfo> {
+        compiled.works().iter().enumerate().rev().find(|(index, _)| self.plan.writes(*index, tensor)).map(|(_, work)| work)
     }
 
     /// Initializes all tensors, runs the plan, and reads the tensors back, checking their guard zones.
@@ -177,9 +191,11 @@ impl Trial {
             let index = self.tensors.iter().position(|(t, _)| t.name == tensor.name).expect("an expected tensor of this trial");
             let name = &tensor.name;
             let wrong = match want {
-                Want::Close { want, abs, rel } => {
+                Want::Close { want, abs, rel, rounding } => {
                     let got = numbers(&results[index], tensor);
-                    finite_diff::difference(&got[*first..first + want.len()], want, *abs, *rel)
+                    let rounds = self.writer(compiled, tensor).is_some_and(is_cooperative);
+                    let abs = if rounds { abs + rounding } else { *abs };
+                    finite_diff::difference(&got[*first..first + want.len()], want, abs, *rel)
                         .map(|(i, what)| format!("{name}[{}]: {what}", i + first))
                 }
                 Want::Sums { want, abs } => {
@@ -230,16 +246,28 @@ fn poison(gpu: &Gpu, compiled: &Compiled) -> Result<()> {
     Ok(())
 }
 
-/// Whether only tuning selects this variant: it is not the default of any kind of adapter, for one row or many.
+fn variant(file: &str, name: &str) -> Option<&'static Variant> {
+    SOURCES.iter().find(|source| source.file == file)?.variants.iter().find(|variant| variant.name == name)
+}
+
+fn is_cooperative(work: &WorkInfo) -> bool {
+    let file = work.kernel.split('.').next().unwrap_or_default();
+    variant(file, work.variant).is_some_and(Variant::is_cooperative)
+}
+
+/// Whether only tuning selects this variant: it is not the default of any kind of adapter, for one row or many. The texts by cooperative
+/// matrices of 8 x 8 are those of 16 x 16, which are defaults.
 fn only_tuned(choice: &Choice) -> bool {
-    let source = SOURCES.iter().find(|source| source.file == choice.kernel).expect("a file");
-    let variant = source.variants.iter().find(|variant| variant.name == choice.variant).expect("a variant");
+    let variant = variant(&choice.kernel, &choice.variant).expect("a variant of a file");
+    if variant.is_cooperative() {
+        return false;
+    }
     let taken = |software: bool, rows: usize| (variant.suits)(&Traits { software, ..Traits::default() }, &Extent::matrix(rows, 4096));
     ![1, 4096].into_iter().any(|rows| taken(true, rows) || taken(false, rows))
 }
 
 /// Whether a variant of a file is the default on this adapter, for one row or many.
-pub(in crate::selftest) fn is_default(file: &KernelSource, variant: &str, traits: &Traits) -> bool {
+fn is_default(file: &KernelSource, variant: &str, traits: &Traits) -> bool {
     let default = |rows: usize| {
         let extent = Extent::matrix(rows, 4096);
         file.variants.iter().find(|variant| (variant.runs)(traits) && (variant.suits)(traits, &extent))
