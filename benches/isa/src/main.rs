@@ -1,31 +1,31 @@
-//! Statistics of AMD's shader compiler for every kernel, on a machine without an AMD card.
+//! Statistics of Mesa's shader compilers for AMD and NVIDIA for every kernel, on a machine without such a card.
 //!
-//! Mesa's driver RADV can pretend to be a card that is absent (`RADV_FORCE_FAMILY=navi31`). It then executes nothing, but its compiler is
-//! the same as on a real card, and VK_KHR_pipeline_executable_properties reports registers, spills, workgroup memory, waves in flight and
-//! the instructions.
+//! Mesa's drivers, RADV and NVK, can compile for a card that is absent: RADV by itself (`RADV_FORCE_FAMILY=navi31`), NVK with the library of
+//! ../nvshim.c. They execute nothing then. VK_KHR_pipeline_executable_properties reports registers, spills, subgroups in flight and the
+//! instructions. On Linux RADV's compiler is what AMD cards use; NVK's, called NAK, is not NVIDIA's own, whose figures differ.
 //!
-//!     bash .ci/isa.sh                      navi31 and navi21, one table each; fails when a kernel spills
-//!     bash .ci/isa.sh --record             the same, and rewrites benches/record/radv-*.csv
+//!     bash .ci/isa.sh                      a table for each of four cards; fails when a kernel spills
+//!     bash .ci/isa.sh --record             rewrites their files in benches/record instead
 //!     bash .ci/isa.sh matmul               kernels whose name contains that
-//!     bash .ci/isa.sh --dump attention.forward[tiles]/32/f32
+//!     CARDS=ada bash .ci/isa.sh --dump attention.forward[tiles]/32/f32
 //!
-//! A kernel is compiled as in a release build: the library's own text of every variant that such an adapter would use, without run-time
-//! checks. The *hot block* is the basic block with the most multiply-adds, which in a matrix product is the inner loop.
+//! A kernel is compiled as in a release build: the library's own text of every variant that such an adapter can run, without run-time
+//! checks; variants for software adapters are left out. The *hot block* is the basic block with the most multiply-adds, which in a matrix
+//! product is the inner loop.
 
 mod assembly;
-mod radv;
+mod compiler;
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::process::ExitCode;
 
 use assembly::{Block, hot_block};
+use compiler::{Compiler, Statistics, Vendor};
 use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
-use radv::{Compiler, Statistics};
 use wgpt::low_level::gpu::Traits;
 use wgpt::low_level::gpu::extent::Extent;
-use wgpt::low_level::gpu::kernel::{Kernel, KernelSource, Module, Parsed};
+use wgpt::low_level::gpu::kernel::{KernelSource, Module, Parsed, Variant};
 use wgpt::low_level::gpu::tensor::Dtype;
 use wgpt::low_level::ops;
 use wgpt::low_level::ops::{SOURCES, STORAGES};
@@ -33,13 +33,15 @@ use wgpt::low_level::ops::{SOURCES, STORAGES};
 /// Head sizes to compile attention for: those of the presets, and the widest.
 const HEAD_SIZES: [usize; 3] = [32, 64, 128];
 
-const HEADER: &str = "kernel,vgprs,spilled_sgprs,spilled_vgprs,scratch_bytes,lds_bytes,waves_per_simd,hot_multiply_adds,hot_share,\
-                      lds_loads_per_multiply_add,global_loads_per_multiply_add";
+const HEADER: &str = "kernel,instructions,registers,spills,scratch_bytes,workgroup_bytes,resident,hot_instructions,hot_multiply_adds,\
+                      hot_matrix_products,hot_workgroup_loads,hot_buffer_loads";
 
 /// The compiled kernel of one variant, head size and element type.
 struct Row {
     name: String,
     statistics: Statistics,
+    /// Of memory that a workgroup's invocations share.
+    workgroup_bytes: u32,
     hot: Block,
 }
 
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
         }
     }
     print!("{}", if has("--csv") { csv(&rows) } else { table(&compiler.name, &rows) });
-    let spilling: Vec<&str> = rows.iter().filter(|row| row.statistics.spills()).map(|row| row.name.as_str()).collect();
+    let spilling: Vec<&str> = rows.iter().filter(|row| row.statistics.spills > 0).map(|row| row.name.as_str()).collect();
     if rows.is_empty() || !spilling.is_empty() {
         eprintln!("isa: {}", if rows.is_empty() { "no kernel has that name".into() } else { format!("spills: {}", spilling.join(", ")) });
         return ExitCode::FAILURE;
@@ -88,8 +90,8 @@ fn compile_file(
     let file = ops::load(source, head_size, dtype);
     for entry in file.entries() {
         let kernel = file.kernel(entry.leak());
-        for index in taken(&kernel, compiler.cooperative) {
-            let module = &kernel.interfaces()[index].module;
+        let traits = traits(compiler);
+        for module in kernel.interfaces().iter().map(|interface| &interface.module).filter(|module| taken(module.variant, &traits)) {
             let mut name = format!("{}[{}]", kernel.name(), module.variant.name);
             if source.text.contains("HEAD_SIZE") {
                 write!(name, "/{head_size}").expect("a string");
@@ -104,21 +106,24 @@ fn compile_file(
             if dump {
                 println!("{name}\n{text}");
             }
-            rows.push(Row { name, statistics, hot: hot_block(&text) });
+            let hot = hot_block(compiler.vendor, &text);
+            rows.push(Row { name, statistics, workgroup_bytes: module.workgroup_bytes(kernel.entry()), hot });
         }
     }
 }
 
-/// The variants that such a card uses by default for extents from a single row to a large matrix, and those with cooperative matrices that
-/// run there: not those for subgroups of 32, since the driver chooses between 32 and 64.
-fn taken(kernel: &Kernel, cooperative: bool) -> BTreeSet<usize> {
-    let traits = Traits { cooperative: cooperative.then_some(16), ..Traits::default() };
+/// Whether such a card can run a variant, and might: a default of software adapters alone is never the fastest elsewhere.
+fn taken(variant: &Variant, traits: &Traits) -> bool {
     let extents = [(1, 512), (16, 16), (1024, 128), (4096, 4096)].map(|(rows, cols)| Extent::matrix(rows, cols));
-    let by_default = extents.iter().map(|extent| kernel.choose(&traits, extent, None, &[]));
-    let all = kernel.interfaces().iter().enumerate();
-    by_default
-        .chain(all.filter(|(_, i)| i.module.variant.is_cooperative() && (i.module.variant.runs)(&traits)).map(|(index, _)| index))
-        .collect()
+    let suits = |traits: &Traits| extents.iter().any(|extent| (variant.suits)(traits, extent));
+    (variant.runs)(traits) && (suits(traits) || !suits(&Traits { software: true, ..traits.clone() }))
+}
+
+/// What wgpt would know of such an adapter. AMD's driver chooses between subgroups of 32 and 64, so no variant may depend on their size.
+fn traits(compiler: &Compiler) -> Traits {
+    let subgroup = (compiler.vendor == Vendor::Nvidia).then_some(32);
+    let limits = wgpt::wgpu::Limits { max_compute_workgroup_storage_size: compiler.workgroup_memory, ..wgpt::wgpu::Limits::default() };
+    Traits { subgroup, cooperative: compiler.cooperative.then_some(16), limits, ..Traits::default() }
 }
 
 /// The SPIR-V of one entry point without run-time checks, as wgpu makes it for a trusted module.
@@ -143,14 +148,15 @@ fn spirv(module: &Module, entry: &str) -> Vec<u32> {
 
 fn table(card: &str, rows: &[Row]) -> String {
     let mut text = format!(
-        "{card}\n{:<56} {:>5} {:>7} {:>7} {:>6} {:>5} {:>10} {:>6} {:>9} {:>9}\n",
-        "kernel", "VGPRs", "spilled", "scratch", "LDS", "waves", "hot mul-add", "share", "LDS/m-a", "global/m-a"
+        "{card}\n{:<60} {:>6} {:>4} {:>6} {:>7} {:>6} {:>8}  {:>6} {:>7} {:>6} {:>5} {:>7}\n",
+        "kernel", "instr.", "reg.", "spills", "scratch", "shared", "resident", "hot:", "mul-add", "matrix", "share", "/load"
     );
-    for Row { name, statistics: s, hot } in rows {
-        let spilled = s.spilled_sgprs + s.spilled_vgprs;
-        let counts = format!("{:>5} {spilled:>7} {:>7} {:>6} {:>5}", s.vgprs, s.scratch, s.lds, s.waves);
-        let [share, local, global] = [hot.share(), hot.local_per_multiply_add(), hot.global_per_multiply_add()];
-        writeln!(text, "{name:<56} {counts} {:>10} {:>5.0}% {local:>9.3} {global:>9.3}", hot.multiply_adds, 100.0 * share)
+    for Row { name, statistics: s, workgroup_bytes, hot } in rows {
+        let counts = format!("{:>6} {:>4} {:>6} {:>7}", s.instructions, s.registers, s.spills, s.scratch);
+        let per_load = hot.per_local_load().map_or(String::from("-"), |ratio| format!("{ratio:.1}"));
+        let of_hot = format!("{:>6} {:>7} {:>6}", hot.instructions, hot.multiply_adds, hot.matrix_products);
+        let share = 100.0 * hot.share();
+        writeln!(text, "{name:<60} {counts} {workgroup_bytes:>6} {:>8}  {of_hot} {share:>4.0}% {per_load:>7}", s.resident)
             .expect("a string");
     }
     text
@@ -158,11 +164,11 @@ fn table(card: &str, rows: &[Row]) -> String {
 
 fn csv(rows: &[Row]) -> String {
     let mut text = format!("{HEADER}\n");
-    for Row { name, statistics: s, hot } in rows {
-        let counts = [s.vgprs, s.spilled_sgprs, s.spilled_vgprs, s.scratch, s.lds, s.waves, u64::from(hot.multiply_adds)];
-        let counts = counts.map(|count| count.to_string()).join(",");
-        let [share, local, global] = [hot.share(), hot.local_per_multiply_add(), hot.global_per_multiply_add()];
-        writeln!(text, "{name},{counts},{share:.2},{local:.3},{global:.3}").expect("a string");
+    for Row { name, statistics: s, workgroup_bytes, hot } in rows {
+        let counts = [s.instructions, s.registers, s.spills, s.scratch, u64::from(*workgroup_bytes), s.resident];
+        let of_hot = [hot.instructions, hot.multiply_adds, hot.matrix_products, hot.local_loads, hot.global_loads].map(u64::from);
+        let cells: Vec<String> = counts.iter().chain(&of_hot).map(u64::to_string).collect();
+        writeln!(text, "{name},{}", cells.join(",")).expect("a string");
     }
     text
 }

@@ -5,29 +5,58 @@ use std::ffi::{CStr, CString, c_char};
 
 use ash::{Device, Entry, Instance, khr, vk};
 
-/// RADV's statistics of one pipeline; scratch and workgroup memory in bytes.
+/// Whose cards the compiler is for: AMD's by the driver RADV, NVIDIA's by NVK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor {
+    Amd,
+    Nvidia,
+}
+
+/// The compiler's statistics of one pipeline.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Statistics {
-    pub vgprs: u64,
-    pub spilled_sgprs: u64,
-    pub spilled_vgprs: u64,
+    pub instructions: u64,
+    /// Vector registers of an invocation.
+    pub registers: u64,
+    /// Registers spilled and bytes of scratch memory (AMD); instructions that spill to memory or fill from it (NVIDIA).
+    pub spills: u64,
+    /// Bytes of memory of an invocation: spilled registers, and on NVIDIA arrays that are indexed by variables.
     pub scratch: u64,
-    pub lds: u64,
-    /// Waves that a SIMD unit can keep in flight, as limited by registers and workgroup memory.
-    pub waves: u64,
+    /// Subgroups that a SIMD unit (AMD) or a multiprocessor (NVIDIA) can keep in flight. On NVIDIA as limited by registers; on AMD by registers
+    /// and workgroup memory.
+    pub resident: u64,
 }
 
 impl Statistics {
-    pub fn spills(&self) -> bool {
-        self.spilled_sgprs + self.spilled_vgprs + self.scratch > 0
+    fn of(vendor: Vendor, all: &HashMap<String, u64>) -> Statistics {
+        let of = |name: &str| *all.get(name).unwrap_or_else(|| panic!("the driver has no statistic `{name}`: {all:?}"));
+        match vendor {
+            Vendor::Amd => Statistics {
+                instructions: of("Instructions"),
+                registers: of("VGPRs"),
+                spills: of("Spilled SGPRs") + of("Spilled VGPRs") + of("Scratch size"),
+                scratch: of("Scratch size"),
+                resident: of("Subgroups per SIMD"),
+            },
+            Vendor::Nvidia => Statistics {
+                instructions: of("Instruction count"),
+                registers: of("Number of GPRs"),
+                spills: of("Spills to memory") + of("Fills from memory"),
+                scratch: of("SLM size"),
+                resident: of("Max warps/SM"),
+            },
+        }
     }
 }
 
 pub struct Compiler {
+    pub vendor: Vendor,
     /// The card that the driver reports.
     pub name: String,
     /// Whether it has cooperative matrices.
     pub cooperative: bool,
+    /// Bytes of memory that a workgroup may use.
+    pub workgroup_memory: u32,
     device: Device,
     executables: khr::pipeline_executable_properties::Device,
     // These two must outlive the function pointers of the device.
@@ -36,7 +65,7 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Opens RADV, which must be the only driver that the loader finds.
+    /// Opens the only driver that the loader finds, RADV or NVK.
     pub fn new() -> Result<Compiler, String> {
         // SAFETY: plain Vulkan calls in the required order; every pointer outlives its call.
         unsafe {
@@ -45,14 +74,19 @@ impl Compiler {
             let descriptor = vk::InstanceCreateInfo::default().application_info(&application);
             let instance = entry.create_instance(&descriptor, None).map_err(|e| format!("no Vulkan instance: {e}"))?;
             let found = instance.enumerate_physical_devices().map_err(|e| format!("no Vulkan device: {e}"))?;
-            let physical = *found.first().ok_or("no Vulkan device: run .ci/isa.sh, which sets RADV_FORCE_FAMILY")?;
-            let name = text(&instance.get_physical_device_properties(physical).device_name);
-            if !name.contains("RADV") {
-                return Err(format!("the Vulkan device is {name}, not RADV: run .ci/isa.sh"));
-            }
+            let physical =
+                *found.first().ok_or("no Vulkan device: run .ci/isa.sh, which names a card that the driver shall compile for")?;
+            let properties = instance.get_physical_device_properties(physical);
+            let name = text(&properties.device_name);
+            let vendor = match &name {
+                name if name.contains("RADV") => Vendor::Amd,
+                name if name.contains("NVK") => Vendor::Nvidia,
+                _ => return Err(format!("the Vulkan device is {name}, of neither RADV nor NVK: run .ci/isa.sh")),
+            };
+            let workgroup_memory = properties.limits.max_compute_shared_memory_size;
             let (device, cooperative) = open(&instance, physical).map_err(|e| format!("{name} cannot be opened: {e}"))?;
             let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
-            Ok(Compiler { name, cooperative, device, executables, _instance: instance, _entry: entry })
+            Ok(Compiler { vendor, name, cooperative, workgroup_memory, device, executables, _instance: instance, _entry: entry })
         }
     }
 
@@ -84,20 +118,11 @@ impl Compiler {
     /// `pipeline` belongs to this device, and its statistics were captured.
     unsafe fn statistics(&self, pipeline: vk::Pipeline) -> Statistics {
         let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
-        // SAFETY: the caller promises it; every statistic of RADV is a u64.
-        let all: HashMap<String, u64> = unsafe {
-            let all = self.executables.get_pipeline_executable_statistics(&executable).expect("statistics");
-            all.iter().map(|s| (text(&s.name), s.value.u64)).collect()
-        };
-        let of = |name: &str| *all.get(name).unwrap_or_else(|| panic!("RADV has no statistic `{name}`: {all:?}"));
-        Statistics {
-            vgprs: of("VGPRs"),
-            spilled_sgprs: of("Spilled SGPRs"),
-            spilled_vgprs: of("Spilled VGPRs"),
-            scratch: of("Scratch size"),
-            lds: of("LDS size"),
-            waves: of("Subgroups per SIMD"),
-        }
+        // SAFETY: the caller promises it; every statistic read of the two drivers is a u64.
+        let all = unsafe { self.executables.get_pipeline_executable_statistics(&executable) }.expect("statistics");
+        // SAFETY: as above.
+        let all = all.iter().map(|s| (text(&s.name), unsafe { s.value.u64 })).collect();
+        Statistics::of(self.vendor, &all)
     }
 
     /// # Safety
@@ -117,8 +142,8 @@ impl Compiler {
                 item.p_data = text.as_mut_ptr().cast();
             }
             ask(&mut count, list.as_mut_ptr());
-            let found = list.iter().zip(texts).find(|(item, _)| text(&item.name) == "Assembly");
-            found.map(|(_, bytes)| String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()).expect("RADV's assembly")
+            let found = list.iter().zip(texts).find(|(item, _)| ["Assembly", "NAK assembly"].contains(&text(&item.name).as_str()));
+            found.map(|(_, bytes)| String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()).expect("the assembly")
         }
     }
 }
