@@ -1,6 +1,7 @@
 //! What several test crates share.
 #![allow(dead_code)] // each crate uses some of it
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use wgpt::low_level::gpu::adapter;
@@ -12,9 +13,16 @@ pub fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| {
         let gpu = own();
-        eprintln!("tests run on {} ({})", gpu.info().name, gpu.info().driver_info);
+        let matrices = gpu.traits().cooperative.map_or(String::new(), |size| format!(", cooperative matrices of {size} x {size}"));
+        eprintln!("tests run on {} ({}){matrices}", gpu.info().name, gpu.info().driver_info);
         gpu
     })
+}
+
+/// The project's folder, for tests that read its files. Cargo sets the variable when it runs a test; so does whoever runs a test binary on
+/// another machine.
+pub fn root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 /// A device like it that no other test has, for one that counts what is created.

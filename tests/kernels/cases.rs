@@ -6,16 +6,25 @@ use wgpt::low_level::ops::{self, SOURCES};
 use wgpt::low_level::selftest;
 use wgpt::low_level::selftest::trial::{Checked, Checker, Trial};
 
-use crate::common::gpu;
+use crate::common::{gpu, root};
 
 /// Runs a case, or another function that checks trials.
 pub fn run(case: impl FnOnce(&mut Checker) -> Checked) {
-    case(&mut Checker::new(gpu(), &mut |trial| trial.run(gpu()))).unwrap_or_else(|failure| panic!("{failure}"));
+    case(&mut Checker::new(gpu(), &mut |trial| checked(&trial))).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Runs one trial.
 pub fn check(trial: &Trial) {
-    trial.run(gpu()).unwrap_or_else(|failure| panic!("{failure}"));
+    checked(trial).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Runs a trial in every way; if the environment variable VARIANTS holds a part of variants' names, once in each of these, and prints them.
+fn checked(trial: &Trial) -> Checked {
+    let Ok(part) = std::env::var("VARIANTS") else { return trial.run(gpu()) };
+    for choice in trial.run_in(gpu(), &part)? {
+        println!("checked {}[{}]", choice.kernel, choice.variant);
+    }
+    Ok(())
 }
 
 /// A test for each case of a file.
@@ -64,10 +73,9 @@ fn the_self_test_runs_every_kernel() {
 /// No case is forgotten: each `pub fn NAME(c: &mut Checker)` of src/selftest but `quick` is a test above.
 #[test]
 fn every_case_is_a_test() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/selftest");
     let tests = include_str!("cases.rs");
     let mut seen = 0;
-    let files = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let files = std::fs::read_dir(root().join("src/selftest")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
     for path in files {
         let (file, text) = (path.file_stem().unwrap().to_str().unwrap(), std::fs::read_to_string(&path).unwrap());
         let is_case = |line: &str| line.strip_prefix("pub fn ")?.strip_suffix("(c: &mut Checker) -> Checked {").map(str::to_owned);

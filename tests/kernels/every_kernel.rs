@@ -1,7 +1,6 @@
 //! Checks of all kernels: baseline limits, translation to every backend, host structs and constants equal to the shaders'.
 
 use std::mem::offset_of;
-use std::path::Path;
 use std::sync::Arc;
 
 use naga::back::{glsl, hlsl, msl, spv};
@@ -13,6 +12,8 @@ use wgpt::low_level::ops;
 use wgpt::low_level::ops::cursor::Cursor;
 use wgpt::low_level::ops::step::{State, Step};
 use wgpt::low_level::ops::{SOURCES, STORAGES, gradient_norm, layer_norm, sample, storage};
+
+use crate::common::root;
 
 /// All variants of a file, with f32 activations; naga parses and validates each.
 fn load(source: &'static KernelSource) -> KernelFile {
@@ -29,8 +30,7 @@ pub fn modules() -> impl Iterator<Item = Arc<Module>> {
 }
 
 fn folder(path: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(root().join(path)).unwrap().map(|entry| entry.unwrap().path());
     let wgsl = files.filter(|file| file.extension().is_some_and(|e| e == "wgsl"));
     wgsl.map(|file| (file.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&file).unwrap())).collect()
 }
@@ -218,7 +218,7 @@ fn every_shader_is_in_the_list() {
 /// Every kernel file has a reference implementation, and a file of trials, whose header names all its kernels.
 #[test]
 fn every_kernel_has_a_reference_and_a_trial() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     for source in SOURCES {
         let file = source.file;
         // loss.wgsl sums the losses of cross_entropy; its trials add them up.

@@ -63,6 +63,17 @@ impl Trial {
         self.run_sliced(gpu, &options, 1, &shipped)
     }
 
+    /// Runs the trial once in each variant whose name contains `part`, and in slices; returns these variants.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn run_in(&self, gpu: &Gpu, part: &str) -> Result<Vec<Choice>, Box<Failure>> {
+        let named = self.files().flat_map(|file| variants_of(file, gpu)).filter(|choice| choice.variant.contains(part));
+        let choices: Vec<Choice> = named.filter(|choice| self.offers(choice)).collect();
+        choices.iter().try_for_each(|choice| self.run_quickly(gpu, std::slice::from_ref(choice)))?;
+        Ok(choices)
+    }
+
     /// The words of all tensors after one run, in the order in which they were added.
     ///
     /// # Errors
