@@ -4,7 +4,7 @@
 # Without a session Mesa's drivers grumble on stderr that this is not set; any folder will do.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: train test driver check
+.PHONY: train test driver check gpu-visit
 
 train: driver
 	cargo run --release --quiet -- train --next-free
@@ -18,6 +18,10 @@ test: driver
 
 driver:
 	@sh .ci/driver.sh
+
+# A folder to copy to a machine with a GPU, and a script in it that tests and measures everything there: see docs/PROFILING.md.
+gpu-visit:
+	@bash benches/visit/pack.sh $(PACKAGES)
 
 # What CI checks beside the tests.
 check:
