@@ -86,13 +86,14 @@ pub fn quick(c: &mut Checker) -> Checked {
     let shape = Shape { batch: 2, time: 71, heads: 1, dropout: Some(STREAM) };
     c.check(trial(&Attention::new(32, Dtype::F32), 32, shape, Dtype::F32, &USUAL))?;
     c.check_defaults(trial(&Attention::new(32, Dtype::Bf16), 32, shape, Dtype::Bf16, &BF16))?;
-    c.check_defaults(trial(&Attention::new(32, Dtype::F16), 32, shape, Dtype::F16, &F16))?;
+    let f16 = Attention::new(32, Dtype::F16);
+    c.check_defaults(trial(&f16, 32, shape, Dtype::F16, &F16))?;
     if c.gpu.traits().cooperative.is_none() {
         return Ok(());
     }
-    c.check_cooperative(trial(&Attention::new(32, Dtype::F16), 32, shape, Dtype::F16, &F16))?;
+    c.check_cooperative(trial(&f16, 32, shape, Dtype::F16, &F16))?;
     let sharp = Shape { batch: 1, time: 130, heads: 2, dropout: None };
-    c.check_cooperative(trial(&Attention::new(64, Dtype::F16), 64, sharp, Dtype::F16, &F16_SHARP))
+    c.check_cooperative(trial(&f16, 32, sharp, Dtype::F16, &F16_SHARP))
 }
 
 pub fn heads_of_4(c: &mut Checker) -> Checked {
