@@ -173,7 +173,7 @@ pub fn load(source: &'static KernelSource, head_size: usize, activations: Dtype)
 /// [`Error::Usage`] that names it and lists the valid ones.
 pub fn check(choice: &Choice, traits: &Traits) -> Result<()> {
     let source = check_kernel(&choice.kernel)?;
-    choice.check(&source.variants.iter().collect::<Vec<_>>(), traits)
+    choice.check(source.variants, &source.variants.iter().collect::<Vec<_>>(), traits)
 }
 
 /// The file of a kernel, which is named by it or by file and entry point.

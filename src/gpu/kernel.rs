@@ -56,6 +56,7 @@ pub const SINGLE: &[Variant] = &[Variant { name: "plain", text: "", storages: &[
 pub struct KernelFile {
     /// [`KernelSource::file`]: the first part of the names of its kernels.
     pub name: &'static str,
+    source: &'static KernelSource,
     variants: Vec<Arc<Module>>,
     /// The parsed modules, one per variant. They take megabytes and are dropped with the file: kernels keep only the texts.
     parsed: Vec<Parsed>,
@@ -86,7 +87,7 @@ pub struct Kernel(Arc<KernelInner>);
 struct KernelInner {
     name: String,
     entry: &'static str,
-    file: &'static str,
+    source: &'static KernelSource,
     interfaces: Vec<Interface>,
 }
 
@@ -204,7 +205,7 @@ impl KernelFile {
         let wanted = source.variants.iter().filter(|variant| wanted(variant));
         let variants: Vec<_> = wanted.map(|variant| Arc::new(Module::new(source, variant, storage, constants))).collect();
         let parsed = variants.iter().map(|module| module.parse()).collect();
-        KernelFile { name: source.file, variants, parsed }
+        KernelFile { name: source.file, source, variants, parsed }
     }
 
     /// The kernel of one entry point.
@@ -220,7 +221,7 @@ impl KernelFile {
                 other.module.label
             );
         }
-        Kernel(Arc::new(KernelInner { name: format!("{}.{entry}", self.name), entry, file: self.name, interfaces }))
+        Kernel(Arc::new(KernelInner { name: format!("{}.{entry}", self.name), entry, source: self.source, interfaces }))
     }
 
     /// Names of all entry points, in the order of the file.
@@ -241,7 +242,12 @@ impl Kernel {
     }
 
     pub(crate) fn file(&self) -> &'static str {
-        self.0.file
+        self.0.source.file
+    }
+
+    /// All variants of its file, those for other element types of activations included.
+    pub(crate) fn variants(&self) -> &'static [Variant] {
+        self.0.source.variants
     }
 
     /// The entry point's name in WGSL, without the file.

@@ -174,18 +174,23 @@ impl Choice {
         self.names(other.file(), &other.kernel) && (self.class.is_none() || self.class == other.class)
     }
 
-    /// Refuses a variant that is unknown or does not run here.
+    /// Refuses a variant that is unknown, does not run here, or is not among `offered`, those of `all` variants that are for the element
+    /// type of the activations.
     ///
     /// # Errors
     /// [`Error::Usage`] that names the variant, and lists those that run here.
-    pub fn check(&self, variants: &[&Variant], traits: &Traits) -> Result<()> {
-        let found = variants.iter().find(|variant| variant.name == self.variant);
-        let problem = match found {
-            Some(variant) if (variant.runs)(traits) => return Ok(()),
-            Some(_) => "does not run on this adapter",
-            None => "is unknown",
+    pub fn check(&self, all: &[Variant], offered: &[&Variant], traits: &Traits) -> Result<()> {
+        let is_meant = |variant: &&Variant| variant.name == self.variant;
+        let problem = match (all.iter().find(is_meant), offered.iter().copied().find(is_meant)) {
+            (_, Some(variant)) if (variant.runs)(traits) => return Ok(()),
+            (Some(variant), None) => {
+                let types: Vec<&str> = variant.storages.iter().map(|dtype| dtype.name()).collect();
+                format!("is for activations stored as {}", types.join(" or "))
+            }
+            (_, Some(_)) => "does not run on this adapter".to_owned(),
+            (None, None) => "is unknown".to_owned(),
         };
-        let able: Vec<&str> = variants.iter().filter(|variant| (variant.runs)(traits)).map(|variant| variant.name).collect();
+        let able: Vec<&str> = offered.iter().filter(|variant| (variant.runs)(traits)).map(|variant| variant.name).collect();
         let [variant, kernel] = [&self.variant, &self.kernel].map(|name| excerpt(name));
         Err(Error::usage(format!("the variant `{variant}` of `{kernel}` {problem}; here it can be {}", able.join(", "))))
     }
@@ -227,7 +232,7 @@ pub fn check<'d>(dispatches: impl Iterator<Item = &'d Dispatch>, traits: &Traits
             return Err(Error::usage(format!("`{name}` has no variant left: every one that runs on this adapter is avoided ({avoided})")));
         }
         for choice in choices.iter().filter(|choice| choice.names(kernel.file(), kernel.name())) {
-            choice.check(&variants, traits)?;
+            choice.check(kernel.variants(), &variants, traits)?;
         }
     }
     Ok(())
@@ -320,16 +325,18 @@ mod tests {
     #[test]
     fn unknown_and_unable_variants_are_refused_with_those_that_run() {
         let able = Variant { name: "able", text: "", storages: &[], runs: |_| true, suits: |_, _| true };
-        let broadcast =
-            Variant { name: "broadcast", text: "", storages: &[], runs: |traits| traits.subgroup == Some(8), suits: |_, _| true };
-        let refused = |variant: &str| {
+        let broadcast = Variant { name: "broadcast", runs: |traits| traits.subgroup == Some(8), ..able };
+        let packed = Variant { name: "packed", storages: &[Dtype::Bf16, Dtype::F16], ..able };
+        let all = [able, broadcast, packed];
+        let check = |variant: &str, traits: &Traits| {
             let choice = Choice { kernel: "k".into(), class: None, variant: variant.into() };
-            choice.check(&[&able, &broadcast], &Traits::default()).unwrap_err().to_string()
+            choice.check(&all, &[&able, &broadcast], traits)
         };
+        let refused = |variant: &str| check(variant, &Traits::default()).unwrap_err().to_string();
         assert_eq!(refused("fast"), "the variant `fast` of `k` is unknown; here it can be able");
         assert_eq!(refused("broadcast"), "the variant `broadcast` of `k` does not run on this adapter; here it can be able");
-        let traits = Traits { subgroup: Some(8), ..Traits::default() };
-        "k=broadcast".parse::<Choice>().unwrap().check(&[&able, &broadcast], &traits).unwrap();
+        assert_eq!(refused("packed"), "the variant `packed` of `k` is for activations stored as bf16 or f16; here it can be able");
+        check("broadcast", &Traits { subgroup: Some(8), ..Traits::default() }).unwrap();
     }
 
     #[test]
