@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::config::StorageDtype;
 use super::reports::StepReport;
 
 /// What was measured at one step. A line has `loss`, `val_loss` or both.
@@ -33,11 +34,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a step of `tokens` tokens that took `ms` milliseconds; its validation loss is not known.
-    pub fn of(report: &StepReport, tokens: u64, ms: f64) -> Record {
+    /// The record of a step of `tokens` tokens that took `ms` milliseconds, with activations stored as `storage`; its validation loss is not
+    /// known.
+    pub fn of(report: &StepReport, storage: StorageDtype, tokens: u64, ms: f64) -> Record {
         let (loss, grad_norm) = (Some(f64::from(report.loss)), f64::from(report.grad_norm));
         let tokens_per_second = tokens as f64 * 1e3 / ms.max(1e-6);
-        Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, loss_scale: None, tokens_per_second, ms }
+        let loss_scale = (storage == StorageDtype::F16).then_some(f64::from(report.loss_scale));
+        Record { step: report.step, loss, val_loss: None, lr: report.learning_rate, grad_norm, loss_scale, tokens_per_second, ms }
     }
 }
 
@@ -262,8 +265,10 @@ mod tests {
     #[test]
     fn a_record_of_a_report_has_no_validation() {
         let report = StepReport { step: 13, loss: 0.5, grad_norm: 2.0, loss_scale: 1.0, learning_rate: 1e-3, missed: 0 };
-        let record = Record::of(&report, 64, 1000.0);
+        let record = Record::of(&report, StorageDtype::F32, 64, 1000.0);
         assert_eq!((record.step, record.loss, record.val_loss, record.lr, record.tokens_per_second), (13, Some(0.5), None, 1e-3, 64.0));
+        assert_eq!(record.loss_scale, None);
+        assert_eq!(Record::of(&report, StorageDtype::F16, 64, 1000.0).loss_scale, Some(1.0));
     }
 
     #[test]

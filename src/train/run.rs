@@ -10,7 +10,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::checkpoint::OpenCheckpoint;
-use super::config::{RunConfig, StorageDtype};
+use super::config::RunConfig;
 use super::evaluate::evaluate_shown;
 use super::folder::RunFolder;
 use super::metrics::{METRICS, MetricsFile, Record};
@@ -279,8 +279,7 @@ impl Run {
         self.clock.tick(last, ended.map_or_else(Instant::now, |(_, when)| when));
         let ms = self.clock.ms();
         for report in reports {
-            let mut row = Record::of(&report, self.trainer.tokens_per_step(), ms);
-            row.loss_scale = (self.setup.config.train.storage == StorageDtype::F16).then_some(f64::from(report.loss_scale));
+            let row = Record::of(&report, self.setup.config.train.storage, self.trainer.tokens_per_step(), ms);
             let tokens_per_second = row.tokens_per_second;
             if self.validates(report.step) {
                 self.held = Some(row);

@@ -178,8 +178,9 @@ impl Engine {
         self.step = report.step;
         self.learning_rate = report.learning_rate;
         self.loss.push(report.step as f64, f64::from(report.loss));
-        if self.opened.config.train.logs(report.step) {
-            self.history.push(Record::of(report, self.opened.trainer.tokens_per_step(), self.clock.ms()));
+        let train = &self.opened.config.train;
+        if train.logs(report.step) {
+            self.history.push(Record::of(report, train.storage, self.opened.trainer.tokens_per_step(), self.clock.ms()));
         }
     }
 
