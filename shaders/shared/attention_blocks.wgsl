@@ -1,4 +1,5 @@
-// The blocks of attention_tiles.wgsl, four rows by four `others` (rows of the other side): loading, products, sums, and storing.
+// The blocks of attention_tiles.wgsl, four rows by four `others` (rows of the other side): loading, products, sums, and storing. A file
+// appended says which invocation is which (lane_of, team_of), and how lines are padded so that few reads meet a bank twice.
 //
 // An invocation is `lane` (0 to 7) of `team` (0 to 15): the team owns rows 4 · team to 4 · team + 3; the lane owns the others lane,
 // lane + 8, lane + 16 and lane + 24 of a block, and the quads lane, lane + 8, ... of the sums.
@@ -16,9 +17,9 @@ const PASSES: u32 = (QUADS + LANES - 1u) / LANES;
 
 // Neighbouring lanes read neighbouring rows here: an odd distance between them keeps them out of each other's banks.
 const OTHER_LINE: u32 = CHUNK | 1u;
-const WEIGHT_LINE: u32 = TEAMS + 1u;
 
-var<workgroup> own_side: array<vec4<f32>, ROWS_PER_GROUP * 4u>; //               CHUNK quads per row; or for the sums, LANES per `other`
+// CHUNK quads per row, in lines of four rows; or for the sums, LANES per `other`.
+var<workgroup> own_side: array<vec4<f32>, max(TEAMS * OWN_LINE, OTHERS * LANES)>;
 var<workgroup> other_side: array<vec4<f32>, max(OTHERS * OTHER_LINE, WORKGROUP)>; // CHUNK quads per `other`; or one per invocation
 var<workgroup> weights: array<vec4<f32>, OTHERS * WEIGHT_LINE>; //               per `other`, for the four rows of each team
 
@@ -49,8 +50,8 @@ struct Row {
 }
 
 fn invocation_of(place: Place, local: u32) -> Invocation {
-    let team = local / LANES;
-    return Invocation(local % LANES, team, place.first + team * 4u + vec4(0u, 1u, 2u, 3u));
+    let team = team_of(local);
+    return Invocation(lane_of(local), team, place.first + team * 4u + vec4(0u, 1u, 2u, 3u));
 }
 
 // The others of a block that a lane owns.
@@ -74,7 +75,7 @@ fn add_products(block: ptr<function, Block>, me: Invocation, chunk: u32) {
     let end = min(chunk + CHUNK, dims.quads);
     for (var quad = chunk; quad < end; quad++) {
         let i = quad - chunk;
-        let at = me.team * 4u * CHUNK + i;
+        let at = me.team * OWN_LINE + i;
         let a = own_side[at];
         let b = own_side[at + CHUNK];
         let c = own_side[at + 2u * CHUNK];
@@ -97,13 +98,18 @@ fn plus_product(sum: vec4<f32>, rows: mat4x4<f32>, other: vec4<f32>) -> vec4<f32
     return result;
 }
 
+// Where quad number i of a chunk of the own rows is.
+fn own_place(i: u32) -> u32 {
+    return i + i / (4u * CHUNK) * (OWN_LINE - 4u * CHUNK);
+}
+
 // Dot products of the workgroup's rows in one part of qkv with a block of rows in another.
 fn qkv_products(place: Place, me: Invocation, local: u32, own: u32, other: u32, first: u32) -> Block {
     var block: Block;
     for (var chunk = 0u; chunk < dims.quads; chunk += CHUNK) {
         workgroupBarrier();
         for (var i = local; i < ROWS_PER_GROUP * CHUNK; i += WORKGROUP) {
-            own_side[i] = qkv_quad(place, place.first + i / CHUNK, own, chunk + i % CHUNK);
+            own_side[own_place(i)] = qkv_quad(place, place.first + i / CHUNK, own, chunk + i % CHUNK);
         }
         for (var i = local; i < OTHERS * CHUNK; i += WORKGROUP) {
             other_side[i / CHUNK * OTHER_LINE + i % CHUNK] = qkv_quad(place, first + i / CHUNK, other, chunk + i % CHUNK);
@@ -123,9 +129,9 @@ fn dy_products(place: Place, me: Invocation, local: u32, by_key: bool, first: u3
             let row = place.first + i / CHUNK;
             let quad = chunk + i % CHUNK;
             if by_key {
-                own_side[i] = qkv_quad(place, row, V, quad);
+                own_side[own_place(i)] = qkv_quad(place, row, V, quad);
             } else {
-                own_side[i] = dy_quad(place, row, quad);
+                own_side[own_place(i)] = dy_quad(place, row, quad);
             }
         }
         for (var i = local; i < OTHERS * CHUNK; i += WORKGROUP) {

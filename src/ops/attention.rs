@@ -27,6 +27,17 @@ const fn cooperative_bytes(mat: u32) -> u32 {
     2 * 2 * mat * (2 * 128 + 16) + 2 * 4 * mat * (2 * mat * 2 + 16) + 2 * 4 * mat * (2 * mat * 4 + 32) + 2 * 2 * mat * 4
 }
 
+/// The text of a variant in f32 by blocks of four rows.
+macro_rules! blocks {
+    ($($lanes:literal),*) => {
+        concat!(
+            include_str!("../../shaders/shared/attention_tiles.wgsl"),
+            include_str!("../../shaders/shared/attention_blocks.wgsl"),
+            $(include_str!(concat!("../../shaders/shared/", $lanes, ".wgsl"))),*
+        )
+    };
+}
+
 const VARIANTS: &[Variant] = &[
     Variant {
         name: "rows_broadcast",
@@ -58,16 +69,15 @@ const VARIANTS: &[Variant] = &[
         runs: |traits| traits.multiplies(8, 8, cooperative_bytes(8)),
         suits: |_, _| false,
     },
+    // `tiles` in another order of invocations. No card has run it yet, so only tuning selects it.
     Variant {
-        name: "tiles",
-        text: concat!(
-            include_str!("../../shaders/shared/attention_tiles.wgsl"),
-            include_str!("../../shaders/shared/attention_blocks.wgsl")
-        ),
+        name: "tiles_paired",
+        text: blocks!("attention_lanes_paired", "attention_lines_paired"),
         storages: &[],
         runs: |_| true,
-        suits: |_, _| true,
+        suits: |_, _| false,
     },
+    Variant { name: "tiles", text: blocks!("attention_lanes"), storages: &[], runs: |_| true, suits: |_, _| true },
 ];
 
 /// The kernels of attention over whole sequences, for one size of head.
