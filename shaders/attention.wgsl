@@ -12,8 +12,8 @@
 //
 // A workgroup owns ROWS_PER_GROUP rows of one head (queries, or keys in backward_key_value) and iterates over the rows of the other side.
 // The variant defines the entry points forward, backward_query and backward_key_value: shared/attention_rows.wgsl gives each invocation a
-// row, shared/attention_tiles.wgsl shares both sides through workgroup memory, shared/attention_cooperative.wgsl multiplies them by cooperative
-// matrices.
+// row, shared/attention_tiles.wgsl shares both sides through workgroup memory, shared/attention_cooperative.wgsl multiplies them by
+// cooperative matrices.
 
 struct Dims {
     first_group: u32,

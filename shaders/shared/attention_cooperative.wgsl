@@ -4,11 +4,12 @@
 //
 // Probabilities and ds are rounded to f16 before they are multiplied; statistics and sums are not.
 
-// Probabilities are relative to e^top, which is a recent maximum of the row and need not be the last one: no matrix can be scaled but
-// through memory, so the sums are only when some row has a score above top + SLACK. e^8 = 2,981 is well within f16.
+// Probabilities are divided by e^top, where top is the row's maximum at some earlier block. Sums in matrices can be scaled only through
+// memory, so top is replaced only when a row of the workgroup has a score above top + SLACK. e^8 = 2,981 is well within f16.
 const SLACK: f32 = 8.0;
 
-var<workgroup> grown: u32; // 1 if a row has such a score
+// 1 if a row has such a score. Not initialized: every row sees a key of the first block, which is above LOWEST, so that block writes it.
+var<workgroup> grown: u32;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {

@@ -27,7 +27,7 @@ const fn cooperative_bytes(mat: u32) -> u32 {
     2 * 2 * mat * (2 * 128 + 16) + 2 * 4 * mat * (2 * mat * 2 + 16) + 2 * 4 * mat * (2 * mat * 4 + 32) + 2 * 2 * mat * 4
 }
 
-/// The text of a variant in f32 by blocks of four rows.
+/// The text of a variant by blocks of four rows, with the files that order its invocations.
 macro_rules! blocks {
     ($($lanes:literal),*) => {
         concat!(
