@@ -24,33 +24,37 @@ def variants(browser):
         print("--variant", variant, sep="\n")
 
 
+def losses_of(records):
+    return {record["step"]: record["loss"] for record in records if "loss" in record}
+
+
+def apart(ours, theirs, bound, places):
+    """The largest difference of two trainings' losses, relative to the second's; ends the program if it is above `bound`."""
+    if len(theirs) < 20 or ours.keys() != theirs.keys():
+        sys.exit(f"steps {sorted(ours)} {places[0]}, {sorted(theirs)} {places[1]}")
+    off = {step: abs(ours[step] - theirs[step]) / theirs[step] for step in theirs}
+    worst = max(off, key=off.get)
+    if not off[worst] <= bound:
+        sys.exit(f"step {worst}: loss {ours[worst]} {places[0]}, {theirs[worst]} {places[1]}")
+    return off[worst]
+
+
 def compare(browser, metrics, generated):
     told = lines(browser)
-    ours = {line["step"]: line["loss"] for line in told if "loss" in line}
-    native = {line["step"]: line["loss"] for line in lines(metrics) if "loss" in line}
-    if len(native) < 20 or ours.keys() != native.keys():
-        sys.exit(f"steps {sorted(ours)} in the browser, {sorted(native)} native")
-    off = {step: abs(ours[step] - native[step]) / native[step] for step in native}
-    worst = max(off, key=off.get)
-    if not off[worst] <= TOLERANCE:
-        sys.exit(f"step {worst}: loss {ours[worst]} in the browser, {native[worst]} native")
+    ours, native = losses_of(told), losses_of(lines(metrics))
+    worst = apart(ours, native, TOLERANCE, ("in the browser", "native"))
     written = next(line["written"] for line in told if "written" in line)
     text = lines(generated)[0]["text"]
     if written != text:
         sys.exit(f"the browser wrote {written!r}, the native run {text!r}")
     equal = sum(ours[step] == native[step] for step in native)
-    print(f"{len(native)} losses as native, {equal} of them in every bit, the others within {off[worst]:.1g}; the same {len(text)} characters")
+    print(f"{len(native)} losses as native, {equal} of them in every bit, the others within {worst:.1g}; the same {len(text)} characters")
 
 
 def losses(one, other):
-    one, other = ({line["step"]: line["loss"] for line in lines(file) if "loss" in line} for file in (one, other))
-    if len(one) < 20 or one.keys() != other.keys():
-        sys.exit(f"steps {sorted(one)} and {sorted(other)}")
-    off = {step: abs(one[step] - other[step]) / one[step] for step in one}
-    worst = max(off, key=off.get)
-    if not off[worst] <= BACKENDS:
-        sys.exit(f"step {worst}: losses {one[worst]} and {other[worst]}")
-    print(f"{len(one)} losses, from {one[min(one)]:.3f} to {one[max(one)]:.3f}, within {off[worst]:.1g} of each other")
+    first, second = losses_of(lines(one)), losses_of(lines(other))
+    worst = apart(second, first, BACKENDS, (f"in {other}", f"in {one}"))
+    print(f"{len(first)} losses, from {first[min(first)]:.3f} to {first[max(first)]:.3f}, within {worst:.1g} of each other")
 
 
 if __name__ == "__main__":
